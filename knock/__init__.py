@@ -1,0 +1,46 @@
+"""knock: a character-level language model engine for the CPU.
+
+Importing it loads nothing heavy; each name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from knock.config import ModelConfig as ModelConfig
+    from knock.errors import CheckpointError as CheckpointError
+    from knock.errors import KnockError as KnockError
+    from knock.model import LanguageModel as LanguageModel
+    from knock.model import ReweightGPT as ReweightGPT
+    from knock.model import load as load
+    from knock.sampling import Sampling as Sampling
+    from knock.vocab import Vocab as Vocab
+    from knock.weights import Weights as Weights
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "CheckpointError": "knock.errors",
+    "KnockError": "knock.errors",
+    "LanguageModel": "knock.model",
+    "ModelConfig": "knock.config",
+    "ReweightGPT": "knock.model",
+    "Sampling": "knock.sampling",
+    "Vocab": "knock.vocab",
+    "Weights": "knock.weights",
+    "load": "knock.model",
+}
+
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'knock' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

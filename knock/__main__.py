@@ -1,0 +1,7 @@
+"""`python -m knock` is the command `knock`."""
+
+import sys
+
+from knock.cli.main import main
+
+sys.exit(main())
