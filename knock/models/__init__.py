@@ -1,0 +1,40 @@
+"""Trained models that ship with knock, each with a card beside it, and how a model is found."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from knock.errors import CheckpointError
+
+DEFAULT = "shakespeare-hybrid"
+SUFFIX = ".safetensors"
+
+
+def shipped() -> dict[str, Path]:
+    """Names of the shipped models, with their files."""
+    return {path.stem: path for path in sorted(Path(__file__).parent.glob(f"*{SUFFIX}"))}
+
+
+def locate(model: str | os.PathLike[str]) -> Path:
+    """The file that `load` would read.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    by_name = shipped()
+    if str(model) in by_name:
+        return by_name[str(model)]
+    path = Path(model)
+    if path.is_dir():
+        files = sorted(path.glob(f"*{SUFFIX}"))
+        if len(files) != 1:
+            raise CheckpointError(
+                f"the folder {str(path)!r} must hold one {SUFFIX} file, found {len(files)}; name the file itself"
+            )
+        return files[0]
+    if not path.exists():
+        raise CheckpointError(
+            f"no model named {str(model)!r}: it is neither a file nor a shipped model ({', '.join(by_name) or 'none'})"
+        )
+    return path

@@ -1,0 +1,112 @@
+"""Weights: a model's named float32 arrays, with names and shapes derived from its config."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from knock.config import ModelConfig
+from knock.errors import WeightsError
+
+FloatArray = npt.NDArray[np.float32]
+
+
+def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every array of a model, in the order of the forward pass.
+
+    Heads lie side by side in the last axis: columns [h*D, (h+1)*D) of `wq`, `wk` and `wv`, and [h*T, (h+1)*T) of
+    `wr`, belong to head h. What a head type does not use is absent.
+    """
+    V, T, C, F, H = config.vocab_size, config.T, config.n_emb, config.nodes, config.n_heads
+    named: dict[str, tuple[int, ...]] = {"embed": (V, C)}
+    if config.position == "absolute":
+        named["pos"] = (T, C)
+    block: dict[str, tuple[int, ...]] = {"ln1.gain": (C,), "ln1.bias": (C,)}
+    if config.has_content:
+        block |= {"wq": (C, C), "wk": (C, C)}
+    block["wv"] = (C, C)
+    if config.has_reweight:
+        block["wr"] = (C, H * T)
+    if config.head_type == "hybrid":
+        block["gate"] = (H,)
+    block |= {"ln2.gain": (C,), "ln2.bias": (C,), "w0": (C, F), "w1": (F, C)}
+    for b in range(config.n_blocks):
+        named |= {f"blocks.{b}.{name}": shape for name, shape in block.items()}
+    return named | {"ln_f.gain": (C,), "ln_f.bias": (C,), "wout": (C, V)}
+
+
+class Weights(Mapping[str, FloatArray]):
+    """The arrays of one model: a read-only mapping from name to float32 array.
+
+    Args:
+        config: the model's shape.
+        arrays: every array that `shapes(config)` names, and no other; anything that converts to float32.
+
+    Raises:
+        WeightsError: if a name is missing or unknown, a shape differs, a value is not finite, or a gate is outside
+            [0, 1].
+    """
+
+    def __init__(self, config: ModelConfig, arrays: Mapping[str, npt.ArrayLike]) -> None:
+        expected = shapes(config)
+        if set(arrays) != set(expected):
+            missing, unknown = sorted(set(expected) - set(arrays)), sorted(set(arrays) - set(expected))
+            raise WeightsError(f"the config calls for {len(expected)} arrays; missing {missing}, unknown {unknown}")
+        self.config = config
+        self._arrays: dict[str, FloatArray] = {}
+        for name, shape in expected.items():
+            array = np.array(arrays[name], np.float32, order="C")
+            if array.shape != shape:
+                raise WeightsError(f"array {name!r} must have shape {shape} by the config, got {array.shape}")
+            if not np.isfinite(array).all():
+                raise WeightsError(f"array {name!r} has values that are not finite; the model is broken, retrain it")
+            if name.endswith(".gate") and not ((array >= 0) & (array <= 1)).all():
+                raise WeightsError(f"array {name!r} holds gates, which lie in [0, 1], got {array.tolist()}")
+            array.flags.writeable = False
+            self._arrays[name] = array
+
+    @classmethod
+    def random(cls, config: ModelConfig, seed: int = 42) -> Weights:
+        """Fresh weights to train from; the same for the same config and seed on every machine.
+
+        Matrices are normal with standard deviation 1/sqrt(rows), so that they keep the scale of a normalised input;
+        the two that write into the residual stream are divided by sqrt(2 L), so that the stream keeps its scale over
+        L blocks (Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"). Reweight logits and
+        the output start near zero: every pattern flat, every character about equally likely. Gates start at `alpha`.
+        """
+        rng = np.random.default_rng(seed)
+        small = {"embed": 0.1, "pos": 0.1, "wr": 0.02, "wout": 0.02}
+        residual = 1 / math.sqrt(2 * config.n_blocks)
+        arrays: dict[str, npt.NDArray[np.floating]] = {}
+        for name, shape in shapes(config).items():
+            kind = name.rsplit(".", 1)[-1]
+            if kind == "gain":
+                arrays[name] = np.ones(shape)
+            elif kind == "bias":
+                arrays[name] = np.zeros(shape)
+            elif kind == "gate":
+                arrays[name] = np.full(shape, config.alpha)
+            else:
+                std = small.get(kind, 1 / math.sqrt(shape[0])) * (residual if kind in ("wv", "w1") else 1)
+                arrays[name] = rng.standard_normal(shape) * std
+        return cls(config, arrays)
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of trained values."""
+        return sum(array.size for array in self.values())
+
+    def __getitem__(self, name: str) -> FloatArray:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        return f"Weights({self.n_parameters:,} parameters, {self.config})"
