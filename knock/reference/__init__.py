@@ -1,0 +1,62 @@
+"""The whole model and its sampling in plain NumPy: pure functions, float64 by default. The oracle.
+
+Everything faster is checked against these functions, and shares no code with them. Signatures are shape contracts in
+the letters of the model: V vocabulary, T window, C embedding width, H heads, D = C / H, F MLP width, N positions.
+"""
+
+from knock.reference.model import (
+    Cache,
+    attention,
+    content_logits,
+    empty_cache,
+    forward,
+    gelu,
+    hybrid_softmax,
+    layer_norm,
+    linear,
+    mlp,
+    prefill,
+    step,
+)
+from knock.reference.rng import philox4x32, uniform
+from knock.reference.sampler import (
+    Draw,
+    draw,
+    entropy,
+    entropy_temperature,
+    keep_min_p,
+    keep_top_k,
+    keep_top_n_sigma,
+    keep_top_p,
+    keep_typical_p,
+    log_softmax,
+    sample,
+)
+
+__all__ = [
+    "Cache",
+    "Draw",
+    "attention",
+    "content_logits",
+    "draw",
+    "empty_cache",
+    "entropy",
+    "entropy_temperature",
+    "forward",
+    "gelu",
+    "hybrid_softmax",
+    "keep_min_p",
+    "keep_top_k",
+    "keep_top_n_sigma",
+    "keep_top_p",
+    "keep_typical_p",
+    "layer_norm",
+    "linear",
+    "log_softmax",
+    "mlp",
+    "philox4x32",
+    "prefill",
+    "sample",
+    "step",
+    "uniform",
+]

@@ -1,0 +1,232 @@
+"""The forward pass: every position at once, and one step at a time from a cache.
+
+Weights are a mapping from array name to array. The arithmetic has the arrays' type, float64 unless a caller wants
+to see what less precision does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+Tokens = npt.NDArray[np.integer[Any]]
+Arrays = Mapping[str, Array]
+
+
+class Config(Protocol):
+    """What the forward pass needs to know of a model's shape."""
+
+    @property
+    def T(self) -> int: ...  # noqa: D102
+    @property
+    def n_blocks(self) -> int: ...  # noqa: D102
+    @property
+    def n_heads(self) -> int: ...  # noqa: D102
+    @property
+    def position(self) -> str: ...  # noqa: D102
+
+
+class Cache(NamedTuple):
+    """What a sequence leaves behind for its next step, oldest first, n <= T entries.
+
+    Attributes:
+        tokens: (n,).
+        keys: for each block (n, C); empty for reweight-only heads.
+        values: for each block (n, C).
+    """
+
+    tokens: Tokens
+    keys: tuple[Array, ...]
+    values: tuple[Array, ...]
+
+
+def layer_norm(x: Array, gain: Array, bias: Array) -> Array:
+    """(x - mean) / sqrt(variance + 1e-5) * gain + bias over the last axis (Ba et al. 2016): [..., C] -> [..., C]."""
+    centred: Array = x - x.mean(-1, keepdims=True)
+    variance: Array = (centred * centred).mean(-1, keepdims=True)
+    return centred / np.sqrt(variance + 1e-5) * gain + bias
+
+
+def gelu(x: Array) -> Array:
+    """0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) (Hendrycks and Gimpel 2016): [...] -> [...]."""
+    tanh: Array = np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
+    return 0.5 * x * (1 + tanh)
+
+
+def linear(x: Array, w: Array) -> Array:
+    """X @ w: [..., K], [K, M] -> [..., M]."""
+    return x @ w
+
+
+def mlp(x: Array, w0: Array, w1: Array) -> Array:
+    """gelu(x @ w0) @ w1: [..., C], [C, F], [F, C] -> [..., C]."""
+    return linear(gelu(linear(x, w0)), w1)
+
+
+def content_logits(q: Array, keys: Array) -> Array:
+    """Q . k / sqrt(D) for each key a query may look at: [..., N, D], [..., N, J, D] -> [..., N, J]."""
+    return np.squeeze(keys @ q[..., None], -1) / math.sqrt(q.shape[-1])
+
+
+def hybrid_softmax(reweight: Array | None, content: Array | None, gate: Array | None, visible: Mask) -> Array:
+    """softmax(gate * reweight + (1 - gate) * content) over the visible columns; the others get exactly 0.
+
+    A head that has only one kind of logits takes those as they are. Masking is by position, never by value.
+
+    [..., H, N, J], [..., H, N, J], [H], bool [N, J] -> [..., H, N, J]
+    """
+    if reweight is None or content is None:
+        logits = reweight if content is None else content
+        assert logits is not None  # a head has one kind at least
+    else:
+        assert gate is not None  # and a gate where it has both
+        g = gate[:, None, None]
+        logits = g * reweight + (1 - g) * content
+    largest = np.where(visible, logits, -np.inf).max(-1, keepdims=True)
+    weights = np.where(visible, np.exp(np.minimum(logits - largest, 0)), 0)
+    total: Array = weights.sum(-1, keepdims=True)
+    return weights / total
+
+
+def attention(n: Array, block: Arrays, config: Config) -> Array:
+    """Attention of one block at every position: [..., N, C] -> [..., N, C].
+
+    Column j of the window is the key j positions back in a relative model, and the key in slot j in an absolute one,
+    where N <= T. Either way position t sees the columns j <= t.
+    """
+    N, H = n.shape[-2], config.n_heads
+    window = _keys_by_distance if config.position == "relative" else _keys_by_slot
+    values = window(_split_heads(linear(n, block["wv"]), H), config.T)
+    J = values.shape[-2]
+    reweight = content = None
+    if "wr" in block:
+        reweight = _split_heads(linear(n, block["wr"]), H)[..., :J]
+    if "wq" in block:
+        q, k = (_split_heads(linear(n, block[name]), H) for name in ("wq", "wk"))
+        content = content_logits(q, window(k, config.T))
+    visible = np.arange(J) <= np.arange(N)[:, None]
+    weights = hybrid_softmax(reweight, content, block.get("gate"), visible)
+    return _join_heads((weights[..., None, :] @ values)[..., 0, :])
+
+
+def forward(tokens: Tokens, weights: Arrays, config: Config) -> Array:
+    """Logits at every position of one uninterrupted sequence, of any length: [N] -> [N, V].
+
+    An absolute model has slots for T tokens. Past them its window slides by one a token, which moves every token to
+    another slot, so each position t >= T has a forward pass of its own, over tokens t-T+1 to t.
+    """
+    T = config.T
+    if config.position == "relative" or len(tokens) <= T:
+        return _forward_window(tokens, weights, config)
+    windows = np.lib.stride_tricks.sliding_window_view(tokens, T)[1:]
+    slid = [_forward_window(window, weights, config)[-1] for window in windows]
+    return np.concatenate((_forward_window(tokens[:T], weights, config), slid))
+
+
+def empty_cache(weights: Arrays, config: Config) -> Cache:
+    """The cache of a sequence that has not begun."""
+    nothing = np.empty((0, weights["embed"].shape[1]), weights["embed"].dtype)
+    return Cache(np.empty(0, np.int32), (nothing,) * config.n_blocks, (nothing,) * config.n_blocks)
+
+
+def step(token: int, cache: Cache, weights: Arrays, config: Config) -> tuple[Array, Cache]:
+    """Logits after one more token, and the cache that goes with them: [], cache -> [V], cache."""
+    tokens = np.append(cache.tokens, token)
+    if len(tokens) > config.T:
+        tokens = tokens[-config.T :]
+        if config.position == "absolute":  # every slot has shifted: what is cached is stale
+            return _forward_window(tokens, weights, config)[-1], cache._replace(tokens=tokens)
+    x = weights["embed"][token]
+    if config.position == "absolute":
+        x = x + weights["pos"][len(tokens) - 1]
+    keys, values = [], []
+    for b in range(config.n_blocks):
+        block = _block(weights, b)
+        n = layer_norm(x, block["ln1.gain"], block["ln1.bias"])
+        out, k, v = _attention_step(n, cache.keys[b], cache.values[b], block, config)
+        keys.append(k)
+        values.append(v)
+        x = x + out
+        x = x + mlp(layer_norm(x, block["ln2.gain"], block["ln2.bias"]), block["w0"], block["w1"])
+    return _head(x, weights), Cache(tokens, tuple(keys), tuple(values))
+
+
+def prefill(tokens: Tokens, cache: Cache, weights: Arrays, config: Config) -> tuple[Array, Cache]:
+    """Logits after the last of at least one token, and the cache: [N], cache -> [V], cache."""
+    logits = np.empty(0)
+    for token in tokens:
+        logits, cache = step(int(token), cache, weights, config)
+    return logits, cache
+
+
+def _forward_window(tokens: Tokens, weights: Arrays, config: Config) -> Array:
+    """Logits at every position of a sequence that does not slide: [N] -> [N, V]."""
+    x = weights["embed"][tokens]
+    if config.position == "absolute":
+        x = x + weights["pos"][: len(tokens)]
+    for b in range(config.n_blocks):
+        block = _block(weights, b)
+        x = x + attention(layer_norm(x, block["ln1.gain"], block["ln1.bias"]), block, config)
+        x = x + mlp(layer_norm(x, block["ln2.gain"], block["ln2.bias"]), block["w0"], block["w1"])
+    return _head(x, weights)
+
+
+def _attention_step(n: Array, keys: Array, values: Array, block: Arrays, config: Config) -> tuple[Array, Array, Array]:
+    """Attention of one block for one position, with its own key and value put into the cache.
+
+    [C], [n, C], [n, C] -> [C], [n', C], [n', C] with n' = min(n + 1, T)
+    """
+    H = config.n_heads
+    values = np.concatenate((values, linear(n, block["wv"])[None]))[-config.T :]
+    J = len(values)
+    order = slice(None, None, -1 if config.position == "relative" else 1)  # newest first, or by slot
+    reweight = content = None
+    if "wr" in block:
+        reweight = linear(n, block["wr"]).reshape(H, 1, -1)[..., :J]
+    if "wq" in block:
+        keys = np.concatenate((keys, linear(n, block["wk"])[None]))[-config.T :]
+        q = linear(n, block["wq"]).reshape(H, 1, -1)
+        content = content_logits(q, _split_heads(keys[order], H)[:, None])
+    weights = hybrid_softmax(reweight, content, block.get("gate"), np.ones((1, J), bool))
+    return (weights @ _split_heads(values[order], H)).reshape(-1), keys, values
+
+
+def _head(x: Array, weights: Arrays) -> Array:
+    """Logits from the residual stream: [..., C] -> [..., V]."""
+    return linear(layer_norm(x, weights["ln_f.gain"], weights["ln_f.bias"]), weights["wout"])
+
+
+def _block(weights: Arrays, b: int) -> Arrays:
+    """The arrays of block b, by their names within it."""
+    prefix = f"blocks.{b}."
+    return {name.removeprefix(prefix): array for name, array in weights.items() if name.startswith(prefix)}
+
+
+def _split_heads(x: Array, H: int) -> Array:
+    """[..., N, H*M] -> [..., H, N, M]."""
+    return np.moveaxis(x.reshape(*x.shape[:-1], H, -1), -2, -3)
+
+
+def _join_heads(x: Array) -> Array:
+    """[..., H, N, D] -> [..., N, H*D]."""
+    x = np.moveaxis(x, -3, -2)
+    return x.reshape(*x.shape[:-2], -1)
+
+
+def _keys_by_distance(x: Array, T: int) -> Array:
+    """The last T keys of every position, newest first, zeros before the start: [..., N, D] -> [..., N, T, D]."""
+    padded = np.concatenate((np.zeros((*x.shape[:-2], T - 1, x.shape[-1]), x.dtype), x), axis=-2)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, T, axis=-2)  # (..., N, D, T), oldest first
+    return np.swapaxes(windows, -1, -2)[..., ::-1, :]
+
+
+def _keys_by_slot(x: Array, T: int) -> Array:
+    """All keys, the same for every position: [..., N, D] -> [..., 1, N, D]."""
+    del T  # the sequence is no longer than the window
+    return x[..., None, :, :]

@@ -1,0 +1,227 @@
+"""The sampling pipeline: from a model's logits to one token, with what there is to say about the draw.
+
+    logits + bias -> top_n_sigma -> temperature -> top_k -> typical_p -> top_p -> min_p -> draw
+
+A filter sets the logits it drops to -inf, keeps at least one, and sees the probabilities of what the filters before
+it kept. Where logits tie, the lower token id comes first.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+_TOLERANCE = 1e-9  # bits; what Newton's method stops at
+_LN2 = math.log(2)
+
+
+class Controls(Protocol):
+    """The controls of the pipeline; `knock.sampling.Sampling` says what each means."""
+
+    @property
+    def temperature(self) -> float: ...  # noqa: D102
+    @property
+    def top_k(self) -> int: ...  # noqa: D102
+    @property
+    def top_p(self) -> float: ...  # noqa: D102
+    @property
+    def min_p(self) -> float: ...  # noqa: D102
+    @property
+    def typical_p(self) -> float: ...  # noqa: D102
+    @property
+    def top_n_sigma(self) -> float: ...  # noqa: D102
+    @property
+    def target_entropy(self) -> float | None: ...  # noqa: D102
+    @property
+    def entropy_rule(self) -> str: ...  # noqa: D102
+    @property
+    def min_temp(self) -> float: ...  # noqa: D102
+    @property
+    def max_temp(self) -> float: ...  # noqa: D102
+    @property
+    def mirostat(self) -> float | None: ...  # noqa: D102
+    @property
+    def mirostat_eta(self) -> float: ...  # noqa: D102
+
+
+class Draw(NamedTuple):
+    """One drawn token and its statistics; entropies and surprise in bits.
+
+    Attributes:
+        token: the token id.
+        entropy: of the model's distribution, softmax(logits).
+        sampled_entropy: of the distribution that the token was drawn from.
+        confidence: probability of the model's most likely token.
+        temperature: the one used; 0 for greedy.
+        surprise: -log2 of the model's probability of the token.
+        mu: mirostat's running bound for the next step.
+    """
+
+    token: int
+    entropy: float
+    sampled_entropy: float
+    confidence: float
+    temperature: float
+    surprise: float
+    mu: float
+
+
+def log_softmax(logits: Array) -> Array:
+    """Log-probabilities in nats: [V] -> [V]."""
+    shifted: Array = logits - logits.max()
+    return shifted - math.log(np.exp(shifted).sum())
+
+
+def entropy(log_p: Array) -> float:
+    """-sum p log2 p in bits (Shannon 1948): [V] -> []."""
+    p = np.exp(log_p)
+    return float(-(p * np.where(p > 0, log_p, 0)).sum() / _LN2)
+
+
+def entropy_temperature(logits: Array, target: float, rule: str, min_temp: float, max_temp: float) -> float:
+    """The temperature that steers the entropy to `target` bits, within bounds: [V] -> [].
+
+    Rule `"ratio"`: sqrt(target / H), H the entropy at temperature 1. Rule `"exact"`: where the entropy is the target.
+    With z the logits and p their softmax at temperature T, dH/d(ln T) = Var_p(z) / T^2 nats >= 0, so Newton's method
+    in ln T inside a bracket converges; where the target is out of reach the result is exactly the nearer bound.
+    """
+    z = logits[np.isfinite(logits)]
+    if rule == "ratio":
+        h = entropy(log_softmax(z))
+        return min(max(math.sqrt(target / h), min_temp), max_temp) if h > 0 else max_temp
+    z = z - z.max()
+    if entropy(log_softmax(z / min_temp)) >= target:
+        return min_temp
+    if entropy(log_softmax(z / max_temp)) <= target:
+        return max_temp
+    low, high = math.log(min_temp), math.log(max_temp)
+    s = (low + high) / 2
+    while True:
+        temperature = math.exp(s)
+        log_p = log_softmax(z / temperature)
+        error = entropy(log_p) - target
+        if abs(error) <= _TOLERANCE:
+            return temperature
+        low, high = (s, high) if error < 0 else (low, s)
+        p = np.exp(log_p)
+        scaled = z / temperature - (p * z).sum() / temperature
+        slope = float((p * scaled * scaled).sum()) / _LN2
+        newton = s - error / slope if slope > 0 else math.inf
+        s = newton if low < newton < high else (low + high) / 2
+        if not low < s < high:  # the bracket is down to two neighbouring numbers
+            return temperature
+
+
+def keep_top_n_sigma(logits: Array, n: float) -> Array:
+    """Keep logits within n standard deviations of the largest (Tang et al. 2024, "Top-n sigma"): [V] -> [V]."""
+    return np.where(logits >= logits.max() - n * logits[np.isfinite(logits)].std(), logits, -np.inf)
+
+
+def keep_top_k(logits: Array, k: int) -> Array:
+    """Keep the k largest (Fan et al. 2018): [V] -> [V]."""
+    return _keep(logits, np.argsort(-logits, kind="stable")[:k])
+
+
+def keep_typical_p(logits: Array, typical_p: float) -> Array:
+    """Keep the tokens whose surprise is nearest the entropy, up to that much probability.
+
+    Meister et al. 2023, "Locally typical sampling": [V] -> [V].
+    """
+    log_p = log_softmax(logits)
+    distance = np.abs(-log_p - entropy(log_p) * _LN2)
+    return _keep_mass(logits, np.exp(log_p), np.argsort(distance, kind="stable"), typical_p)
+
+
+def keep_top_p(logits: Array, top_p: float) -> Array:
+    """Keep the most likely tokens, up to that much probability (Holtzman et al. 2020): [V] -> [V]."""
+    return _keep_mass(logits, np.exp(log_softmax(logits)), np.argsort(-logits, kind="stable"), top_p)
+
+
+def keep_min_p(logits: Array, min_p: float) -> Array:
+    """Keep tokens at least min_p times as likely as the most likely (Nguyen et al. 2025): [V] -> [V]."""
+    return np.where(logits >= logits.max() + math.log(min_p), logits, -np.inf)
+
+
+def draw(p: Array, u: float) -> int:
+    """The first token whose cumulative probability exceeds u, in [0, 1): [V], [] -> []."""
+    cumulative = np.cumsum(p)
+    token = int(np.searchsorted(cumulative, u * cumulative[-1], side="right"))
+    return min(token, int(np.flatnonzero(p)[-1]))  # u * sum may round up to the sum
+
+
+def sample(logits: Array, controls: Controls, u: float, mu: float = 0.0, bias: Array | None = None) -> Draw:
+    """Run the pipeline once.
+
+    Args:
+        logits: the model's, finite, [V].
+        controls: what to do to them.
+        u: the uniform number in [0, 1) that decides.
+        mu: mirostat's bound in bits; 2 * `controls.mirostat` at the first step.
+        bias: added to the logits, [V]; -inf bans a token.
+    """
+    model_log_p = log_softmax(logits)
+    if bias is not None:
+        logits = logits + bias
+    if controls.top_n_sigma > 0:
+        logits = keep_top_n_sigma(logits, controls.top_n_sigma)
+    temperature = controls.temperature
+    if controls.target_entropy is not None:
+        temperature = entropy_temperature(
+            logits, controls.target_entropy, controls.entropy_rule, controls.min_temp, controls.max_temp
+        )
+    if temperature == 0:
+        token, sampled_entropy = int(logits.argmax()), 0.0
+    else:
+        logits = (logits - logits.max()) / temperature
+        kept = _filter(logits, controls) if controls.mirostat is None else _keep_surprise(logits, mu)
+        log_p = log_softmax(kept)
+        token, sampled_entropy = draw(np.exp(log_p), u), entropy(log_p)
+        if controls.mirostat is not None:
+            surprise = -float(log_softmax(logits)[token]) / _LN2
+            mu -= controls.mirostat_eta * (surprise - controls.mirostat)
+    return Draw(
+        token=token,
+        entropy=entropy(model_log_p),
+        sampled_entropy=sampled_entropy,
+        confidence=float(np.exp(model_log_p.max())),
+        temperature=temperature,
+        surprise=-float(model_log_p[token]) / _LN2,
+        mu=mu,
+    )
+
+
+def _filter(logits: Array, controls: Controls) -> Array:
+    """The filters after temperature, each only where it is on: [V] -> [V]."""
+    if 0 < controls.top_k < len(logits):
+        logits = keep_top_k(logits, controls.top_k)
+    if controls.typical_p < 1:
+        logits = keep_typical_p(logits, controls.typical_p)
+    if controls.top_p < 1:
+        logits = keep_top_p(logits, controls.top_p)
+    if controls.min_p > 0:
+        logits = keep_min_p(logits, controls.min_p)
+    return logits
+
+
+def _keep_surprise(logits: Array, mu: float) -> Array:
+    """Keep tokens with a surprise of at most mu bits, and the most likely (Basu et al. 2021, mirostat 2)."""
+    keep = -log_softmax(logits) / _LN2 <= mu
+    keep[logits.argmax()] = True
+    return np.where(keep, logits, -np.inf)
+
+
+def _keep_mass(logits: Array, p: Array, order: npt.NDArray[np.intp], mass: float) -> Array:
+    """Keep tokens in the given order until they hold `mass` of the probability; the one that reaches it is kept."""
+    before = np.concatenate(([0.0], np.cumsum(p[order])[:-1]))
+    return _keep(logits, order[before < mass])
+
+
+def _keep(logits: Array, ids: npt.NDArray[np.intp]) -> Array:
+    kept = np.full_like(logits, -np.inf)
+    kept[ids] = logits[ids]
+    return kept
