@@ -1,0 +1,130 @@
+"""What comes of a model: a text in pieces, a whole text with its statistics, a score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from knock.engine import TokenStream
+from knock.sampling import Stats, TokenStats, summarize
+from knock.stopping import StopStrings
+from knock.vocab import Vocab
+
+_PIECE = 16  # tokens between two looks at the stop strings, and in one piece of a stream
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """A generated text.
+
+    Attributes:
+        prompt: what it goes on from.
+        text: the new characters; a stop string is cut off.
+        finish_reason: `"length"` or `"stop"`.
+        seed: the seed that was used.
+        stats: summary over the characters of `text`.
+        token_stats: statistics of each character of `text`.
+    """
+
+    prompt: str
+    text: str
+    finish_reason: str
+    seed: int
+    stats: Stats
+    token_stats: TokenStats
+
+
+class TextStream(Iterator[str]):
+    """Pieces of a text as it is generated. Together they are the text, whatever the pieces.
+
+    Attributes:
+        seed: the seed that is used.
+        finish_reason: `"length"` or `"stop"` at the end, None before.
+    """
+
+    def __init__(self, tokens: TokenStream, vocab: Vocab, length: int, stop: StopStrings) -> None:
+        self.seed = tokens.seed
+        self.finish_reason: str | None = None
+        self._tokens = tokens
+        self._vocab = vocab
+        self._left = length
+        self._stop = stop
+        self._shown = 0
+        self._stats: list[TokenStats] = []
+
+    def __next__(self) -> str:
+        while self.finish_reason is None:
+            piece = self._advance()
+            if piece:
+                self._shown += len(piece)
+                return piece
+        raise StopIteration
+
+    def _advance(self) -> str:
+        """What the next few tokens add to the text that is certain, perhaps nothing."""
+        if self._left == 0:
+            self.finish_reason = "length"
+            return self._stop.flush()
+        tokens, stats = self._tokens.advance(min(_PIECE, self._left))
+        self._left -= len(tokens)
+        self._stats.append(stats)
+        piece = self._stop.feed(self._vocab.decode(tokens))
+        if self._stop.found:
+            self.finish_reason = "stop"
+        return piece
+
+    @property
+    def token_stats(self) -> TokenStats:
+        """Statistics of each character that has come out so far."""
+        return TokenStats.concatenate(self._stats)[: self._shown]
+
+    @property
+    def stats(self) -> Stats:
+        """Summary over the characters that have come out so far."""
+        return summarize(self.token_stats, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """How well a model predicts a text.
+
+    Attributes:
+        text: the text.
+        log_probs: natural logarithm of the probability of each character, float64 of shape (len(text),).
+    """
+
+    text: str
+    log_probs: npt.NDArray[np.float64]
+
+    @property
+    def nats_per_char(self) -> float:
+        """Mean cross-entropy in nats; NaN for an empty text."""
+        return -float(self.log_probs.mean()) if self.log_probs.size else math.nan
+
+    @property
+    def bits_per_char(self) -> float:
+        """Mean cross-entropy in bits; NaN for an empty text."""
+        return self.nats_per_char / math.log(2)
+
+    @property
+    def perplexity(self) -> float:
+        """Exp of the mean cross-entropy in nats."""
+        return math.exp(self.nats_per_char)
+
+
+def collect(stream: TextStream, prompt: str) -> Generation:
+    """Run a stream to its end."""
+    text = "".join(stream)
+    assert stream.finish_reason is not None  # the stream has ended
+    return Generation(
+        prompt=prompt,
+        text=text,
+        finish_reason=stream.finish_reason,
+        seed=stream.seed,
+        stats=stream.stats,
+        token_stats=stream.token_stats,
+    )

@@ -1,0 +1,259 @@
+"""Sampling: the controls of the pipeline with their checks; Stats: what is told about generated tokens."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypedDict, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from knock.errors import SamplingError
+
+EntropyRule = Literal["exact", "ratio"]
+Preset = Literal["basic", "top_k", "top_p", "entropy"]
+
+ENTROPY_RULES: tuple[EntropyRule, ...] = get_args(EntropyRule)
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "basic": {},
+    "top_k": {"top_k": 40},
+    "top_p": {"top_p": 0.9},
+    "entropy": {"target_entropy": 2.0, "top_p": 0.9},
+}
+
+SEED_LIMIT = 2**64
+
+
+class SamplingOptions(TypedDict, total=False):
+    """The fields of `Sampling` as keyword arguments."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    typical_p: float
+    top_n_sigma: float
+    target_entropy: float | None
+    entropy_rule: EntropyRule
+    min_temp: float
+    max_temp: float
+    mirostat: float | None
+    mirostat_eta: float
+    logit_bias: Mapping[Any, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How to draw a token from a model's logits. Immutable; checked when made.
+
+    The pipeline, in this order: logits + bias -> top_n_sigma -> temperature -> top_k -> typical_p -> top_p -> min_p ->
+    draw. Each filter sees the probabilities of what the filters before it kept, and keeps at least one token.
+
+    Attributes:
+        temperature: divides the logits; 0 always takes the most likely token (greedy).
+        top_k: keep the k most likely tokens; 0 is off.
+        top_p: keep the most likely tokens that hold this much probability; in (0, 1], 1 is off.
+        min_p: keep tokens at least this many times as likely as the most likely; in [0, 1], 0 is off.
+        typical_p: keep the tokens of most typical surprise that hold this much probability; in (0, 1], 1 is off.
+        top_n_sigma: keep logits within this many standard deviations of the largest; 0 is off.
+        target_entropy: set the temperature at every step, within [min_temp, max_temp], to steer the entropy to this
+            many bits; None is off.
+        entropy_rule: `"exact"`, the temperature at which the entropy is the target, or `"ratio"`, sqrt(target / H)
+            with H the entropy at temperature 1.
+        min_temp: lowest temperature of the entropy rules, above 0.
+        max_temp: highest temperature of the entropy rules.
+        mirostat: keep the surprise of the text near this many bits a token (mirostat 2), in place of the filters after
+            temperature; None is off.
+        mirostat_eta: how fast mirostat corrects.
+        logit_bias: added to the logits, by token id; -inf bans a token. A `LanguageModel` takes characters as well.
+
+    Raises:
+        SamplingError: if a control is out of range, or two of them exclude each other.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    top_n_sigma: float = 0.0
+    target_entropy: float | None = None
+    entropy_rule: EntropyRule = "exact"
+    min_temp: float = 0.3
+    max_temp: float = 2.0
+    mirostat: float | None = None
+    mirostat_eta: float = 0.1
+    logit_bias: Mapping[Any, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check(self, "temperature", "0 (greedy) or more", lambda x: x >= 0)
+        if not isinstance(self.top_k, int) or isinstance(self.top_k, bool) or self.top_k < 0:
+            raise SamplingError(f"top_k must be a whole number of at least 0 (off), got {self.top_k!r}")
+        for name in ("top_p", "typical_p"):
+            _check(self, name, "above 0 and at most 1 (off)", lambda x: 0 < x <= 1)
+        _check(self, "min_p", "from 0 (off) to 1", lambda x: 0 <= x <= 1)
+        _check(self, "top_n_sigma", "0 (off) or more", lambda x: x >= 0)
+        _check(self, "min_temp", "above 0", lambda x: x > 0)
+        _check(self, "max_temp", f"at least min_temp ({self.min_temp})", lambda x: x >= self.min_temp)
+        _check(self, "mirostat_eta", "above 0", lambda x: x > 0)
+        if self.entropy_rule not in ENTROPY_RULES:
+            raise SamplingError(f"entropy_rule must be one of {', '.join(ENTROPY_RULES)}, got {self.entropy_rule!r}")
+        if self.target_entropy is not None:
+            _check(self, "target_entropy", "0 or more, in bits", lambda x: x >= 0)
+            if self.temperature != 1:
+                raise SamplingError(
+                    f"target_entropy sets the temperature itself, so temperature={self.temperature} would be ignored; "
+                    "give one of them"
+                )
+        if self.mirostat is not None:
+            _check(self, "mirostat", "above 0, in bits", lambda x: x > 0)
+            others = [name for name in ("top_k", "typical_p", "top_p", "min_p") if getattr(self, name) != _OFF[name]]
+            if others:
+                raise SamplingError(f"mirostat takes the place of {', '.join(others)}; give one or the other")
+            if self.temperature == 0:
+                raise SamplingError("mirostat needs something to draw from; give a temperature above 0")
+        for key, bias in self.logit_bias.items():
+            if not isinstance(bias, (int, float)) or math.isnan(bias) or bias == math.inf:
+                raise SamplingError(f"logit_bias of {key!r} must be a number or -inf (never), got {bias!r}")
+
+    @classmethod
+    def preset(cls, name: str, options: SamplingOptions | None = None) -> Sampling:
+        """The preset of that name with some of its controls changed.
+
+        Args:
+            name: `"basic"`: temperature alone; `"top_k"`: 40; `"top_p"`: 0.9; `"entropy"`: the exact entropy rule
+                at 2 bits, then top_p 0.9.
+            options: controls that differ.
+
+        Raises:
+            SamplingError: if there is no such preset, or a control is wrong.
+        """
+        if name not in PRESETS:
+            raise SamplingError(f"sampling must be a Sampling or one of {', '.join(PRESETS)}, got {name!r}")
+        return cls.of({**PRESETS[name], **(options or {})})
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Sampling:
+        """The controls in a mapping, such as keyword arguments.
+
+        Raises:
+            SamplingError: if there is no such control, or a control is wrong.
+        """
+        unknown = sorted(set(options) - {f.name for f in fields(cls)})
+        if unknown:
+            known = ", ".join(f.name for f in fields(cls))
+            raise SamplingError(f"there is no control named {', '.join(unknown)}; the controls are {known}")
+        return cls(**options)
+
+    def bias_array(self, vocab_size: int) -> npt.NDArray[np.float64] | None:
+        """`logit_bias` as an array, shape (V,), or None where there is none.
+
+        Raises:
+            SamplingError: if a key is no token id, or every token is banned.
+        """
+        if not self.logit_bias:
+            return None
+        bias = np.zeros(vocab_size)
+        for token, value in self.logit_bias.items():
+            if not isinstance(token, (int, np.integer)) or not 0 <= token < vocab_size:
+                raise SamplingError(f"logit_bias takes token ids from 0 to {vocab_size - 1}, got {token!r}")
+            bias[token] = value
+        if np.isneginf(bias).all():
+            raise SamplingError("logit_bias bans every token, so there is nothing to draw; leave one at least")
+        return bias
+
+
+_OFF: dict[str, float] = {f.name: f.default for f in fields(Sampling) if isinstance(f.default, (int, float))}
+
+
+def _check(sampling: Sampling, name: str, range_: str, holds: Any) -> None:
+    value = getattr(sampling, name)
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not holds(value):
+        raise SamplingError(f"{name} must be {range_}, got {value!r}")
+
+
+def resolve_seed(seed: int | None) -> int:
+    """The seed itself, or a fresh one in place of None: 32 bits, short enough to read out.
+
+    Raises:
+        SamplingError: if the seed is not a whole number in [0, 2**64).
+    """
+    if seed is None:
+        return secrets.randbits(32)
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed < SEED_LIMIT:
+        raise SamplingError(f"seed must be a whole number from 0 to 2**64 - 1, got {seed!r}")
+    return int(seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenStats:
+    """Statistics of each generated token, one array a kind, float64, shape (N,).
+
+    Attributes:
+        entropy: of the model's distribution, in bits.
+        sampled_entropy: of the distribution drawn from, after temperature and filters, in bits.
+        confidence: probability of the model's most likely token.
+        temperature: the one used; 0 for greedy.
+        surprise: -log2 of the probability that the model gave the token, in bits.
+    """
+
+    entropy: npt.NDArray[np.float64]
+    sampled_entropy: npt.NDArray[np.float64]
+    confidence: npt.NDArray[np.float64]
+    temperature: npt.NDArray[np.float64]
+    surprise: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.entropy)
+
+    def __getitem__(self, part: slice) -> TokenStats:
+        return TokenStats(**{f.name: getattr(self, f.name)[part] for f in fields(self)})
+
+    @classmethod
+    def concatenate(cls, parts: list[TokenStats]) -> TokenStats:
+        """One after the other."""
+        return cls(**{f.name: np.concatenate([np.empty(0), *(getattr(p, f.name) for p in parts)]) for f in fields(cls)})
+
+
+class Stats(TypedDict):
+    """Summary of the statistics of generated tokens, with the seed that drew them.
+
+    Entropies and surprise are in bits; the entropies without another name are those of the model's distribution.
+    Every measure is NaN where no token was generated.
+    """
+
+    seed: int
+    tokens: int
+    mean_entropy: float
+    min_entropy: float
+    max_entropy: float
+    entropy_std: float
+    mean_sampled_entropy: float
+    mean_confidence: float
+    mean_temp: float
+    mean_surprise: float
+
+
+def summarize(stats: TokenStats, seed: int) -> Stats:
+    """Means, range and standard deviation over the tokens."""
+
+    def mean(x: npt.NDArray[np.float64]) -> float:
+        return float(x.mean()) if x.size else math.nan
+
+    return Stats(
+        seed=seed,
+        tokens=len(stats),
+        mean_entropy=mean(stats.entropy),
+        min_entropy=float(stats.entropy.min(initial=math.inf)) if len(stats) else math.nan,
+        max_entropy=float(stats.entropy.max(initial=-math.inf)) if len(stats) else math.nan,
+        entropy_std=float(stats.entropy.std()) if len(stats) else math.nan,
+        mean_sampled_entropy=mean(stats.sampled_entropy),
+        mean_confidence=mean(stats.confidence),
+        mean_temp=mean(stats.temperature),
+        mean_surprise=mean(stats.surprise),
+    )

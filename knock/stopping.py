@@ -1,0 +1,56 @@
+"""Stop strings: where a generated text ends, and what may be shown of it while it grows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from knock.errors import SamplingError
+
+
+class StopStrings:
+    """Watch a growing text for stop strings.
+
+    The text ends where a stop string is first complete, and that string is cut from it; of several that are complete
+    at the same character the longest is cut. So the result does not depend on the pieces the text arrives in.
+
+    Args:
+        stop: one string, several, or none.
+
+    Raises:
+        SamplingError: if a stop string is empty, which would end every text before it began.
+    """
+
+    def __init__(self, stop: str | Sequence[str] | None) -> None:
+        self.strings = (stop,) if isinstance(stop, str) else tuple(stop or ())
+        for string in self.strings:
+            if not isinstance(string, str) or not string:
+                raise SamplingError(f"a stop string needs at least one character, got {string!r}")
+        self.found = False
+        self._held = ""
+
+    def feed(self, piece: str) -> str:
+        """Take the next piece of text; return what is now certain not to be part of a stop string.
+
+        After a stop string was found, `found` is true and nothing more comes out.
+        """
+        if self.found:
+            return ""
+        text = self._held + piece
+        matches = [(at + len(s), at) for s in self.strings if (at := text.find(s)) >= 0]
+        if matches:
+            self.found, self._held = True, ""
+            return text[: min(matches)[1]]
+        hold = max((_overlap(text, s) for s in self.strings), default=0)
+        self._held = text[len(text) - hold :]
+        return text[: len(text) - hold]
+
+    def flush(self) -> str:
+        """The text held back so far, once no more is to come."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that is a proper beginning of `stop`."""
+    longest = min(len(text), len(stop) - 1)
+    return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)
