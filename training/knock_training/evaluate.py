@@ -1,0 +1,147 @@
+"""The project's one definition of how good a model is: mean nats a character over a whole text, in two ways.
+
+- *block 256*: the text in independent blocks of 256 characters, the state reset at each, every position counted;
+  comparable with the usual tables of models with a context of 256.
+- *stream*: the text in one uninterrupted pass, as in generation.
+
+Both predict every character of the text but the first, and see all that the model can see and no more: an absolute
+model slides its window by one for each character past T.
+
+    python -m knock_training.evaluate model.safetensors corpus.txt    # on the last 10% of the corpus
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from knock.checkpoint import read_checkpoint
+from knock.errors import KnockError, TextError
+from knock.text import read_text
+from knock_training.data import VALIDATION_SHARE
+from knock_training.model import Twin
+
+BLOCK = 256
+_POSITIONS_AT_ONCE = 16_384  # bounds the memory of one forward pass
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Mean cross-entropy in nats a character."""
+
+    nats: float
+
+    @property
+    def bits(self) -> float:
+        """The same in bits a character."""
+        return self.nats / math.log(2)
+
+    def __str__(self) -> str:
+        return f"{self.nats:.4f} nats/char ({self.bits:.4f} bits)"
+
+
+@torch.no_grad()
+def block_loss(twin: Twin, tokens: Tensor, block: int = BLOCK) -> Loss:
+    """Loss over independent blocks, the state reset at each.
+
+    Args:
+        twin: the model.
+        tokens: the text, (N,) with N >= 2.
+        block: inputs a block.
+    """
+    inputs, targets = tokens[:-1], tokens[1:]
+    whole = len(inputs) // block * block
+    total = torch.zeros((), dtype=torch.float64)
+    batches = list(
+        zip(
+            inputs[:whole].view(-1, block).split(max(1, _POSITIONS_AT_ONCE // block)),
+            targets[:whole].view(-1, block).split(max(1, _POSITIONS_AT_ONCE // block)),
+            strict=True,
+        )
+    )
+    if whole < len(inputs):
+        batches.append((inputs[None, whole:], targets[None, whole:]))
+    for x, y in batches:
+        for logits, start in _logits(twin, x):
+            total += _summed_loss(logits, y[:, start : start + logits.shape[1]])
+    return Loss(total.item() / len(inputs))
+
+
+@torch.no_grad()
+def stream_loss(twin: Twin, tokens: Tensor) -> Loss:
+    """Loss over one uninterrupted pass; `tokens` (N,) with N >= 2."""
+    inputs, targets = tokens[None, :-1], tokens[None, 1:]
+    total = torch.zeros((), dtype=torch.float64)
+    for logits, start in _logits(twin, inputs):
+        total += _summed_loss(logits, targets[:, start : start + logits.shape[1]])
+    return Loss(total.item() / inputs.shape[1])
+
+
+def evaluate(twin: Twin, tokens: Tensor) -> dict[str, Loss]:
+    """Both losses of a text, as `"block_256"` and `"stream"`.
+
+    Raises:
+        TextError: if there are fewer than two tokens.
+    """
+    if len(tokens) < 2:
+        raise TextError(f"evaluation needs at least 2 characters, got {len(tokens)}")
+    return {"block_256": block_loss(twin, tokens), "stream": stream_loss(twin, tokens)}
+
+
+def _logits(twin: Twin, inputs: Tensor) -> Iterator[tuple[Tensor, int]]:
+    """Logits of every position of [B, N] inputs, in pieces (B, n, V), each with where it starts.
+
+    A relative model's pieces overlap by its receptive field, which makes them exact.
+    """
+    B, N = inputs.shape
+    T = twin.config.T
+    piece = max(1, _POSITIONS_AT_ONCE // B)
+    if twin.config.position == "relative":
+        history = twin.config.receptive_field - 1
+        for start in range(0, N, piece):
+            first = max(0, start - history)
+            yield twin(inputs[:, first : start + piece])[:, start - first :], start
+        return
+    yield twin(inputs[:, :T]), 0
+    windows = inputs.unfold(1, T, 1)[:, 1:]  # (B, N - T, T): the windows that end at T, T + 1, ...
+    piece = max(1, piece // T)
+    for start in range(0, windows.shape[1], piece):
+        some = windows[:, start : start + piece]
+        yield twin(some.reshape(-1, T))[:, -1].view(B, some.shape[1], -1), T + start
+
+
+def _summed_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    flat = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+    return flat.double().sum()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Evaluate a saved model on the validation split of a corpus."""
+    parser = argparse.ArgumentParser(prog="python -m knock_training.evaluate", description=__doc__.split("\n")[0])
+    parser.add_argument("model", help="a .safetensors file")
+    parser.add_argument("corpus", help="a UTF-8 text; its last 10%% are evaluated")
+    options = parser.parse_args(arguments)
+    try:
+        checkpoint = read_checkpoint(options.model)
+        if checkpoint.vocab is None:
+            raise TextError(f"{options.model!r} has no vocabulary, so it cannot read text")
+        text = read_text(options.corpus)
+        tokens = torch.from_numpy(checkpoint.vocab.encode(text)).long()
+        validation = tokens[len(tokens) - round(len(tokens) * VALIDATION_SHARE) :]
+        for name, loss in evaluate(Twin(checkpoint.weights), validation).items():
+            print(f"{name:<10} {loss}")
+    except KnockError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

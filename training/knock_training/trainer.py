@@ -1,0 +1,246 @@
+"""Train a model: AdamW, warm-up and cosine, gradient clipping, the best validation loss kept."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from knock.config import ModelConfig
+from knock.errors import TextError, TrainingError
+from knock.weights import Weights
+from knock_training.data import Corpus, random_batch
+from knock_training.evaluate import Loss, block_loss, evaluate
+from knock_training.model import Twin
+
+_EVALUATED_AT_MOST = 65_536  # validation characters while training; the last evaluation takes all of them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to train.
+
+    Attributes:
+        steps: optimiser steps.
+        batch_chars: characters a step, about; whole sequences.
+        windows: length of a training sequence in windows of T. Relative models learn from sequences longer than
+            their window, so that their upper layers see as far back as in generation; absolute models from one window.
+        learning_rate: the largest, reached after warm-up.
+        warmup: steps from 0 to the largest learning rate; a cosine then leads to 0.
+        weight_decay: of matrices; gains, biases and gates have none.
+        betas: AdamW's averaging of gradients and of their squares.
+        grad_clip: largest norm of the gradient.
+        eval_interval: steps between validation losses.
+        seed: of the initial weights and of the batches.
+
+    Raises:
+        TrainingError: if a field is out of range.
+    """
+
+    steps: int = 3000
+    batch_chars: int = 4096
+    windows: int = 4
+    learning_rate: float = 1e-2
+    warmup: int = 100
+    weight_decay: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.99)
+    grad_clip: float = 1.0
+    eval_interval: int = 250
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_chars", "windows", "eval_interval"):
+            if getattr(self, name) < 1:
+                raise TrainingError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("warmup", "weight_decay", "seed"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise TrainingError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        for name in ("learning_rate", "grad_clip"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise TrainingError(f"{name} must be above 0, got {getattr(self, name)}")
+
+    def learning_rate_at(self, step: int) -> float:
+        """Linear warm-up, then a cosine to 0 (Loshchilov and Hutter 2017, "SGDR"); `step` counts from 0."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a training run is.
+
+    Attributes:
+        step: steps done.
+        steps: steps planned.
+        loss: training loss in nats/char, mean since the last report with a validation loss.
+        validation_loss: loss on validation blocks, at evaluations only.
+        chars_per_second: training speed since the start, evaluations left out.
+        seconds_left: time to the end at that speed.
+        weights: the weights as they are, at evaluations only.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    validation_loss: float | None
+    chars_per_second: float
+    seconds_left: float
+    weights: Weights | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingResult:
+    """What a training run leaves.
+
+    Attributes:
+        weights: those with the best validation loss.
+        ended: `"done"`, `"interrupted"`, or `"diverged"` when the loss was no longer a finite number.
+        evaluation: losses of `weights` on the whole validation split.
+        record: corpus, recipe and evaluation as a dict fit for JSON, kept in the model file.
+    """
+
+    weights: Weights
+    ended: Literal["done", "interrupted", "diverged"]
+    evaluation: dict[str, Loss]
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+def train(
+    config: ModelConfig,
+    corpus: Corpus,
+    recipe: Recipe | None = None,
+    *,
+    report: Callable[[Progress], None] = lambda progress: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> TrainingResult:
+    """Train a new model on a corpus. The same arguments give the same weights on one CPU thread.
+
+    Args:
+        config: the model's shape; its vocabulary is the corpus's.
+        corpus: the text.
+        recipe: how to train; the defaults if None.
+        report: called after every step.
+        should_stop: asked before every step; once it says yes, the best weights so far are evaluated and returned.
+
+    Raises:
+        TextError: if the corpus is shorter than training needs.
+        TrainingError: if the loss was not finite before there was anything to keep.
+    """
+    recipe = recipe or Recipe()
+    length = _sequence_length(config, corpus, recipe)
+    sequences = max(1, recipe.batch_chars // length)
+    watched = _spread_blocks(corpus.validation)
+    twin = Twin(Weights.random(config, recipe.seed))
+    optimizer = _optimizer(twin, recipe)
+    generator = torch.Generator().manual_seed(recipe.seed)
+
+    best, best_loss, best_step = None, math.inf, 0
+    ended: Literal["done", "interrupted", "diverged"] = "done"
+    seconds, losses, step = 0.0, [], 0
+    while step < recipe.steps:
+        if should_stop():
+            ended = "interrupted"
+            break
+        started = time.perf_counter()
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.learning_rate_at(step)
+        losses.append(_step(twin, optimizer, random_batch(corpus.train, sequences, length, generator), recipe))
+        step += 1
+        seconds += time.perf_counter() - started
+        if not math.isfinite(losses[-1]):
+            ended = "diverged"
+            break
+        weights, validation_loss = None, None
+        if step % recipe.eval_interval == 0 or step == recipe.steps:
+            weights, validation_loss = twin.weights(), block_loss(twin, watched).nats
+            if validation_loss < best_loss:
+                best, best_loss, best_step = weights, validation_loss, step
+        report(
+            Progress(
+                step=step,
+                steps=recipe.steps,
+                loss=sum(losses) / len(losses),
+                validation_loss=validation_loss,
+                chars_per_second=step * sequences * length / seconds,
+                seconds_left=(recipe.steps - step) * seconds / step,
+                weights=weights,
+            )
+        )
+        if weights is not None:
+            losses = []
+
+    if best is None:
+        if ended == "diverged":
+            raise TrainingError(
+                f"the loss was {losses[-1]} at step {step}; try a smaller learning rate than {recipe.learning_rate:g}"
+            )
+        best, best_step = twin.weights(), step
+    evaluation = evaluate(Twin(best), corpus.validation)
+    record = {
+        "corpus": {
+            "name": corpus.name,
+            "sha256": corpus.sha256,
+            "characters": len(corpus),
+            "validation_characters": len(corpus.validation),
+        },
+        "recipe": asdict(recipe)
+        | {"optimizer": "AdamW", "sequence_length": length, "sequences": sequences, "threads": torch.get_num_threads()},
+        "ended": ended,
+        "steps_done": step,
+        "best_step": best_step,
+        "seconds": round(seconds, 1),
+        "torch": torch.__version__,
+        "evaluation": {
+            name: {"nats_per_char": loss.nats, "bits_per_char": loss.bits} for name, loss in evaluation.items()
+        },
+    }
+    return TrainingResult(weights=best, ended=ended, evaluation=evaluation, record=record)
+
+
+def _sequence_length(config: ModelConfig, corpus: Corpus, recipe: Recipe) -> int:
+    """Characters of a training sequence, as many as the corpus allows."""
+    needed = config.T + 1
+    if len(corpus.train) < needed or len(corpus.validation) < 2:
+        shortest = max(math.ceil(needed / 0.9) + 1, 15)
+        raise TextError(
+            f"{corpus.name!r} has {len(corpus)} characters, and a model with a window of {config.T} needs at least "
+            f"{shortest}; use a longer text or a smaller window"
+        )
+    windows = recipe.windows if config.position == "relative" else 1
+    return min(windows * config.T, len(corpus.train) - 1)
+
+
+def _spread_blocks(tokens: Tensor, block: int = 256) -> Tensor:
+    """At most `_EVALUATED_AT_MOST` tokens, in blocks spread evenly over a text."""
+    if len(tokens) <= _EVALUATED_AT_MOST:
+        return tokens
+    blocks = tokens[: len(tokens) // block * block].view(-1, block)
+    chosen = torch.linspace(0, len(blocks) - 1, _EVALUATED_AT_MOST // block).long()
+    return blocks[chosen].flatten()
+
+
+def _optimizer(twin: Twin, recipe: Recipe) -> torch.optim.AdamW:
+    matrices = [p for p in twin.parameters() if p.ndim >= 2]
+    vectors = [p for p in twin.parameters() if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
+
+
+def _step(twin: Twin, optimizer: torch.optim.Optimizer, batch: tuple[Tensor, Tensor], recipe: Recipe) -> float:
+    """One optimiser step; the loss before it, in nats/char."""
+    inputs, targets = batch
+    loss = F.cross_entropy(twin(inputs).flatten(0, 1), targets.flatten())
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(twin.parameters(), recipe.grad_clip)
+    optimizer.step()
+    twin.clamp_gates()
+    return loss.item()
