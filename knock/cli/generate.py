@@ -1,0 +1,81 @@
+"""Generate text from a model.
+
+The prompt and the text that goes on from it are written to standard output as they come.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from knock.cli.options import UNKNOWN, add_sampling_arguments, sampling_options, unescape, whole_number
+from knock.errors import KnockError
+from knock.models import DEFAULT
+
+EXAMPLES = r"""examples:
+  knock generate "ROMEO:"
+  knock generate "ROMEO:" --seed 7 --temperature 0.8 --top-p 0.95 --stop "\n\n"
+  knock generate "To be" --entropy 2.0 --stats
+  echo "First Citizen:" | knock generate - --length 1000 --model my.safetensors
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.add_argument("prompt", nargs="?", default="", metavar="PROMPT",
+                        help="text to go on from; - reads it from standard input; none starts a new line")  # fmt: skip
+    parser.add_argument("--model", default=DEFAULT, help=f"a shipped model, a file or a folder (default: {DEFAULT})")
+    parser.add_argument("--length", type=whole_number(0), default=300, metavar="N",
+                        help="characters to generate (default: 300)")  # fmt: skip
+    parser.add_argument("--seed", type=whole_number(0), metavar="N", help="the same seed gives the same text")
+    parser.add_argument("--stop", type=unescape, action="append", metavar="TEXT",
+                        help=r"end where TEXT comes up, and leave it out; again for more; \n is a newline")  # fmt: skip
+    parser.add_argument("--unknown", choices=UNKNOWN, default="error",
+                        help="what to do with characters that the model does not know (default: error)")  # fmt: skip
+    parser.add_argument("--stats", action="store_true", help="print statistics to standard error at the end")
+    add_sampling_arguments(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the text."""
+    from knock.cli.stats_box import stats_box
+    from knock.model import load
+
+    if sys.stdout is None:
+        raise KnockError("standard output is closed, so there is nowhere to write to")
+    prompt = _read_prompt() if options.prompt == "-" else options.prompt
+    stream = load(options.model).stream(
+        prompt,
+        max_new_tokens=options.length,
+        sampling=options.sampling,
+        seed=options.seed,
+        stop=options.stop,
+        unknown=options.unknown,
+        **sampling_options(options),
+    )
+    last = prompt
+    try:
+        _write(prompt)
+        for last in stream:
+            _write(last)
+    finally:
+        if last and not last.endswith("\n") and sys.stdout.isatty():
+            _write("\n")
+    if options.seed is None and sys.stderr.isatty():
+        print(f"seed {stream.seed}", file=sys.stderr)
+    if options.stats:
+        print(stats_box(stream.stats), file=sys.stderr)
+    return 0
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _read_prompt() -> str:
+    from knock.text import decode_utf8
+
+    if sys.stdin is None:
+        raise KnockError("standard input is closed, so there is no prompt to read; give it as an argument")
+    return decode_utf8(sys.stdin.buffer.read(), "standard input")

@@ -1,0 +1,73 @@
+"""Show what a model file holds: shape, size, vocabulary, how it was trained, how well it does."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from knock.models import DEFAULT, locate, shipped
+
+if TYPE_CHECKING:
+    from knock.checkpoint import Checkpoint
+
+EXAMPLES = """examples:
+  knock info
+  knock info my.safetensors
+"""
+
+_RECORDED = {"corpus", "recipe", "steps_done", "best_step", "seconds", "evaluation"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.add_argument("model", nargs="?", default=DEFAULT, metavar="MODEL",
+                        help=f"a shipped model, a file or a folder (default: {DEFAULT})")  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the facts, a line each."""
+    from knock.checkpoint import read_checkpoint
+
+    path = locate(options.model)
+    for label, fact in _facts(path, read_checkpoint(path)):
+        print(f"{label:<12} {fact}")
+    return 0
+
+
+def _facts(path: Path, checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
+    weights, vocab = checkpoint.weights, checkpoint.vocab
+    config = weights.config
+    yield "model", path.stem + (" (ships with knock)" if path in shipped().values() else "")
+    yield "file", f"{path}, {path.stat().st_size:,} bytes"
+    yield "digest", checkpoint.digest
+    yield "heads", f"{config.head_type}, {config.position} positions"
+    sizes = " ".join(f"{name}={getattr(config, name)}" for name in ("T", "n_emb", "nodes", "n_blocks", "n_heads"))
+    yield "shape", sizes
+    yield "parameters", f"{weights.n_parameters:,}"
+    yield "sees back", f"{config.receptive_field:,} characters"
+    if vocab is None:
+        yield "vocabulary", f"{config.vocab_size:,} tokens, no characters"
+    else:
+        yield "vocabulary", vocab.describe() + (", upper case read as lower" if vocab.lowercase else "")
+    yield from _training_facts(checkpoint.training)
+
+
+def _training_facts(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if not training:
+        yield "training", "no record in the file"
+        return
+    if not _RECORDED <= training.keys():  # written by a program of the user's own
+        yield "training", json.dumps(training)
+        return
+    corpus, recipe = training["corpus"], training["recipe"]
+    yield "trained on", f"{corpus['name']}, {corpus['characters']:,} characters"
+    batch = f"{recipe['sequences']} x {recipe['sequence_length']} characters a step"
+    yield "recipe", f"{recipe['optimizer']}, learning rate {recipe['learning_rate']:g}, {batch}, seed {recipe['seed']}"
+    yield "steps", f"{training['steps_done']:,} of {recipe['steps']:,}, best at {training['best_step']:,}"
+    yield "took", f"{training['seconds']:,} s"
+    yield "validation", f"the last {corpus['validation_characters']:,} characters"
+    for name, loss in training["evaluation"].items():
+        yield f"- {name.replace('_', ' ')}", f"{loss['nats_per_char']:.4f} nats/char, {loss['bits_per_char']:.4f} bits"

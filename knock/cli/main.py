@@ -1,0 +1,79 @@
+"""The command `knock`: picks a command, runs it, and turns whatever goes wrong into one line and an exit code.
+
+Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Any, TextIO
+
+from knock import __version__
+from knock.cli import generate, info, train
+from knock.errors import ConfigError, KnockError, SamplingError
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+COMMANDS = {"generate": generate, "train": train, "info": info}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (SamplingError, ConfigError) as error:
+        return _fail(error, USAGE)
+    except KnockError as error:
+        return _fail(error, FAILED)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader has seen enough
+        _discard(sys.stdout)
+        return DONE
+    except OSError as error:
+        _discard(sys.stdout)
+        return _fail(f"cannot write: {(error.strerror or str(error)).lower()}", FAILED)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="knock",
+        description="Train a character-level language model on your own text, and generate from it.",
+        epilog="knock COMMAND --help tells more about a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"knock {__version__}")
+    commands: Any = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, module in COMMANDS.items():
+        command = commands.add_parser(
+            name,
+            help=(module.__doc__ or "").split("\n")[0],
+            description=module.__doc__,
+            epilog=module.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def _fail(error: object, code: int) -> int:
+    if sys.stderr is not None:
+        print(f"knock: error: {error}", file=sys.stderr)
+    return code
+
+
+def _discard(stream: TextIO | None) -> None:
+    """Let what is still buffered go nowhere, or Python would complain about it once more when it exits."""
+    if stream is not None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

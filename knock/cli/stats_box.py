@@ -1,0 +1,29 @@
+"""The box of statistics that follows a text."""
+
+from __future__ import annotations
+
+from knock.sampling import Stats
+
+_TITLE = "Generation Stats"
+_WIDTH = 37
+
+
+def stats_box(stats: Stats) -> str:
+    """The statistics in a frame of Unicode lines, without a final newline."""
+    if stats["tokens"]:
+        rows = [
+            ("Mean entropy:", f"{stats['mean_entropy']:6.2f} bits"),
+            ("Entropy range:", f"[{stats['min_entropy']:.2f}, {stats['max_entropy']:.2f}]"),
+            ("Entropy σ:", f"{stats['entropy_std']:.3f}"),
+            ("Mean confidence:", f"{stats['mean_confidence']:.3f}"),
+            ("Mean temperature:", f"{stats['mean_temp']:.3f}"),
+        ]
+    else:
+        rows = [("No characters were generated.", "")]
+    lines = [f"  {label:<17}{value}" for label, value in rows]
+    width = max(_WIDTH, *(len(line) + 1 for line in lines))
+    rule = "─" * width
+    # The title stands one to the right where it cannot be in the very middle.
+    title = _TITLE.rjust((width + len(_TITLE) + 1) // 2).ljust(width)
+    body = "\n".join(f"│{line:<{width}}│" for line in lines)
+    return f"┌{rule}┐\n│{title}│\n├{rule}┤\n{body}\n└{rule}┘"

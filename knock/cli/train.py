@@ -1,0 +1,165 @@
+"""Train a model on a text.
+
+Progress goes to standard error. The weights with the best validation loss are kept, and Ctrl-C ends the training
+early and keeps the best so far.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from knock.cli.options import whole_number
+from knock.errors import KnockError
+
+if TYPE_CHECKING:
+    from knock.vocab import Vocab
+    from knock.weights import Weights
+    from knock_training.trainer import Progress
+
+EXAMPLES = """examples:
+  knock train corpus.txt --out my.safetensors
+  knock train names.txt --out names.safetensors --T 16 --steps 1000 --lowercase
+  knock generate --model my.safetensors
+"""
+
+_SAMPLE_EVERY = 3  # evaluations
+_SAMPLE_LENGTH = 160
+_SHAPE = ("T", "n_emb", "nodes", "n_blocks", "n_heads", "head_type", "position", "alpha")
+_RECIPE = ("steps", "batch_chars", "learning_rate", "eval_interval", "seed")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+
+    def option(name: str, type_: Any, metavar: str, help_: str) -> None:
+        parser.add_argument(name, type=type_, metavar=metavar, default=argparse.SUPPRESS, help=help_)
+
+    count = whole_number(1)
+    parser.add_argument("corpus", metavar="CORPUS", help="a text file, UTF-8; its last 10%% are for validation")
+    parser.add_argument("--out", required=True, metavar="FILE", help="where the model goes, a .safetensors file")
+    parser.add_argument("--lowercase", action="store_true", help="read upper-case letters as lower-case")
+    parser.add_argument("--threads", type=count, metavar="N", help="CPU threads; with 1, runs repeat exactly")
+    option("--steps", count, "N", "optimiser steps (default: 3000)")
+    option("--batch-chars", count, "N", "characters a step (default: 4096)")
+    option("--learning-rate", float, "X", "largest learning rate (default: 0.01)")
+    option("--eval-interval", count, "N", "steps between validation losses (default: 250)")
+    option("--seed", whole_number(0), "N", "of the initial weights and the batches (default: 42)")
+    option("--T", count, "N", "context window of one layer (default: 32)")
+    option("--n-emb", count, "N", "embedding width (default: 64)")
+    option("--nodes", count, "N", "width of the MLP (default: 64)")
+    option("--n-blocks", count, "N", "blocks (default: 3)")
+    option("--n-heads", count, "N", "attention heads a block (default: 4)")
+    option("--head-type", str, "TYPE", "hybrid, reweight or content (default: hybrid)")
+    option("--position", str, "MODE", "relative or absolute (default: what suits the heads)")
+    option("--alpha", float, "X", "where the hybrid heads' gates start, 0 to 1 (default: 0.5)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train, report, save."""
+    if importlib.util.find_spec("torch") is None:
+        raise KnockError("training needs PyTorch, which is not installed; run: pip install 'knock-lm[train]'")
+    from knock.checkpoint import check_writable, write_checkpoint
+    from knock.config import ModelConfig
+
+    given = vars(options)
+    shape = {name: given[name] for name in _SHAPE if name in given}
+    ModelConfig(vocab_size=1, **shape)  # complain about the shape before the wait for PyTorch
+    check_writable(options.out)
+
+    import torch
+
+    from knock_training.data import Corpus
+    from knock_training.trainer import Recipe, train
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    corpus = Corpus.read(options.corpus, lowercase=options.lowercase)
+    recipe = Recipe(**{name: given[name] for name in _RECIPE if name in given})
+    config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **shape)
+    _say(f"{corpus.name}: {len(corpus):,} characters, {corpus.vocab.vocab_size} distinct; Ctrl-C keeps the best so far")
+    with _interruptible() as interrupt:
+        reporter = _Reporter(corpus.vocab)
+        result = train(config, corpus, recipe, report=reporter.report, should_stop=lambda: interrupt.asked)
+    digest = write_checkpoint(options.out, result.weights, corpus.vocab, result.record)
+    if result.ended == "diverged":
+        _say("the loss was no longer a finite number; try a smaller --learning-rate")
+    _say(f"{result.ended} after {result.record['steps_done']:,} steps; best at step {result.record['best_step']:,}")
+    for name, loss in result.evaluation.items():
+        _say(f"validation, {name.replace('_', ' ')}: {loss}")
+    _say(f"saved {options.out}, {result.weights.n_parameters:,} parameters, digest {digest[:16]}")
+    return {"done": 0, "interrupted": 130, "diverged": 1}[result.ended]
+
+
+class _Interrupt:
+    """Whether Ctrl-C was pressed. A second time ends the process at once."""
+
+    asked = False
+
+    def __call__(self, signum: int, frame: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        _say("\nstopping; Ctrl-C again to stop without saving")
+
+
+@contextmanager
+def _interruptible() -> Iterator[_Interrupt]:
+    interrupt = _Interrupt()
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Reporter:
+    """Lines of progress: one an evaluation, a running one on a terminal, and a sample now and then."""
+
+    def __init__(self, vocab: Vocab) -> None:
+        self._vocab = vocab
+        self._evaluations = 0
+        self._live = sys.stderr.isatty()
+        self._next_line = 0.0
+
+    def report(self, progress: Progress) -> None:
+        line = (
+            f"step {progress.step:>{len(f'{progress.steps:,}')},}/{progress.steps:,}  loss {progress.loss:.4f}"
+            f"{{}}  {progress.chars_per_second:,.0f} chars/s  {_clock(progress.seconds_left)} left"
+        )
+        if progress.weights is None:
+            if self._live and time.monotonic() >= self._next_line:
+                self._next_line = time.monotonic() + 0.2
+                width = os.get_terminal_size(sys.stderr.fileno()).columns
+                print(f"\r{line.format('')[: width - 1]}\x1b[K", end="", file=sys.stderr, flush=True)
+            return
+        _say(("\r\x1b[K" if self._live else "") + line.format(f"  validation {progress.validation_loss:.4f}"))
+        if self._evaluations % _SAMPLE_EVERY == 0:
+            _say(_indent(self._sample(progress.weights)))
+        self._evaluations += 1
+
+    def _sample(self, weights: Weights) -> str:
+        from knock.model import LanguageModel, ReweightGPT
+
+        model = LanguageModel(ReweightGPT.from_weights(weights), self._vocab)
+        return model.generate(max_new_tokens=_SAMPLE_LENGTH, temperature=0.8, seed=self._evaluations).text
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"    | {line}" for line in text.split("\n"))
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes}:{seconds:02}"
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
