@@ -9,7 +9,7 @@ class KnockError(Exception):
 
 
 class ConfigError(KnockError, ValueError):
-    """A model configuration that cannot be built."""
+    """A model that cannot be built, or a recipe that cannot be followed: a setting out of range."""
 
 
 class VocabError(KnockError, ValueError):

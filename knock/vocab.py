@@ -94,8 +94,7 @@ class Vocab:
         if not absent.any():
             return ids
         if unknown == "skip":
-            ids = ids[~absent]
-            return ids
+            return np.compress(~absent, ids)
         if unknown == "replace":
             if replacement is None:
                 replacement = next((char for char in "? " if char in self), self.characters[0])

@@ -6,6 +6,7 @@ The prompt and the text that goes on from it are written to standard output as t
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from knock.cli.options import UNKNOWN, add_sampling_arguments, sampling_options, unescape, whole_number
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
 
     if sys.stdout is None:
         raise KnockError("standard output is closed, so there is nowhere to write to")
-    prompt = _read_prompt() if options.prompt == "-" else options.prompt
+    prompt = _read_prompt(options.prompt)
     stream = load(options.model).stream(
         prompt,
         max_new_tokens=options.length,
@@ -73,9 +74,11 @@ def _write(text: str) -> None:
     sys.stdout.flush()
 
 
-def _read_prompt() -> str:
+def _read_prompt(argument: str) -> str:
     from knock.text import decode_utf8
 
+    if argument != "-":  # in a locale that is not UTF-8, Python kept the bytes it could not read
+        return decode_utf8(os.fsencode(argument), "the prompt")
     if sys.stdin is None:
         raise KnockError("standard input is closed, so there is no prompt to read; give it as an argument")
     return decode_utf8(sys.stdin.buffer.read(), "standard input")

@@ -59,7 +59,7 @@ def _training_facts(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if not training:
         yield "training", "no record in the file"
         return
-    if not _RECORDED <= training.keys():  # written by a program of the user's own
+    if not training.keys() >= _RECORDED:  # written by a program of the user's own
         yield "training", json.dumps(training)
         return
     corpus, recipe = training["corpus"], training["recipe"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from knock import __version__
 from knock.cli import generate, info, train
@@ -33,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(error, USAGE)
     except KnockError as error:
         return _fail(error, FAILED)
+    except MemoryError as error:
+        return _fail(f"not enough memory: {error}; make the model or the text smaller", FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # the reader has seen enough
@@ -44,8 +46,15 @@ def main(arguments: list[str] | None = None) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, without the usage of every option before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="knock",
         description="Train a character-level language model on your own text, and generate from it.",
         epilog="knock COMMAND --help tells more about a command.",

@@ -77,14 +77,16 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from knock_training.data import Corpus
-    from knock_training.trainer import Recipe, train
+    from knock_training.trainer import Recipe, sequence_length, train
 
     if options.threads:
         torch.set_num_threads(options.threads)
     corpus = Corpus.read(options.corpus, lowercase=options.lowercase)
     recipe = Recipe(**{name: given[name] for name in _RECIPE if name in given})
     config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **shape)
-    _say(f"{corpus.name}: {len(corpus):,} characters, {corpus.vocab.vocab_size} distinct; Ctrl-C keeps the best so far")
+    length = sequence_length(config, corpus, recipe)
+    _say(f"{corpus.name}: {len(corpus):,} characters, {corpus.vocab.vocab_size} distinct, in sequences of {length}")
+    _say("Ctrl-C stops early and keeps the best so far")
     with _interruptible() as interrupt:
         reporter = _Reporter(corpus.vocab)
         result = train(config, corpus, recipe, report=reporter.report, should_stop=lambda: interrupt.asked)

@@ -14,7 +14,10 @@ from knock.errors import TextError
 from knock.text import read_text
 from knock.vocab import Vocab
 
-VALIDATION_SHARE = 0.1
+
+def validation_length(length: int) -> int:
+    """How many of a text's characters, its last tenth, are for validation."""
+    return round(length / 10)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +49,7 @@ class Corpus:
             raise TextError(f"{name!r} is empty; a corpus needs text to learn from")
         vocab = Vocab.from_text(text, lowercase=lowercase)
         tokens = torch.from_numpy(vocab.encode(text)).long()
-        n_train = len(tokens) - round(len(tokens) * VALIDATION_SHARE)
+        n_train = len(tokens) - validation_length(len(tokens))
         return cls(
             name=name,
             sha256=hashlib.sha256(text.encode()).hexdigest(),

@@ -25,7 +25,7 @@ from torch import Tensor
 from knock.checkpoint import read_checkpoint
 from knock.errors import KnockError, TextError
 from knock.text import read_text
-from knock_training.data import VALIDATION_SHARE
+from knock_training.data import validation_length
 from knock_training.model import Twin
 
 BLOCK = 256
@@ -57,31 +57,19 @@ def block_loss(twin: Twin, tokens: Tensor, block: int = BLOCK) -> Loss:
         block: inputs a block.
     """
     inputs, targets = tokens[:-1], tokens[1:]
-    whole = len(inputs) // block * block
-    total = torch.zeros((), dtype=torch.float64)
-    batches = list(
-        zip(
-            inputs[:whole].view(-1, block).split(max(1, _POSITIONS_AT_ONCE // block)),
-            targets[:whole].view(-1, block).split(max(1, _POSITIONS_AT_ONCE // block)),
-            strict=True,
-        )
-    )
+    whole = len(inputs) // block * block  # the rest is a shorter block of its own
+    at_once = max(1, _POSITIONS_AT_ONCE // block) * block
+    parts = [slice(start, min(start + at_once, whole)) for start in range(0, whole, at_once)]
+    total = sum(_summed_loss(twin, inputs[part].view(-1, block), targets[part].view(-1, block)) for part in parts)
     if whole < len(inputs):
-        batches.append((inputs[None, whole:], targets[None, whole:]))
-    for x, y in batches:
-        for logits, start in _logits(twin, x):
-            total += _summed_loss(logits, y[:, start : start + logits.shape[1]])
-    return Loss(total.item() / len(inputs))
+        total += _summed_loss(twin, inputs[None, whole:], targets[None, whole:])
+    return Loss(total / len(inputs))
 
 
 @torch.no_grad()
 def stream_loss(twin: Twin, tokens: Tensor) -> Loss:
     """Loss over one uninterrupted pass; `tokens` (N,) with N >= 2."""
-    inputs, targets = tokens[None, :-1], tokens[None, 1:]
-    total = torch.zeros((), dtype=torch.float64)
-    for logits, start in _logits(twin, inputs):
-        total += _summed_loss(logits, targets[:, start : start + logits.shape[1]])
-    return Loss(total.item() / inputs.shape[1])
+    return Loss(_summed_loss(twin, tokens[None, :-1], tokens[None, 1:]) / (len(tokens) - 1))
 
 
 def evaluate(twin: Twin, tokens: Tensor) -> dict[str, Loss]:
@@ -110,6 +98,8 @@ def _logits(twin: Twin, inputs: Tensor) -> Iterator[tuple[Tensor, int]]:
             yield twin(inputs[:, first : start + piece])[:, start - first :], start
         return
     yield twin(inputs[:, :T]), 0
+    if N <= T:
+        return
     windows = inputs.unfold(1, T, 1)[:, 1:]  # (B, N - T, T): the windows that end at T, T + 1, ...
     piece = max(1, piece // T)
     for start in range(0, windows.shape[1], piece):
@@ -117,9 +107,13 @@ def _logits(twin: Twin, inputs: Tensor) -> Iterator[tuple[Tensor, int]]:
         yield twin(some.reshape(-1, T))[:, -1].view(B, some.shape[1], -1), T + start
 
 
-def _summed_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    flat = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-    return flat.double().sum()
+def _summed_loss(twin: Twin, inputs: Tensor, targets: Tensor) -> float:
+    """Cross-entropy in nats, summed over all positions of [B, N] inputs and targets."""
+    total = 0.0
+    for logits, start in _logits(twin, inputs):
+        after = targets[:, start : start + logits.shape[1]]
+        total += F.cross_entropy(logits.flatten(0, 1), after.flatten(), reduction="none").double().sum().item()
+    return total
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -134,7 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise TextError(f"{options.model!r} has no vocabulary, so it cannot read text")
         text = read_text(options.corpus)
         tokens = torch.from_numpy(checkpoint.vocab.encode(text)).long()
-        validation = tokens[len(tokens) - round(len(tokens) * VALIDATION_SHARE) :]
+        validation = tokens[len(tokens) - validation_length(len(tokens)) :]
         for name, loss in evaluate(Twin(checkpoint.weights), validation).items():
             print(f"{name:<10} {loss}")
     except KnockError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -13,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from knock.config import ModelConfig
-from knock.errors import TextError, TrainingError
+from knock.errors import ConfigError, TextError, TrainingError
 from knock.weights import Weights
-from knock_training.data import Corpus, random_batch
+from knock_training.data import Corpus, random_batch, validation_length
 from knock_training.evaluate import Loss, block_loss, evaluate
 from knock_training.model import Twin
 
@@ -40,7 +41,7 @@ class Recipe:
         seed: of the initial weights and of the batches.
 
     Raises:
-        TrainingError: if a field is out of range.
+        ConfigError: if a field is out of range.
     """
 
     steps: int = 3000
@@ -57,13 +58,13 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_chars", "windows", "eval_interval"):
             if getattr(self, name) < 1:
-                raise TrainingError(f"{name} must be at least 1, got {getattr(self, name)}")
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("warmup", "weight_decay", "seed"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise TrainingError(f"{name} must be 0 or more, got {getattr(self, name)}")
+                raise ConfigError(f"{name} must be 0 or more, got {getattr(self, name)}")
         for name in ("learning_rate", "grad_clip"):
             if not 0 < getattr(self, name) < math.inf:
-                raise TrainingError(f"{name} must be above 0, got {getattr(self, name)}")
+                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
 
     def learning_rate_at(self, step: int) -> float:
         """Linear warm-up, then a cosine to 0 (Loshchilov and Hutter 2017, "SGDR"); `step` counts from 0."""
@@ -135,11 +136,11 @@ def train(
         TrainingError: if the loss was not finite before there was anything to keep.
     """
     recipe = recipe or Recipe()
-    length = _sequence_length(config, corpus, recipe)
+    length = sequence_length(config, corpus, recipe)
     sequences = max(1, recipe.batch_chars // length)
     watched = _spread_blocks(corpus.validation)
     twin = Twin(Weights.random(config, recipe.seed))
-    optimizer = _optimizer(twin, recipe)
+    optimizer = make_optimizer(twin, recipe)
     generator = torch.Generator().manual_seed(recipe.seed)
 
     best, best_loss, best_step = None, math.inf, 0
@@ -152,7 +153,7 @@ def train(
         started = time.perf_counter()
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate_at(step)
-        losses.append(_step(twin, optimizer, random_batch(corpus.train, sequences, length, generator), recipe))
+        losses.append(optimizer_step(twin, optimizer, random_batch(corpus.train, sequences, length, generator), recipe))
         step += 1
         seconds += time.perf_counter() - started
         if not math.isfinite(losses[-1]):
@@ -160,7 +161,11 @@ def train(
             break
         weights, validation_loss = None, None
         if step % recipe.eval_interval == 0 or step == recipe.steps:
-            weights, validation_loss = twin.weights(), block_loss(twin, watched).nats
+            validation_loss = block_loss(twin, watched).nats
+            if not math.isfinite(validation_loss):
+                ended = "diverged"
+                break
+            weights = twin.weights()
             if validation_loss < best_loss:
                 best, best_loss, best_step = weights, validation_loss, step
         report(
@@ -180,7 +185,7 @@ def train(
     if best is None:
         if ended == "diverged":
             raise TrainingError(
-                f"the loss was {losses[-1]} at step {step}; try a smaller learning rate than {recipe.learning_rate:g}"
+                f"the loss was not a finite number at step {step}; try a learning rate below {recipe.learning_rate:g}"
             )
         best, best_step = twin.weights(), step
     evaluation = evaluate(Twin(best), corpus.validation)
@@ -205,11 +210,19 @@ def train(
     return TrainingResult(weights=best, ended=ended, evaluation=evaluation, record=record)
 
 
-def _sequence_length(config: ModelConfig, corpus: Corpus, recipe: Recipe) -> int:
-    """Characters of a training sequence, as many as the corpus allows."""
-    needed = config.T + 1
-    if len(corpus.train) < needed or len(corpus.validation) < 2:
-        shortest = max(math.ceil(needed / 0.9) + 1, 15)
+def sequence_length(config: ModelConfig, corpus: Corpus, recipe: Recipe) -> int:
+    """Characters of a training sequence, as many as the recipe wants and the corpus allows.
+
+    Raises:
+        TextError: if the corpus is shorter than a window.
+    """
+
+    def enough(characters: int) -> bool:
+        validation = validation_length(characters)
+        return characters - validation > config.T and validation >= 2
+
+    if not enough(len(corpus)):
+        shortest = next(characters for characters in itertools.count(config.T) if enough(characters))
         raise TextError(
             f"{corpus.name!r} has {len(corpus)} characters, and a model with a window of {config.T} needs at least "
             f"{shortest}; use a longer text or a smaller window"
@@ -227,14 +240,15 @@ def _spread_blocks(tokens: Tensor, block: int = 256) -> Tensor:
     return blocks[chosen].flatten()
 
 
-def _optimizer(twin: Twin, recipe: Recipe) -> torch.optim.AdamW:
+def make_optimizer(twin: Twin, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019) with weight decay on the matrices alone."""
     matrices = [p for p in twin.parameters() if p.ndim >= 2]
     vectors = [p for p in twin.parameters() if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
 
 
-def _step(twin: Twin, optimizer: torch.optim.Optimizer, batch: tuple[Tensor, Tensor], recipe: Recipe) -> float:
+def optimizer_step(twin: Twin, optimizer: torch.optim.Optimizer, batch: tuple[Tensor, Tensor], recipe: Recipe) -> float:
     """One optimiser step; the loss before it, in nats/char."""
     inputs, targets = batch
     loss = F.cross_entropy(twin(inputs).flatten(0, 1), targets.flatten())
