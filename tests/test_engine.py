@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from knock import Sampling, engine, reference
+from knock.engine import Engine
+from knock.errors import GenerationError, KnockError, SamplingError, VocabError
+from knock.weights import Weights
+from tests.cases import SMALL, float64, models, random_tokens, random_weights
+
+MIROSTAT = Sampling(mirostat=2.0)
+
+
+@given(models(), st.integers(1, 30))
+def test_stream_is_the_reference_step_by_step(weights: Weights, length: int) -> None:
+    """Every token follows from a full forward pass over all tokens before it."""
+    sampling = Sampling(temperature=0.9, top_p=0.95)
+    tokens, stats = Engine(weights).start([0], sampling, seed=3, stream=5).advance(length)
+    sequence = np.concatenate(([0], tokens))
+    logits = reference.forward(sequence[:-1], float64(weights), weights.config)
+    for i, token in enumerate(tokens):
+        drawn = reference.sample(logits[i], sampling, reference.uniform(3, 5, i))
+        assert token == drawn.token
+        assert stats.surprise[i] == pytest.approx(drawn.surprise, abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_chunks_change_nothing(kind: str) -> None:
+    runner = Engine(random_weights(SMALL[kind], 0))
+    at_once, stats = runner.start([1, 2], MIROSTAT, seed=1).advance(40)
+    stream = runner.start([1, 2], MIROSTAT, seed=1)
+    pieces = [stream.advance(n) for n in (0, 1, 7, 12, 20)]
+    assert np.array_equal(np.concatenate([tokens for tokens, _ in pieces]), at_once)
+    assert np.array_equal(np.concatenate([part.surprise for _, part in pieces]), stats.surprise)
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_only_the_receptive_field_of_a_prompt_counts(kind: str) -> None:
+    runner = Engine(random_weights(SMALL[kind], 0))
+    prompt = random_tokens(runner.config, 50)
+    whole, _ = runner.start(prompt, Sampling(), seed=1).advance(20)
+    end, _ = runner.start(prompt[-runner.config.receptive_field :], Sampling(), seed=1).advance(20)
+    assert np.array_equal(whole, end)
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_logits_in_pieces_are_those_of_one_pass(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = Engine(random_weights(SMALL[kind], 0))
+    tokens = random_tokens(runner.config, 50)
+    at_once = runner.logits(tokens)
+    assert at_once.dtype == np.float32
+    assert at_once.shape == (50, runner.config.vocab_size)
+    log_probs = runner.log_probs(tokens[:-1], tokens[1:])
+    monkeypatch.setattr(engine, "_LOGITS_AT_ONCE", 7)
+    np.testing.assert_allclose(runner.logits(tokens), at_once, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(runner.log_probs(tokens[:-1], tokens[1:]), log_probs, rtol=1e-9)
+    expected = [
+        reference.log_softmax(row.astype(float))[after] for row, after in zip(at_once, tokens[1:], strict=False)
+    ]
+    np.testing.assert_allclose(log_probs, expected, atol=1e-5)
+
+
+def test_seed_and_stream_decide() -> None:
+    runner = Engine(random_weights(SMALL["hybrid-relative"], 0))
+    texts = {tuple(runner.start([0], Sampling(), seed, stream).advance(20)[0]) for seed in (0, 1) for stream in (0, 1)}
+    assert len(texts) == 4
+
+
+@pytest.mark.filterwarnings("error")
+def test_logits_that_are_not_finite_stop_at_their_step() -> None:
+    config = SMALL["reweight-relative"]
+    arrays = dict(random_weights(config, 0))
+    arrays["wout"] = np.full_like(arrays["wout"], 3e38)
+    arrays["ln_f.gain"] = np.full_like(arrays["ln_f.gain"], 3e38)
+    arrays["ln_f.bias"] = np.full_like(arrays["ln_f.bias"], 3e38)
+    big = {
+        name: array.astype(np.float64) * 1e200 if name in ("wout", "ln_f.bias") else array
+        for name, array in arrays.items()
+    }
+    runner = Engine(Weights(config, arrays))
+    runner._arrays = big  # no float32 weights are large enough for the float64 reference to overflow
+    stream = runner.start([0], Sampling(), seed=0)
+    with pytest.raises(GenerationError, match="step 0 are not finite"):
+        stream.advance(1)
+
+
+def test_bad_arguments_are_refused() -> None:
+    runner = Engine(random_weights(SMALL["hybrid-relative"], 0))
+    with pytest.raises(KnockError, match="backend must be one of numpy"):
+        Engine(runner.weights, backend="cuda")
+    with pytest.raises(VocabError, match="0 to 10, got 11"):
+        runner.logits([11])
+    with pytest.raises(VocabError, match="whole numbers"):
+        runner.start([0.5], Sampling(), 0)
+    with pytest.raises(VocabError, match="at least one token"):
+        runner.start([], Sampling(), 0)
+    with pytest.raises(VocabError, match="2 tokens and 1 targets"):
+        runner.log_probs([1, 2], [1])
+    with pytest.raises(SamplingError, match="length"):
+        runner.start([0], Sampling(), 0).advance(-1)
+    assert runner.logits([]).shape == (0, 11)
+    assert runner.log_probs([], []).shape == (0,)

@@ -1,0 +1,86 @@
+"""What is imported when, what ships in the wheel, and what the README shows."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import knock
+from knock.checkpoint import read_checkpoint
+from knock.models import shipped
+
+ROOT = Path(__file__).parent.parent
+HEAVY = {"numba", "llvmlite", "torch", "safetensors", "rich", "prompt_toolkit", "matplotlib", "knock_training"}
+
+
+def loaded_by(code: str) -> set[str]:
+    script = f"import sys; {code}; print(*sorted({{name.split('.')[0] for name in sys.modules}}), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("code", "allowed"),
+    [
+        ("import knock", set()),
+        ("from knock.cli.main import main; main(['generate', 'A', '--length', '5'])", {"safetensors", "numpy"}),
+        ("import knock; knock.load('shakespeare-hybrid')", {"safetensors", "numpy"}),
+        ("from knock.cli.main import _parser; _parser().format_help()", set()),
+    ],
+)
+def test_nothing_heavy_is_imported(code: str, allowed: set[str]) -> None:
+    assert loaded_by(code) & (HEAVY | {"numpy"}) == allowed
+
+
+def test_public_names_are_there() -> None:
+    for name in knock.__all__:
+        assert getattr(knock, name) is not None
+        assert name in dir(knock)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        knock.nonsense  # noqa: B018
+
+
+def test_every_shipped_model_has_a_card_that_tells_its_losses() -> None:
+    assert "shakespeare-hybrid" in shipped()
+    for name, path in shipped().items():
+        card = path.with_suffix(".md").read_text(encoding="utf-8")
+        checkpoint = read_checkpoint(path)
+        assert card.startswith(f"# {name}")
+        assert checkpoint.digest in card
+        for loss in checkpoint.training["evaluation"].values():
+            assert f"{loss['nats_per_char']:.4f}" in card
+
+
+def test_readme_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert len(blocks) >= 2
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {}
+    for block in blocks:
+        exec(block, namespace)
+
+
+def test_readme_shows_what_the_shipped_models_are_and_write() -> None:
+    from bench import report
+
+    readme = report.README.read_text(encoding="utf-8")
+    filled = report.fill(report.fill(readme, "models", report.model_table()), "sample", report.sample())
+    assert filled == readme, "run python -m bench.report"
+
+
+def test_package_list_is_complete() -> None:
+    import tomllib
+
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    homes = {"knock": ROOT, "knock_kernels": ROOT / "kernels", "knock_training": ROOT / "training"}
+    found = {
+        ".".join(file.parent.relative_to(home).parts)
+        for name, home in homes.items()
+        for file in (home / name).rglob("__init__.py")
+    }
+    assert set(settings["packages"]) == found

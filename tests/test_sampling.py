@@ -1,0 +1,95 @@
+import math
+
+import numpy as np
+import pytest
+
+from knock import Sampling
+from knock.errors import SamplingError
+from knock.sampling import PRESETS, SamplingOptions, TokenStats, resolve_seed, summarize
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"temperature": -0.1}, "temperature must be 0"),
+        ({"temperature": math.nan}, "temperature"),
+        ({"temperature": math.inf}, "temperature"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"top_k": -1}, "top_k"),
+        ({"top_k": 2.0}, "top_k"),
+        ({"top_p": 0.0}, "top_p must be above 0"),
+        ({"top_p": 1.1}, "top_p"),
+        ({"typical_p": 0}, "typical_p"),
+        ({"min_p": -0.1}, "min_p"),
+        ({"top_n_sigma": -1}, "top_n_sigma"),
+        ({"min_temp": 0}, "min_temp"),
+        ({"min_temp": 1.0, "max_temp": 0.5}, r"at least min_temp \(1.0\)"),
+        ({"target_entropy": -1}, "target_entropy"),
+        ({"target_entropy": 2, "temperature": 0.5}, "give one of them"),
+        ({"entropy_rule": "precise"}, "exact, ratio"),
+        ({"mirostat": 0}, "mirostat"),
+        ({"mirostat": 3, "top_p": 0.9, "top_k": 4}, "place of top_k, top_p"),
+        ({"mirostat": 3, "temperature": 0}, "above 0"),
+        ({"mirostat_eta": 0}, "mirostat_eta"),
+        ({"logit_bias": {3: math.nan}}, "logit_bias of 3"),
+        ({"logit_bias": {3: math.inf}}, "logit_bias of 3"),
+    ],
+)
+def test_control_out_of_range_is_refused_by_name(options: dict, says: str) -> None:
+    with pytest.raises(SamplingError, match=says):
+        Sampling(**options)
+
+
+def test_off_values() -> None:
+    Sampling(top_k=0, top_p=1.0, min_p=0.0, typical_p=1.0, top_n_sigma=0.0, temperature=0)
+
+
+def test_options_are_the_fields() -> None:
+    assert SamplingOptions.__annotations__.keys() == Sampling.__dataclass_fields__.keys()
+
+
+def test_presets() -> None:
+    assert Sampling.preset("basic") == Sampling()
+    assert Sampling.preset("top_k").top_k == 40
+    assert Sampling.preset("top_p").top_p == 0.9
+    assert Sampling.preset("entropy", {"target_entropy": 3.0}) == Sampling(target_entropy=3.0, top_p=0.9)
+    with pytest.raises(SamplingError, match=", ".join(PRESETS)):
+        Sampling.preset("nucleus")
+    with pytest.raises(SamplingError, match="no control named temprature"):
+        Sampling.preset("basic", {"temprature": 1.0})
+
+
+def test_bias_array() -> None:
+    assert Sampling().bias_array(3) is None
+    assert Sampling(logit_bias={1: -2.5}).bias_array(3).tolist() == [0, -2.5, 0]
+    for bad in (3, -1, "e", 0.5):
+        with pytest.raises(SamplingError, match="token ids from 0 to 2"):
+            Sampling(logit_bias={bad: 1.0}).bias_array(3)
+    with pytest.raises(SamplingError, match="bans every token"):
+        Sampling(logit_bias=dict.fromkeys(range(3), -math.inf)).bias_array(3)
+
+
+def test_seed() -> None:
+    assert resolve_seed(7) == 7
+    assert resolve_seed(np.int64(7)) == 7
+    assert 0 <= resolve_seed(None) < 2**32
+    assert len({resolve_seed(None) for _ in range(20)}) > 1
+    for bad in (-1, 2**64, 1.5, True, "7"):
+        with pytest.raises(SamplingError, match="seed"):
+            resolve_seed(bad)
+
+
+def test_summary() -> None:
+    one = TokenStats(**{name: np.array([1.0, 4.0]) for name in TokenStats.__dataclass_fields__})
+    both = TokenStats.concatenate([one, one[:1]])
+    assert len(both) == 3
+    summary = summarize(both, seed=5)
+    assert summary["seed"] == 5
+    assert summary["tokens"] == 3
+    assert summary["mean_entropy"] == 2.0
+    assert (summary["min_entropy"], summary["max_entropy"]) == (1.0, 4.0)
+    assert summary["entropy_std"] == pytest.approx(math.sqrt(2))
+    nothing = summarize(TokenStats.concatenate([]), seed=5)
+    assert nothing["tokens"] == 0
+    assert math.isnan(nothing["mean_entropy"])
+    assert math.isnan(nothing["max_entropy"])

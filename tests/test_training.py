@@ -1,0 +1,254 @@
+"""The PyTorch twin against the reference, the one evaluation, and the trainer."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from knock import ModelConfig, reference
+from knock.engine import Engine
+from knock.errors import ConfigError, TextError, TrainingError
+from knock.weights import Weights, shapes
+from knock_training import evaluate as evaluation
+from knock_training.data import Corpus, random_batch
+from knock_training.evaluate import Loss, block_loss, evaluate, stream_loss
+from knock_training.model import Twin
+from knock_training.trainer import Progress, Recipe, train
+from tests.cases import EXAMPLE, SMALL, float64, models, random_tokens, random_weights
+
+TEXT = "the quick brown fox jumps over the lazy dog. " * 60
+TINY = {"T": 8, "n_emb": 16, "nodes": 16, "n_blocks": 2, "n_heads": 2}
+SHORT = Recipe(steps=30, batch_chars=256, eval_interval=10, warmup=5)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@given(models(), st.integers(1, 40), st.sampled_from([(torch.float32, 1e-4), (torch.float64, 1e-9)]))
+def test_twin_agrees_with_reference(weights: Weights, length: int, precision: tuple[torch.dtype, float]) -> None:
+    dtype, tolerance = precision
+    config = weights.config
+    if config.position == "absolute":
+        length = min(length, config.T)
+    tokens = random_tokens(config, 2 * length).reshape(2, length)
+    result = Twin(weights).to(dtype)(torch.from_numpy(tokens).long()).detach().numpy()
+    expected = np.array([reference.forward(row, float64(weights), config) for row in tokens])
+    scale = max(1.0, float(np.abs(expected).max()))
+    np.testing.assert_allclose(result / scale, expected / scale, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_twin_has_the_arrays_of_the_model(kind: str) -> None:
+    weights = random_weights(SMALL[kind], 0)
+    twin = Twin(weights)
+    assert {name: tuple(value.shape) for name, value in twin.state_dict().items()} == shapes(SMALL[kind])
+    exported = twin.weights()
+    assert all(np.array_equal(exported[name], weights[name]) for name in weights)
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_every_parameter_learns(kind: str) -> None:
+    twin = Twin(random_weights(SMALL[kind], 0))
+    twin(torch.from_numpy(random_tokens(SMALL[kind], 6)).long()[None]).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in twin.parameters())
+
+
+def test_memory_of_a_long_relative_sequence_grows_with_its_length_not_its_square() -> None:
+    twin = Twin(Weights.random(EXAMPLE))
+    largest = 0
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            for tensor in out if isinstance(out, (tuple, list)) else [out]:
+                if isinstance(tensor, torch.Tensor):
+                    largest = max(largest, tensor.numel())
+            return out
+
+    sizes = []
+    for length in (512, 4096):
+        largest = 0
+        with torch.no_grad(), Watch():
+            twin(torch.zeros(1, length, dtype=torch.long))
+        sizes.append(largest)
+    assert sizes[1] <= 8 * sizes[0]
+
+
+def naive_losses(weights: Weights, tokens: np.ndarray, block: int) -> tuple[float, float]:
+    """Block and stream loss from the reference's logits."""
+
+    def summed(part: np.ndarray) -> float:
+        return -Engine(weights).log_probs(part[:-1], part[1:]).sum()
+
+    n = len(tokens) - 1
+    return sum(summed(tokens[i : i + block + 1]) for i in range(0, n, block)) / n, summed(tokens) / n
+
+
+@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("length", [2, 40, 41, 58])
+def test_losses_by_definition(kind: str, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = random_weights(SMALL[kind], 0)
+    tokens = random_tokens(weights.config, length)
+    monkeypatch.setattr(evaluation, "_POSITIONS_AT_ONCE", 30)
+    twin = Twin(weights).double()
+    by_block, by_stream = naive_losses(weights, tokens, block=20)
+    assert block_loss(twin, torch.from_numpy(tokens).long(), 20).nats == pytest.approx(by_block, abs=1e-9)
+    assert stream_loss(twin, torch.from_numpy(tokens).long()).nats == pytest.approx(by_stream, abs=1e-9)
+
+
+def test_loss_in_bits() -> None:
+    assert Loss(math.log(2)).bits == 1
+    with pytest.raises(TextError, match="at least 2"):
+        evaluate(Twin(random_weights(SMALL["hybrid-relative"], 0)), torch.zeros(1, dtype=torch.long))
+
+
+def test_corpus_is_split_by_position() -> None:
+    corpus = Corpus.from_text("abcdefghij" * 10, "x.txt")
+    assert (len(corpus), len(corpus.train), len(corpus.validation)) == (100, 90, 10)
+    assert corpus.vocab.decode(corpus.validation.numpy()) == "abcdefghij"
+
+
+def test_batches_are_runs_of_the_text() -> None:
+    tokens = torch.arange(50)
+    inputs, targets = random_batch(tokens, 200, 7, torch.Generator().manual_seed(0))
+    assert inputs.shape == targets.shape == (200, 7)
+    assert torch.equal(inputs + 1, targets)
+    assert torch.equal(inputs, inputs[:, :1] + torch.arange(7))
+    assert set(inputs[:, 0].tolist()) == set(range(43))  # every place there is, the last one too
+
+
+def test_learning_rate_warms_up_and_falls_to_nothing() -> None:
+    recipe = Recipe(steps=100, warmup=10, learning_rate=1.0)
+    rates = [recipe.learning_rate_at(step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == rates[10] == 1.0
+    assert rates[55] == pytest.approx(0.5)
+    assert all(a > b for a, b in pairwise(rates[10:]))
+    assert rates[-1] < 0.001
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_training_learns(kind: str) -> None:
+    config = SMALL[kind]
+    corpus = Corpus.from_text(TEXT, "fox.txt")
+    shape = {**config.to_dict(), "vocab_size": corpus.vocab.vocab_size, "T": 8}
+    seen: list[Progress] = []
+    result = train(
+        ModelConfig(**shape), corpus, Recipe(steps=120, batch_chars=256, eval_interval=40), report=seen.append
+    )
+    assert result.ended == "done"
+    assert result.evaluation["block_256"].nats < 0.4 * math.log(corpus.vocab.vocab_size)
+    assert [p.step for p in seen] == list(range(1, 121))
+    assert [p.step for p in seen if p.validation_loss is not None] == [40, 80, 120]
+    assert seen[-1].seconds_left == 0
+    assert result.record["corpus"]["characters"] == len(TEXT)
+    assert result.record["evaluation"]["stream"]["nats_per_char"] == result.evaluation["stream"].nats
+
+
+def test_seeded_runs_repeat_exactly() -> None:
+    corpus = Corpus.from_text(TEXT, "fox.txt")
+    config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **TINY)
+    first, again = (train(config, corpus, SHORT).weights for _ in range(2))
+    other = train(config, corpus, Recipe(**vars(SHORT) | {"seed": 1})).weights
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert not np.array_equal(first["wout"], other["wout"])
+
+
+def test_gates_stay_in_their_range() -> None:
+    corpus = Corpus.from_text(TEXT, "fox.txt")
+    config = ModelConfig(vocab_size=corpus.vocab.vocab_size, alpha=1.0, **TINY)
+    weights = train(config, corpus, Recipe(**vars(SHORT) | {"learning_rate": 0.1})).weights
+    gates = np.concatenate([weights[f"blocks.{b}.gate"] for b in range(2)])
+    assert gates.min() >= 0
+    assert gates.max() <= 1
+    assert not np.array_equal(gates, np.ones(4))
+
+
+def test_best_weights_are_kept_not_the_last() -> None:
+    corpus = Corpus.from_text("ab" * 306 + "cd" * 34, "turn.txt")  # validation is unlike training, so it gets worse
+    config = ModelConfig(vocab_size=4, **TINY)
+    seen: list[Progress] = []
+    result = train(config, corpus, Recipe(steps=60, batch_chars=256, eval_interval=5), report=seen.append)
+    losses = {p.step: p.validation_loss for p in seen if p.validation_loss is not None}
+    assert result.record["best_step"] == min(losses, key=lambda step: losses[step]) < 60
+    assert result.evaluation["block_256"].nats == pytest.approx(min(losses.values()), abs=1e-6)
+
+
+def test_interrupted_training_keeps_the_best_so_far() -> None:
+    corpus = Corpus.from_text(TEXT, "fox.txt")
+    config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **TINY)
+    steps = iter(range(100))
+    result = train(config, corpus, SHORT, should_stop=lambda: next(steps) == 15)
+    assert result.ended == "interrupted"
+    assert (result.record["steps_done"], result.record["best_step"]) == (15, 10)
+    at_once = train(config, corpus, SHORT, should_stop=lambda: True)
+    assert at_once.record["steps_done"] == 0
+    assert all(np.array_equal(at_once.weights[name], array) for name, array in Weights.random(config, 42).items())
+
+
+def test_diverged_training_says_so_or_keeps_the_best() -> None:
+    corpus = Corpus.from_text(TEXT, "fox.txt")
+    config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **TINY)
+    with pytest.raises(TrainingError, match="learning rate below 1e\\+30"):
+        train(config, corpus, Recipe(**vars(SHORT) | {"learning_rate": 1e30, "eval_interval": 30}))
+
+    class Jump(Recipe):
+        def learning_rate_at(self, step: int) -> float:
+            return 1e-3 if step < 12 else 1e30
+
+    result = train(config, corpus, Jump(**vars(SHORT)))
+    assert (result.ended, result.record["best_step"]) == ("diverged", 10)
+    assert math.isfinite(result.evaluation["stream"].nats)
+
+
+@pytest.mark.parametrize("length", [0, 10, 36])
+def test_corpus_shorter_than_a_window_is_refused(length: int) -> None:
+    with pytest.raises(TextError, match="empty" if length == 0 else "at least 37"):
+        train(ModelConfig(vocab_size=1), Corpus.from_text("a" * length, "short.txt"))
+
+
+def test_shortest_corpus_trains() -> None:
+    corpus = Corpus.from_text("ab" * 18 + "a", "short.txt")
+    result = train(ModelConfig(vocab_size=2), corpus, Recipe(steps=2, batch_chars=64))
+    assert result.record["recipe"]["sequence_length"] == 32
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"steps": 0}, {"learning_rate": 0.0}, {"learning_rate": math.nan}, {"grad_clip": -1.0}, {"warmup": -1},
+     {"weight_decay": -0.1}, {"eval_interval": 0}],
+)  # fmt: skip
+def test_bad_recipe_is_refused_by_name(change: dict) -> None:
+    with pytest.raises(ConfigError, match=next(iter(change))):
+        Recipe(**change)
+
+
+def test_evaluation_of_a_saved_model(tmp_path: Path) -> None:
+    from knock.checkpoint import write_checkpoint
+
+    text = TEXT + TEXT.upper()
+    corpus = Corpus.from_text(text, "fox.txt")
+    weights = Weights.random(ModelConfig(vocab_size=corpus.vocab.vocab_size, **TINY))
+    write_checkpoint(tmp_path / "m.safetensors", weights, corpus.vocab)
+    (tmp_path / "fox.txt").write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "knock_training.evaluate"]
+    done = subprocess.run(
+        [*command, "m.safetensors", "fox.txt"], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    expected = evaluate(Twin(weights), corpus.validation)
+    assert done.stdout == f"block_256  {expected['block_256']}\nstream     {expected['stream']}\n"
+    failed = subprocess.run([*command, "none", "fox.txt"], cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("error: no model file")

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+
+from knock.config import ModelConfig
+from knock.errors import WeightsError
+from knock.weights import Weights, shapes
+from tests.cases import EXAMPLE, SMALL, random_weights
+
+
+def test_example_shape_has_the_parameters_it_should() -> None:
+    assert Weights.random(EXAMPLE).n_parameters == 95_244
+
+
+@pytest.mark.parametrize(
+    ("kind", "absent"),
+    [
+        ("hybrid-relative", {"pos"}),
+        ("hybrid-absolute", set()),
+        ("reweight-relative", {"pos", "wq", "wk", "gate"}),
+        ("reweight-absolute", {"wq", "wk", "gate"}),
+        ("content-relative", {"pos", "wr", "gate"}),
+        ("content-absolute", {"wr", "gate"}),
+    ],
+)
+def test_arrays_of_each_kind(kind: str, absent: set[str]) -> None:
+    kinds = {name.split(".")[-1] for name in shapes(SMALL[kind])}
+    every = {"embed", "pos", "gain", "bias", "wq", "wk", "wv", "wr", "gate", "w0", "w1", "wout"}
+    assert kinds == every - absent
+
+
+def test_shapes() -> None:
+    V, T, C, H, F = 11, 6, 12, 3, 10
+    named = shapes(SMALL["hybrid-absolute"])
+    assert named["embed"] == (V, C)
+    assert named["pos"] == (T, C)
+    assert named["blocks.1.wr"] == (C, H * T)
+    assert named["blocks.1.gate"] == (H,)
+    assert named["blocks.1.w0"] == (C, F)
+    assert named["wout"] == (C, V)
+
+
+def test_random_is_a_function_of_config_and_seed() -> None:
+    first, second, other = Weights.random(EXAMPLE), Weights.random(EXAMPLE), Weights.random(EXAMPLE, seed=1)
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+    assert not np.array_equal(first["embed"], other["embed"])
+    assert first["blocks.0.gate"].tolist() == [0.5] * 4
+
+
+def test_weights_are_copies_that_cannot_be_written() -> None:
+    arrays = {name: array.copy() for name, array in random_weights(SMALL["hybrid-relative"], 0).items()}
+    weights = Weights(SMALL["hybrid-relative"], arrays)
+    arrays["embed"][0, 0] = 7
+    assert weights["embed"][0, 0] != 7
+    with pytest.raises(ValueError, match="read-only"):
+        weights["embed"][0, 0] = 7
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda a: a.pop("wout"), r"missing \['wout'\]"),
+        (lambda a: a.update(extra=np.zeros(3)), r"unknown \['extra'\]"),
+        (lambda a: a.update(wout=a["wout"].T), r"'wout' must have shape \(12, 11\)"),
+        (lambda a: a.update(embed=a["embed"] * np.nan), "'embed' .* not finite"),
+        (lambda a: a.update({"blocks.0.gate": np.array([0.5, 1.1, 0.5])}), "gates"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(change: object, says: str) -> None:
+    config: ModelConfig = SMALL["hybrid-relative"]
+    arrays = dict(random_weights(config, 0))
+    change(arrays)
+    with pytest.raises(WeightsError, match=says):
+        Weights(config, arrays)
