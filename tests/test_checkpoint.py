@@ -83,7 +83,10 @@ def test_digest_is_of_arrays_config_and_vocabulary() -> None:
 
 def test_bfloat16_halves_the_file_and_rounds_to_nearest(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
-    weights = random_weights(SMALL["hybrid-relative"], 0)
+    arrays = dict(random_weights(SMALL["hybrid-relative"], 0))
+    halfway = (np.arange(12, dtype=np.uint32) << 16) + 0x3F808000  # between two neighbours: the even one is due
+    arrays["ln_f.gain"] = halfway.view(np.float32)
+    weights = Weights(SMALL["hybrid-relative"], arrays)
     full, half = tmp_path / "full.safetensors", tmp_path / "half.safetensors"
     write_checkpoint(full, weights)
     digest = write_checkpoint(half, weights, stored="bfloat16")

@@ -12,15 +12,19 @@ from tests.cases import SMALL, float64, models, random_tokens, random_weights
 MIROSTAT = Sampling(mirostat=2.0)
 
 
-@given(models(), st.integers(1, 30))
-def test_stream_is_the_reference_step_by_step(weights: Weights, length: int) -> None:
+@given(
+    models(), st.integers(1, 30), st.integers(1, 20), st.sampled_from([Sampling(temperature=0.9, top_p=0.95), MIROSTAT])
+)
+def test_stream_is_the_reference_step_by_step(weights: Weights, prompt: int, length: int, sampling: Sampling) -> None:
     """Every token follows from a full forward pass over all tokens before it."""
-    sampling = Sampling(temperature=0.9, top_p=0.95)
-    tokens, stats = Engine(weights).start([0], sampling, seed=3, stream=5).advance(length)
-    sequence = np.concatenate(([0], tokens))
-    logits = reference.forward(sequence[:-1], float64(weights), weights.config)
+    start = random_tokens(weights.config, prompt)
+    tokens, stats = Engine(weights).start(start, sampling, seed=3, stream=5).advance(length)
+    sequence = np.concatenate((start, tokens))
+    logits = reference.forward(sequence[:-1], float64(weights), weights.config)[prompt - 1 :]
+    mu = 2 * MIROSTAT.mirostat
     for i, token in enumerate(tokens):
-        drawn = reference.sample(logits[i], sampling, reference.uniform(3, 5, i))
+        drawn = reference.sample(logits[i], sampling, reference.uniform(3, 5, i), mu)
+        mu = drawn.mu
         assert token == drawn.token
         assert stats.surprise[i] == pytest.approx(drawn.surprise, abs=1e-9)
 

@@ -146,6 +146,12 @@ def test_ties_are_kept_from_the_lowest_token_on(controls: Sampling, kept: set[in
     assert drawn == kept
 
 
+def test_min_p_is_relative_to_the_most_likely() -> None:
+    logits = np.log([0.5, 0.25, 0.15, 0.1])
+    for min_p, kept in ((0.199, 4), (0.201, 3), (0.299, 3), (0.301, 2), (0.499, 2), (0.501, 1)):
+        assert np.isfinite(reference.keep_min_p(logits, min_p)).sum() == kept
+
+
 def test_draw_at_the_ends() -> None:
     p = np.array([0.0, 0.5, 0.0, 0.5, 0.0])
     assert reference.draw(p, 0.0) == 1

@@ -37,6 +37,13 @@ def test_nothing_that_may_be_cut_comes_out_early(text: str, stops: list[str]) ->
             assert character_by_character(text[:end] + rest, stops)[0].startswith(shown)
 
 
+def test_what_is_complete_first_ends_the_text() -> None:
+    watch = StopStrings(["ab", "aaba"])
+    assert watch.feed("aaba") == "a"
+    watch = StopStrings(["b", "aab"])
+    assert watch.feed("caab") == "c"
+
+
 def test_holds_back_no_more_than_it_must() -> None:
     watch = StopStrings("\n\n")
     assert watch.feed("one\n") == "one"
