@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,7 +81,7 @@ def write_checkpoint(
     Raises:
         CheckpointError: if the path has another suffix or cannot be written.
     """
-    path = _checked_suffix(path)
+    target = _target(path)
     if stored not in STORED_TYPES:
         raise CheckpointError(f"weights are stored as one of {', '.join(STORED_TYPES)}, got {stored!r}")
     if vocab is not None and vocab.vocab_size != weights.config.vocab_size:
@@ -97,10 +98,15 @@ def write_checkpoint(
     if vocab is not None:
         metadata |= {"knock.vocab": vocab.to_json(), "knock.lowercase": json.dumps(vocab.lowercase)}
     if training:
-        metadata["knock.training"] = json.dumps(training, ensure_ascii=False)
+        try:
+            metadata["knock.training"] = json.dumps(dict(training), ensure_ascii=False)
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"a training record must be fit for JSON: {error}; use plain Python values"
+            ) from error
     metadata["knock.digest"] = digest
     metadata["knock.checksum"] = _checksum(metadata)
-    _write_atomically(path, _serialize(arrays, stored, metadata))
+    _write_atomically(target, _serialize(arrays, stored, metadata))
     return digest
 
 
@@ -110,15 +116,14 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     Raises:
         CheckpointError: if the path has another suffix or its folder cannot be written to.
     """
-    path = _checked_suffix(path)
-    if path.is_dir():
-        raise CheckpointError(f"cannot write the model file {str(path)!r}: it is a folder; choose another name")
+    target = _target(path)
+    temporary = _temporary(target)
     try:
-        with _temporary(path).open("xb"):
+        with temporary.open("xb"):
             pass
-        _temporary(path).unlink()
+        temporary.unlink()
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise _unwritable(target, error) from error
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -129,11 +134,13 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """
     path = Path(path)
     try:
+        if path.exists() and not path.is_file():  # a pipe or a device may never end
+            raise CheckpointError(f"cannot read the model file {str(path)!r}: it is not a regular file; name the file")
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise CheckpointError(f"no model file at {str(path)!r}; check the path") from error
-    except OSError as error:
-        raise CheckpointError(f"cannot read the model file {str(path)!r}: {_reason(error)}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise CheckpointError(f"cannot read the model file {str(path)!r}: {_reason(error)}; check the path") from error
     try:
         return _parse(content)
     except (KnockError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -147,9 +154,8 @@ def _parse(content: bytes) -> Checkpoint:
     if metadata.get("knock.format") != FORMAT:
         found = metadata.get("knock.format")
         raise ValueError(f"expected knock.format {FORMAT!r} in its metadata, found {found!r}")
-    checksum = metadata.pop("knock.checksum", None)
-    if checksum != _checksum(metadata):
-        raise ValueError("its metadata was altered: the checksum does not match")
+    if metadata.pop("knock.checksum", None) != _checksum(metadata):
+        raise ValueError("its metadata was altered: knock.checksum is missing or does not match")
     config = ModelConfig.from_dict(json.loads(metadata["knock.config"]))
     vocab = None
     if "knock.vocab" in metadata:
@@ -219,20 +225,27 @@ def _from_bfloat16(bits: npt.NDArray[np.uint16]) -> FloatArray:
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
-def _checked_suffix(path: str | os.PathLike[str]) -> Path:
+def _target(path: str | os.PathLike[str]) -> Path:
+    """The file that is written when `path` is: a link stays a link."""
     path = Path(path)
     if path.suffix != SUFFIX:
         raise CheckpointError(f"a model file ends in {SUFFIX}, got {str(path)!r}; choose another name")
-    return path
+    try:
+        target = path.resolve()
+        irregular = target.exists() and not target.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle; ValueError: a NUL
+        raise _unwritable(path, error) from error
+    if irregular:
+        raise CheckpointError(f"cannot write the model file {str(path)!r}: it is no regular file; choose another name")
+    return target
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def _temporary(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
+def _write_atomically(target: Path, content: bytes) -> None:
     """Write beside the target, then rename: a reader, or a crash, finds the old file or the new one."""
-    target = path.resolve()  # a link stays a link
     temporary = _temporary(target)
     try:
         with temporary.open("xb") as file:
@@ -240,15 +253,17 @@ def _write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
-    except OSError as error:
+    except BaseException as error:  # Ctrl-C too leaves nothing behind
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise _unwritable(path, error) from error
+        if isinstance(error, OSError):
+            raise _unwritable(target, error) from error
+        raise
 
 
-def _unwritable(path: Path, error: OSError) -> CheckpointError:
+def _unwritable(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(f"cannot write the model file {str(path)!r}: {_reason(error)}; choose another place")
 
 
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+def _reason(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or str(error)).lower()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
+from knock.checks import real_number, shown, whole_number
 from knock.errors import ConfigError
 
 HeadType = Literal["hybrid", "reweight", "content"]
@@ -13,6 +14,9 @@ Position = Literal["relative", "absolute"]
 
 HEAD_TYPES: tuple[HeadType, ...] = get_args(HeadType)
 POSITIONS: tuple[Position, ...] = get_args(Position)
+
+# Far beyond what anyone trains, and small enough that a damaged file or a slip of the finger is told at once.
+_LARGEST = {"vocab_size": 2**21, "T": 2**20, "n_emb": 2**20, "nodes": 2**20, "n_blocks": 1000, "n_heads": 2**20}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +52,9 @@ class ModelConfig:
     position: Position = None  # type: ignore[assignment]  # always a Position once __post_init__ is done
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "T", "n_emb", "nodes", "n_blocks", "n_heads"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}")
+        for name, largest in _LARGEST.items():
+            value = whole_number(name, getattr(self, name), 1, largest, error=ConfigError)
+            object.__setattr__(self, name, value)
         if self.n_emb % self.n_heads:
             fits = [h for h in range(1, self.n_emb + 1) if self.n_emb % h == 0]
             nearest = min(fits, key=lambda h: (abs(h - self.n_heads), h))
@@ -60,14 +63,15 @@ class ModelConfig:
                 f"n_heads={nearest} fits"
             )
         if self.head_type not in HEAD_TYPES:
-            raise ConfigError(f"head_type must be one of {', '.join(HEAD_TYPES)}, got {self.head_type!r}")
+            raise ConfigError(f"head_type must be one of {', '.join(HEAD_TYPES)}, got {shown(self.head_type)}")
         if self.position is None:
             object.__setattr__(self, "position", "absolute" if self.head_type == "content" else "relative")
         if self.position not in POSITIONS:
             raise ConfigError(f"position must be one of {', '.join(POSITIONS)}, got {self.position!r}")
-        if not isinstance(self.alpha, (int, float)) or isinstance(self.alpha, bool) or not 0 <= self.alpha <= 1:
-            raise ConfigError(f"alpha must be a number from 0 to 1, got {self.alpha!r}")
-        object.__setattr__(self, "alpha", float(self.alpha))
+        alpha = real_number(self.alpha)
+        if not 0 <= alpha <= 1:
+            raise ConfigError(f"alpha must be a number from 0 to 1, got {shown(self.alpha)}")
+        object.__setattr__(self, "alpha", alpha)
 
     @property
     def head_width(self) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from knock import reference
+from knock.checks import whole_number
 from knock.config import ModelConfig
 from knock.errors import GenerationError, KnockError, SamplingError, VocabError
 from knock.sampling import Sampling, TokenStats
@@ -139,11 +140,10 @@ class TokenStream:
         """The next `length` tokens and their statistics. How the calls are cut up changes nothing.
 
         Raises:
-            SamplingError: if `length` is negative.
+            SamplingError: if `length` is not a whole number of at least 0.
             GenerationError: if the logits of a step are not finite; no token is drawn from them.
         """
-        if length < 0:
-            raise SamplingError(f"length must be 0 or more, got {length}")
+        length = whole_number("length", length, 0, error=SamplingError)
         with np.errstate(all="ignore"):
             draws = [self._next() for _ in range(length)]
         table = np.array(draws, np.float64).reshape(length, len(reference.Draw._fields))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Unpack
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from knock.checkpoint import read_checkpoint, write_checkpoint
+from knock.checks import whole_number
 from knock.config import HeadType, ModelConfig, Position
 from knock.engine import Backend, Engine, TokenArray
 from knock.errors import CheckpointError, SamplingError
@@ -18,7 +19,7 @@ from knock.generation import Generation, Score, TextStream, collect
 from knock.models import locate
 from knock.sampling import Sampling, SamplingOptions, Stats, resolve_seed, summarize
 from knock.stopping import StopStrings
-from knock.vocab import Unknown, Vocab
+from knock.vocab import Unknown, Vocab, check_tokens
 from knock.weights import Weights
 
 
@@ -130,7 +131,7 @@ class ReweightGPT:
             SamplingError: if a control or the length is out of range.
         """
         resolved = resolve_seed(seed)
-        prompt = np.asarray(seed_seq)
+        prompt = check_tokens(seed_seq, self.config.vocab_size)
         stream = self.engine.start(prompt if prompt.size else [0], _controls(sampling, options), resolved)
         tokens, per_token = stream.advance(length)
         return tokens, summarize(per_token, resolved)
@@ -180,7 +181,7 @@ class LanguageModel:
         max_new_tokens: int = 300,
         sampling: str | Sampling = "basic",
         seed: int | None = None,
-        stop: str | Sequence[str] | None = None,
+        stop: str | Iterable[str] | None = None,
         unknown: Unknown = "error",
         **options: Unpack[SamplingOptions],
     ) -> TextStream:
@@ -197,7 +198,7 @@ class LanguageModel:
         max_new_tokens: int = 300,
         sampling: str | Sampling = "basic",
         seed: int | None = None,
-        stop: str | Sequence[str] | None = None,
+        stop: str | Iterable[str] | None = None,
         unknown: Unknown = "error",
         **options: Unpack[SamplingOptions],
     ) -> Generation:
@@ -230,13 +231,13 @@ class LanguageModel:
 
     def generate_batch(
         self,
-        prompts: Sequence[str],
-        sampling: str | Sampling | Sequence[str | Sampling] = "basic",
+        prompts: Iterable[str],
+        sampling: str | Sampling | Iterable[str | Sampling] = "basic",
         n: int = 1,
         seed: int | None = 0,
         *,
         max_new_tokens: int = 300,
-        stop: str | Sequence[str] | None = None,
+        stop: str | Iterable[str] | None = None,
         unknown: Unknown = "error",
     ) -> list[Generation]:
         """Generate a text for each prompt, in the order of the prompts.
@@ -258,11 +259,12 @@ class LanguageModel:
         """
         if isinstance(prompts, str):
             raise SamplingError(f"prompts must be a list of strings, got one string; pass [{prompts[:20]!r}]")
-        if n < 1:
-            raise SamplingError(f"n must be at least 1, got {n}")
+        prompts = list(prompts)
+        n = whole_number("n", n, 1, error=SamplingError)
         each = [sampling] * len(prompts) if isinstance(sampling, (str, Sampling)) else list(sampling)
         if len(each) != len(prompts):
             raise SamplingError(f"got {len(each)} controls for {len(prompts)} prompts; give one for all, or as many")
+        stop = StopStrings(stop).strings
         resolved = resolve_seed(seed)
         rows = [(prompt, _controls(s, {})) for prompt, s in zip(prompts, each, strict=True) for _ in range(n)]
         streams = [
@@ -299,24 +301,27 @@ class LanguageModel:
         length: int,
         sampling: Sampling,
         seed: int,
-        stop: str | Sequence[str] | None,
+        stop: str | Iterable[str] | None,
         unknown: Unknown,
     ) -> TextStream:
-        if not isinstance(length, int) or isinstance(length, bool) or length < 0:
-            raise SamplingError(f"max_new_tokens must be a whole number of at least 0, got {length!r}")
+        length = whole_number("max_new_tokens", length, 0, error=SamplingError)
         if sampling.logit_bias:
             bias = {self._token(key): value for key, value in sampling.logit_bias.items()}
             sampling = replace(sampling, logit_bias=bias)
+        stop_strings = StopStrings(stop)
+        if self.vocab.lowercase:
+            stop_strings = StopStrings([self.vocab.normalize(string) for string in stop_strings.strings])
         tokens = self.vocab.encode(prompt, unknown=unknown)
         started = self.model.engine.start(tokens if tokens.size else [self.vocab.start_id], sampling, seed, row)
-        return TextStream(started, self.vocab, length, StopStrings(stop))
+        return TextStream(started, self.vocab, length, stop_strings)
 
     def _token(self, key: object) -> object:
         if not isinstance(key, str):
             return key
-        if key not in self.vocab:
+        char = self.vocab.normalize(key)
+        if char not in self.vocab:
             raise SamplingError(f"logit_bias names {key!r}, which is not one of the model's {self.vocab.describe()}")
-        return self.vocab.characters.index(key)
+        return self.vocab.characters.index(char)
 
 
 def load(model: str | os.PathLike[str], *, backend: Backend = "numpy") -> LanguageModel:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypedDict, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from knock.checks import real_number, shown, whole_number
 from knock.errors import SamplingError
 
 EntropyRule = Literal["exact", "ratio"]
@@ -24,8 +25,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "top_p": {"top_p": 0.9},
     "entropy": {"target_entropy": 2.0, "top_p": 0.9},
 }
-
-SEED_LIMIT = 2**64
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -87,38 +86,53 @@ class Sampling:
     max_temp: float = 2.0
     mirostat: float | None = None
     mirostat_eta: float = 0.1
-    logit_bias: Mapping[Any, float] = field(default_factory=dict)
+    logit_bias: Mapping[Any, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        _check(self, "temperature", "0 (greedy) or more", lambda x: x >= 0)
-        if not isinstance(self.top_k, int) or isinstance(self.top_k, bool) or self.top_k < 0:
-            raise SamplingError(f"top_k must be a whole number of at least 0 (off), got {self.top_k!r}")
-        for name in ("top_p", "typical_p"):
-            _check(self, name, "above 0 and at most 1 (off)", lambda x: 0 < x <= 1)
-        _check(self, "min_p", "from 0 (off) to 1", lambda x: 0 <= x <= 1)
-        _check(self, "top_n_sigma", "0 (off) or more", lambda x: x >= 0)
-        _check(self, "min_temp", "above 0", lambda x: x > 0)
-        _check(self, "max_temp", f"at least min_temp ({self.min_temp})", lambda x: x >= self.min_temp)
-        _check(self, "mirostat_eta", "above 0", lambda x: x > 0)
+        self._set("top_k", whole_number("top_k", self.top_k, 0, error=SamplingError, note=", 0 is off"))
+        self._check("temperature", "0 (greedy) or more", lambda x: x >= 0)
+        self._check("top_p", "above 0 and at most 1 (off)", lambda x: 0 < x <= 1)
+        self._check("typical_p", "above 0 and at most 1 (off)", lambda x: 0 < x <= 1)
+        self._check("min_p", "from 0 (off) to 1", lambda x: 0 <= x <= 1)
+        self._check("top_n_sigma", "0 (off) or more", lambda x: x >= 0)
+        self._check("min_temp", "above 0", lambda x: x > 0)
+        self._check("max_temp", f"at least min_temp ({self.min_temp})", lambda x: x >= self.min_temp)
+        self._check("mirostat_eta", "above 0", lambda x: x > 0)
         if self.entropy_rule not in ENTROPY_RULES:
             raise SamplingError(f"entropy_rule must be one of {', '.join(ENTROPY_RULES)}, got {self.entropy_rule!r}")
         if self.target_entropy is not None:
-            _check(self, "target_entropy", "0 or more, in bits", lambda x: x >= 0)
+            self._check("target_entropy", "0 or more, in bits", lambda x: x >= 0)
             if self.temperature != 1:
                 raise SamplingError(
                     f"target_entropy sets the temperature itself, so temperature={self.temperature} would be ignored; "
                     "give one of them"
                 )
         if self.mirostat is not None:
-            _check(self, "mirostat", "above 0, in bits", lambda x: x > 0)
+            self._check("mirostat", "above 0, in bits", lambda x: x > 0)
             others = [name for name in ("top_k", "typical_p", "top_p", "min_p") if getattr(self, name) != _OFF[name]]
             if others:
                 raise SamplingError(f"mirostat takes the place of {', '.join(others)}; give one or the other")
             if self.temperature == 0:
                 raise SamplingError("mirostat needs something to draw from; give a temperature above 0")
-        for key, bias in self.logit_bias.items():
-            if not isinstance(bias, (int, float)) or math.isnan(bias) or bias == math.inf:
-                raise SamplingError(f"logit_bias of {key!r} must be a number or -inf (never), got {bias!r}")
+        if not isinstance(self.logit_bias, Mapping):
+            raise SamplingError(f"logit_bias must map tokens to numbers, got {shown(self.logit_bias)}")
+        biases = {key: real_number(bias) for key, bias in self.logit_bias.items()}
+        for key, bias in biases.items():
+            if math.isnan(bias) or bias == math.inf:
+                raise SamplingError(
+                    f"logit_bias of {key!r} must be a number or -inf (never), got {shown(self.logit_bias[key])}"
+                )
+        self._set("logit_bias", biases)
+
+    def _check(self, name: str, range_: str, holds: Callable[[float], bool]) -> None:
+        """Replace a field by its value as a float, if it is in its range."""
+        value = real_number(getattr(self, name))
+        if not math.isfinite(value) or not holds(value):
+            raise SamplingError(f"{name} must be {range_}, got {shown(getattr(self, name))}")
+        self._set(name, value)
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
 
     @classmethod
     def preset(cls, name: str, options: SamplingOptions | None = None) -> Sampling:
@@ -132,8 +146,8 @@ class Sampling:
         Raises:
             SamplingError: if there is no such preset, or a control is wrong.
         """
-        if name not in PRESETS:
-            raise SamplingError(f"sampling must be a Sampling or one of {', '.join(PRESETS)}, got {name!r}")
+        if not isinstance(name, str) or name not in PRESETS:
+            raise SamplingError(f"sampling must be a Sampling or one of {', '.join(PRESETS)}, got {shown(name)}")
         return cls.of({**PRESETS[name], **(options or {})})
 
     @classmethod
@@ -170,13 +184,6 @@ class Sampling:
 _OFF: dict[str, float] = {f.name: f.default for f in fields(Sampling) if isinstance(f.default, (int, float))}
 
 
-def _check(sampling: Sampling, name: str, range_: str, holds: Any) -> None:
-    value = getattr(sampling, name)
-    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not holds(value):
-        raise SamplingError(f"{name} must be {range_}, got {value!r}")
-
-
 def resolve_seed(seed: int | None) -> int:
     """The seed itself, or a fresh one in place of None: 32 bits, short enough to read out.
 
@@ -185,9 +192,7 @@ def resolve_seed(seed: int | None) -> int:
     """
     if seed is None:
         return secrets.randbits(32)
-    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed < SEED_LIMIT:
-        raise SamplingError(f"seed must be a whole number from 0 to 2**64 - 1, got {seed!r}")
-    return int(seed)
+    return whole_number("seed", seed, 0, 2**64 - 1, error=SamplingError)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from knock.errors import SamplingError
 
@@ -17,10 +17,12 @@ class StopStrings:
         stop: one string, several, or none.
 
     Raises:
-        SamplingError: if a stop string is empty, which would end every text before it began.
+        SamplingError: if one is not a string, or is empty, which would end every text before it began.
     """
 
-    def __init__(self, stop: str | Sequence[str] | None) -> None:
+    def __init__(self, stop: str | Iterable[str] | None) -> None:
+        if stop is not None and not isinstance(stop, Iterable):
+            raise SamplingError(f"stop must be a string or several, got {stop!r}")
         self.strings = (stop,) if isinstance(stop, str) else tuple(stop or ())
         for string in self.strings:
             if not isinstance(string, str) or not string:

@@ -19,13 +19,13 @@ def decode_utf8(content: bytes, source: str) -> str:
         TextError: at the first byte that is not UTF-8, naming its offset.
     """
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         byte = content[error.start]
         raise TextError(
             f"{source} is not UTF-8 text: byte 0x{byte:02x} at offset {error.start}; convert it to UTF-8 first"
         ) from error
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_text(path: str | os.PathLike[str]) -> str:

@@ -52,9 +52,9 @@ class Vocab:
         """The distinct characters of `text`, in code point order.
 
         Raises:
-            VocabError: if `text` is empty.
+            VocabError: if `text` is empty or no string.
         """
-        characters = set(text)
+        characters = set(_checked(text))
         if lowercase:
             characters = {_fold(char) for char in characters}
         return cls(sorted(characters), lowercase=lowercase)
@@ -84,7 +84,7 @@ class Vocab:
         """
         if unknown not in UNKNOWN:
             raise VocabError(f"unknown must be one of {', '.join(UNKNOWN)}, got {unknown!r}")
-        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+        points = np.frombuffer(_checked(text).encode("utf-32-le", "surrogatepass"), np.uint32)
         if self.lowercase:
             distinct, where = np.unique(points, return_inverse=True)
             points = np.array([ord(_fold(chr(point))) for point in distinct], np.uint32)[where]
@@ -120,6 +120,10 @@ class Vocab:
             VocabError: if an id is outside [0, V).
         """
         return self._points[check_tokens(tokens, self.vocab_size)].tobytes().decode("utf-32-le")
+
+    def normalize(self, text: str) -> str:
+        """Text as the model reads it: lower case, where the vocabulary has no other."""
+        return "".join(map(_fold, text)) if self.lowercase else text
 
     def describe(self, limit: int = 60) -> str:
         """The vocabulary in a few words, for messages: printable characters together, cut at `limit`."""
@@ -182,7 +186,10 @@ def check_tokens(tokens: npt.ArrayLike, vocab_size: int) -> npt.NDArray[np.int32
     Raises:
         VocabError: if they are not a sequence of whole numbers in [0, V).
     """
-    ids = np.asarray(tokens)
+    try:
+        ids = np.asarray(tokens)
+    except ValueError as error:
+        raise VocabError(f"tokens must be a sequence of whole numbers, got a ragged one: {error}") from error
     if ids.ndim == 1 and ids.size == 0:
         return np.empty(0, np.int32)
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
@@ -191,6 +198,12 @@ def check_tokens(tokens: npt.ArrayLike, vocab_size: int) -> npt.NDArray[np.int32
     if outside.any():
         raise VocabError(f"token ids run from 0 to {vocab_size - 1}, got {ids[outside.argmax()]}")
     return ids.astype(np.int32)
+
+
+def _checked(text: str) -> str:
+    if not isinstance(text, str):
+        raise VocabError(f"a text is a string, got {type(text).__name__}")
+    return text
 
 
 def _fold(char: str) -> str:

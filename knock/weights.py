@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
+from knock.checks import shown
 from knock.config import ModelConfig
 from knock.errors import WeightsError
 
@@ -54,11 +55,16 @@ class Weights(Mapping[str, FloatArray]):
         expected = shapes(config)
         if set(arrays) != set(expected):
             missing, unknown = sorted(set(expected) - set(arrays)), sorted(set(arrays) - set(expected))
-            raise WeightsError(f"the config calls for {len(expected)} arrays; missing {missing}, unknown {unknown}")
+            raise WeightsError(
+                f"the config calls for {len(expected)} arrays; missing {shown(missing)}, unknown {shown(unknown)}"
+            )
         self.config = config
         self._arrays: dict[str, FloatArray] = {}
         for name, shape in expected.items():
-            array = np.array(arrays[name], np.float32, order="C")
+            try:
+                array = np.array(arrays[name], np.float32, order="C")
+            except (TypeError, ValueError) as error:
+                raise WeightsError(f"array {name!r} must hold numbers: {error}") from error
             if array.shape != shape:
                 raise WeightsError(f"array {name!r} must have shape {shape} by the config, got {array.shape}")
             if not np.isfinite(array).all():
@@ -107,6 +113,9 @@ class Weights(Mapping[str, FloatArray]):
 
     def __len__(self) -> int:
         return len(self._arrays)
+
+    def __reduce__(self) -> tuple[type[Weights], tuple[ModelConfig, dict[str, FloatArray]]]:
+        return Weights, (self.config, dict(self))  # a copy is checked and read-only like the original
 
     def __repr__(self) -> str:
         return f"Weights({self.n_parameters:,} parameters, {self.config})"

@@ -10,7 +10,7 @@ import os
 import sys
 
 from knock.cli.options import UNKNOWN, add_sampling_arguments, sampling_options, unescape, whole_number
-from knock.errors import KnockError
+from knock.cli.terminal import columns, read_input, say, write
 from knock.models import DEFAULT
 
 EXAMPLES = r"""examples:
@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default=DEFAULT, help=f"a shipped model, a file or a folder (default: {DEFAULT})")
     parser.add_argument("--length", type=whole_number(0), default=300, metavar="N",
                         help="characters to generate (default: 300)")  # fmt: skip
-    parser.add_argument("--seed", type=whole_number(0), metavar="N", help="the same seed gives the same text")
+    parser.add_argument("--seed", type=whole_number(0, 2**64 - 1), metavar="N",
+                        help="the same seed gives the same text")  # fmt: skip
     parser.add_argument("--stop", type=unescape, action="append", metavar="TEXT",
                         help=r"end where TEXT comes up, and leave it out; again for more; \n is a newline")  # fmt: skip
     parser.add_argument("--unknown", choices=UNKNOWN, default="error",
@@ -42,8 +43,6 @@ def run(options: argparse.Namespace) -> int:
     from knock.cli.stats_box import stats_box
     from knock.model import load
 
-    if sys.stdout is None:
-        raise KnockError("standard output is closed, so there is nowhere to write to")
     prompt = _read_prompt(options.prompt)
     stream = load(options.model).stream(
         prompt,
@@ -56,29 +55,23 @@ def run(options: argparse.Namespace) -> int:
     )
     last = prompt
     try:
-        _write(prompt)
+        write(prompt)
         for last in stream:
-            _write(last)
+            write(last)
     finally:
-        if last and not last.endswith("\n") and sys.stdout.isatty():
-            _write("\n")
+        if last and not last.endswith("\n") and sys.stdout is not None and sys.stdout.isatty():
+            write("\n")
     if options.seed is None and sys.stderr.isatty():
-        print(f"seed {stream.seed}", file=sys.stderr)
+        say(f"seed {stream.seed}")
     if options.stats:
-        print(stats_box(stream.stats), file=sys.stderr)
+        say(stats_box(stream.stats, columns()))
     return 0
 
 
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
 def _read_prompt(argument: str) -> str:
+    if argument == "-":
+        return read_input()
     from knock.text import decode_utf8
 
-    if argument != "-":  # in a locale that is not UTF-8, Python kept the bytes it could not read
-        return decode_utf8(os.fsencode(argument), "the prompt")
-    if sys.stdin is None:
-        raise KnockError("standard input is closed, so there is no prompt to read; give it as an argument")
-    return decode_utf8(sys.stdin.buffer.read(), "standard input")
+    # In a locale that is not UTF-8, Python kept the bytes it could not read.
+    return decode_utf8(os.fsencode(argument), "the prompt")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from knock.cli.terminal import write
 from knock.models import DEFAULT, locate, shipped
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ EXAMPLES = """examples:
   knock info
   knock info my.safetensors
 """
-
-_RECORDED = {"corpus", "recipe", "steps_done", "best_step", "seconds", "evaluation"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
 
     path = locate(options.model)
     for label, fact in _facts(path, read_checkpoint(path)):
-        print(f"{label:<12} {fact}")
+        write(f"{label:<12} {printable(fact)}\n")
     return 0
 
 
@@ -52,16 +51,17 @@ def _facts(path: Path, checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
         yield "vocabulary", f"{config.vocab_size:,} tokens, no characters"
     else:
         yield "vocabulary", vocab.describe() + (", upper case read as lower" if vocab.lowercase else "")
-    yield from _training_facts(checkpoint.training)
+    if not checkpoint.training:
+        yield "training", "no record in the file"
+        return
+    try:
+        facts = list(_training_facts(checkpoint.training))
+    except (KeyError, TypeError, ValueError, AttributeError):  # a record that another program wrote
+        facts = [("training", json.dumps(checkpoint.training))]
+    yield from facts
 
 
 def _training_facts(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    if not training:
-        yield "training", "no record in the file"
-        return
-    if not training.keys() >= _RECORDED:  # written by a program of the user's own
-        yield "training", json.dumps(training)
-        return
     corpus, recipe = training["corpus"], training["recipe"]
     yield "trained on", f"{corpus['name']}, {corpus['characters']:,} characters"
     batch = f"{recipe['sequences']} x {recipe['sequence_length']} characters a step"
@@ -69,5 +69,10 @@ def _training_facts(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "steps", f"{training['steps_done']:,} of {recipe['steps']:,}, best at {training['best_step']:,}"
     yield "took", f"{training['seconds']:,} s"
     yield "validation", f"the last {corpus['validation_characters']:,} characters"
-    for name, loss in training["evaluation"].items():
+    for name, loss in training.get("evaluation", {}).items():
         yield f"- {name.replace('_', ' ')}", f"{loss['nats_per_char']:.4f} nats/char, {loss['bits_per_char']:.4f} bits"
+
+
+def printable(text: str) -> str:
+    """Text with whatever could steer a terminal, such as an escape in a file name, written out."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

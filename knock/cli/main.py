@@ -6,12 +6,12 @@ Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 from knock import __version__
 from knock.cli import generate, info, train
+from knock.cli.terminal import discard_output, open_streams, say
 from knock.errors import ConfigError, KnockError, SamplingError
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -21,14 +21,9 @@ COMMANDS = {"generate": generate, "train": train, "info": info}
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    options = _parser().parse_args(arguments)
+    open_streams()
     try:
-        code: int = options.run(options)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        return _run(arguments)
     except (SamplingError, ConfigError) as error:
         return _fail(error, USAGE)
     except KnockError as error:
@@ -38,11 +33,21 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # the reader has seen enough
-        _discard(sys.stdout)
+        discard_output()
         return DONE
     except OSError as error:
-        _discard(sys.stdout)
+        discard_output()
         return _fail(f"cannot write: {(error.strerror or str(error)).lower()}", FAILED)
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        options = _parser().parse_args(arguments)
+        code: int = options.run(options)
+    except SystemExit as exit_:  # argparse is done: it has printed help, a version or an error
+        code = exit_.code if isinstance(exit_.code, int) else DONE
+    if sys.stdout is not None:
+        sys.stdout.flush()
     return code
 
 
@@ -50,7 +55,8 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, without the usage of every option before it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+        line = " ".join(message.splitlines())
+        self.exit(USAGE, f"{self.prog}: error: {line}; see {self.prog} --help\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,14 +81,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _fail(error: object, code: int) -> int:
-    if sys.stderr is not None:
-        print(f"knock: error: {error}", file=sys.stderr)
+    say(f"knock: error: {error}")
     return code
-
-
-def _discard(stream: TextIO | None) -> None:
-    """Let what is still buffered go nowhere, or Python would complain about it once more when it exits."""
-    if stream is not None:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)

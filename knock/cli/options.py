@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from knock.checks import shown
+
 PRESETS = ("basic", "top_k", "top_p", "entropy")
 ENTROPY_RULES = ("exact", "ratio")
 UNKNOWN = ("error", "skip", "replace")
@@ -30,7 +32,8 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     control("--top-n-sigma", float, "N", "keep logits within N standard deviations of the largest; 0 is off")
     control("--entropy", float, "BITS", "set the temperature at every step so that the entropy is BITS",
             dest="target_entropy")  # fmt: skip
-    control("--entropy-rule", str, "RULE", "exact, or ratio: sqrt(BITS / entropy) (default: exact)")
+    control("--entropy-rule", str, "RULE", "exact, or ratio: sqrt(BITS / entropy) (default: exact)",
+            choices=ENTROPY_RULES)  # fmt: skip
     control("--min-temp", float, "X", "lowest temperature of the entropy rule (default: 0.3)")
     control("--max-temp", float, "X", "highest temperature of the entropy rule (default: 2)")
     control("--mirostat", float, "BITS", "keep the surprise near BITS a character (mirostat 2)")
@@ -59,16 +62,17 @@ def unescape(text: str) -> str:
     return "\\".join(parts)
 
 
-def whole_number(minimum: int) -> Callable[[str], int]:
-    """An argument type: a whole number of at least `minimum`."""
+def whole_number(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
+    """An argument type: a whole number in a range."""
+    bounds = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = minimum - 1
-        if value < minimum:
-            raise argparse.ArgumentTypeError(f"must be a whole number of at least {minimum}, got {text!r}")
+        if value < minimum or (maximum is not None and value > maximum):
+            raise argparse.ArgumentTypeError(f"must be a whole number {bounds}, got {shown(text)}")
         return value
 
     return parse

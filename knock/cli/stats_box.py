@@ -8,8 +8,8 @@ _TITLE = "Generation Stats"
 _WIDTH = 37
 
 
-def stats_box(stats: Stats) -> str:
-    """The statistics in a frame of Unicode lines, without a final newline."""
+def stats_box(stats: Stats, columns: int = 80) -> str:
+    """The statistics in a frame of Unicode lines, without a final newline; plain lines where a frame would not fit."""
     if stats["tokens"]:
         rows = [
             ("Mean entropy:", f"{stats['mean_entropy']:6.2f} bits"),
@@ -21,6 +21,8 @@ def stats_box(stats: Stats) -> str:
     else:
         rows = [("No characters were generated.", "")]
     lines = [f"  {label:<17}{value}" for label, value in rows]
+    if columns < _WIDTH + 2:
+        return "\n".join(line.strip() for line in lines)
     width = max(_WIDTH, *(len(line) + 1 for line in lines))
     rule = "─" * width
     # The title stands one to the right where it cannot be in the very middle.

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from knock.cli.options import whole_number
+from knock.cli.terminal import columns, is_live, read_input, say
 from knock.errors import KnockError
 
 if TYPE_CHECKING:
@@ -43,15 +42,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(name, type=type_, metavar=metavar, default=argparse.SUPPRESS, help=help_)
 
     count = whole_number(1)
-    parser.add_argument("corpus", metavar="CORPUS", help="a text file, UTF-8; its last 10%% are for validation")
+    parser.add_argument("corpus", metavar="CORPUS",
+                        help="a UTF-8 text, or - for standard input; its last 10%% are for validation")  # fmt: skip
     parser.add_argument("--out", required=True, metavar="FILE", help="where the model goes, a .safetensors file")
     parser.add_argument("--lowercase", action="store_true", help="read upper-case letters as lower-case")
-    parser.add_argument("--threads", type=count, metavar="N", help="CPU threads; with 1, runs repeat exactly")
+    parser.add_argument(
+        "--threads", type=whole_number(1, 1024), metavar="N", help="CPU threads; with 1, runs repeat exactly"
+    )
     option("--steps", count, "N", "optimiser steps (default: 3000)")
     option("--batch-chars", count, "N", "characters a step (default: 4096)")
     option("--learning-rate", float, "X", "largest learning rate (default: 0.01)")
     option("--eval-interval", count, "N", "steps between validation losses (default: 250)")
-    option("--seed", whole_number(0), "N", "of the initial weights and the batches (default: 42)")
+    option("--seed", whole_number(0, 2**64 - 1), "N", "of the initial weights and the batches (default: 42)")
     option("--T", count, "N", "context window of one layer (default: 32)")
     option("--n-emb", count, "N", "embedding width (default: 64)")
     option("--nodes", count, "N", "width of the MLP (default: 64)")
@@ -63,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train, report, save."""
+    """Train, save, evaluate, report."""
     if importlib.util.find_spec("torch") is None:
         raise KnockError("training needs PyTorch, which is not installed; run: pip install 'knock-lm[train]'")
     from knock.checkpoint import check_writable, write_checkpoint
@@ -77,39 +79,57 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from knock_training.data import Corpus
+    from knock_training.evaluate import as_record, evaluate
+    from knock_training.model import Twin
     from knock_training.trainer import Recipe, sequence_length, train
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    corpus = Corpus.read(options.corpus, lowercase=options.lowercase)
+    if options.corpus == "-":
+        corpus = Corpus.from_text(read_input(), "standard input", lowercase=options.lowercase)
+    else:
+        corpus = Corpus.read(options.corpus, lowercase=options.lowercase)
     recipe = Recipe(**{name: given[name] for name in _RECIPE if name in given})
     config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **shape)
     length = sequence_length(config, corpus, recipe)
-    _say(f"{corpus.name}: {len(corpus):,} characters, {corpus.vocab.vocab_size} distinct, in sequences of {length}")
-    _say("Ctrl-C stops early and keeps the best so far")
-    with _interruptible() as interrupt:
-        reporter = _Reporter(corpus.vocab)
-        result = train(config, corpus, recipe, report=reporter.report, should_stop=lambda: interrupt.asked)
-    digest = write_checkpoint(options.out, result.weights, corpus.vocab, result.record)
-    if result.ended == "diverged":
-        _say("the loss was no longer a finite number; try a smaller --learning-rate")
-    _say(f"{result.ended} after {result.record['steps_done']:,} steps; best at step {result.record['best_step']:,}")
-    for name, loss in result.evaluation.items():
-        _say(f"validation, {name.replace('_', ' ')}: {loss}")
-    _say(f"saved {options.out}, {result.weights.n_parameters:,} parameters, digest {digest[:16]}")
+    say(f"{corpus.name}: {len(corpus):,} characters, {corpus.vocab.vocab_size} distinct, in sequences of {length}")
+    say("Ctrl-C stops early and keeps the best so far")
+    reporter = _Reporter(corpus.vocab)
+    with _interruptible() as interrupt, _told_when_too_large():
+        result = train(config, corpus, recipe, report=reporter.report, should_stop=interrupt.should_stop)
+        # Saved before anything else can go wrong; the evaluation is added when it is there.
+        digest = write_checkpoint(options.out, result.weights, corpus.vocab, result.record)
+        interrupt.asked = True  # from here on, Ctrl-C ends the evaluation at once
+        say(f"{result.ended} after {result.record['steps_done']:,} steps; best at step {result.record['best_step']:,}")
+        if result.ended == "diverged":
+            say("the loss was no longer a finite number; try a smaller --learning-rate")
+        say(f"saved {options.out}, {result.weights.n_parameters:,} parameters, digest {digest[:16]}")
+        evaluation = evaluate(Twin(result.weights), corpus.validation)
+        record = result.record | {"evaluation": as_record(evaluation)}
+        write_checkpoint(options.out, result.weights, corpus.vocab, record)
+    for name, loss in evaluation.items():
+        say(f"validation, {name.replace('_', ' ')}: {loss}")
     return {"done": 0, "interrupted": 130, "diverged": 1}[result.ended]
 
 
 class _Interrupt:
     """Whether Ctrl-C was pressed. A second time ends the process at once."""
 
-    asked = False
+    def __init__(self) -> None:
+        self.asked = False
+        self._told = False
 
     def __call__(self, signum: int, frame: object) -> None:
         if self.asked:
             raise KeyboardInterrupt
-        self.asked = True
-        _say("\nstopping; Ctrl-C again to stop without saving")
+        self.asked = True  # no more than that: a handler may come in the middle of a write to standard error
+
+    def should_stop(self) -> bool:
+        """Asked before every step; says once that it will stop."""
+        if self.asked and not self._told:
+            self._told = True
+            say("\nstopping; Ctrl-C again to stop without saving")
+        return self.asked
 
 
 @contextmanager
@@ -122,13 +142,24 @@ def _interruptible() -> Iterator[_Interrupt]:
         signal.signal(signal.SIGINT, before)
 
 
+@contextmanager
+def _told_when_too_large() -> Iterator[None]:
+    """PyTorch tells that memory is short by a RuntimeError like any other."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "alloc" not in str(error):
+            raise
+        raise MemoryError("PyTorch could not allocate what a training step needs") from error
+
+
 class _Reporter:
     """Lines of progress: one an evaluation, a running one on a terminal, and a sample now and then."""
 
     def __init__(self, vocab: Vocab) -> None:
         self._vocab = vocab
         self._evaluations = 0
-        self._live = sys.stderr.isatty()
+        self._live = is_live()
         self._next_line = 0.0
 
     def report(self, progress: Progress) -> None:
@@ -139,12 +170,11 @@ class _Reporter:
         if progress.weights is None:
             if self._live and time.monotonic() >= self._next_line:
                 self._next_line = time.monotonic() + 0.2
-                width = os.get_terminal_size(sys.stderr.fileno()).columns
-                print(f"\r{line.format('')[: width - 1]}\x1b[K", end="", file=sys.stderr, flush=True)
+                say(f"\r{line.format('')[: columns() - 1]}\x1b[K", end="")
             return
-        _say(("\r\x1b[K" if self._live else "") + line.format(f"  validation {progress.validation_loss:.4f}"))
+        say(("\r\x1b[K" if self._live else "") + line.format(f"  validation {progress.validation_loss:.4f}"))
         if self._evaluations % _SAMPLE_EVERY == 0:
-            _say(_indent(self._sample(progress.weights)))
+            say(_indent(self._sample(progress.weights)))
         self._evaluations += 1
 
     def _sample(self, weights: Weights) -> str:
@@ -161,7 +191,3 @@ def _indent(text: str) -> str:
 def _clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes}:{seconds:02}"
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)

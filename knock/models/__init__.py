@@ -26,6 +26,10 @@ def locate(model: str | os.PathLike[str]) -> Path:
     if str(model) in by_name:
         return by_name[str(model)]
     path = Path(model)
+    try:
+        found = path.exists()
+    except (OSError, ValueError) as error:  # too long a name, a folder that may not be entered, a NUL
+        raise CheckpointError(f"cannot look for a model at {str(path)[:60]!r}: {error}; check the path") from error
     if path.is_dir():
         files = sorted(path.glob(f"*{SUFFIX}"))
         if len(files) != 1:
@@ -33,7 +37,7 @@ def locate(model: str | os.PathLike[str]) -> Path:
                 f"the folder {str(path)!r} must hold one {SUFFIX} file, found {len(files)}; name the file itself"
             )
         return files[0]
-    if not path.exists():
+    if not found:
         raise CheckpointError(
             f"no model named {str(model)!r}: it is neither a file nor a shipped model ({', '.join(by_name) or 'none'})"
         )

@@ -80,7 +80,7 @@ def log_softmax(logits: Array) -> Array:
 def entropy(log_p: Array) -> float:
     """-sum p log2 p in bits (Shannon 1948): [V] -> []."""
     p = np.exp(log_p)
-    return float(-(p * np.where(p > 0, log_p, 0)).sum() / _LN2)
+    return max(0.0, -float((p * np.where(p > 0, log_p, 0)).sum()) / _LN2)
 
 
 def entropy_temperature(logits: Array, target: float, rule: str, min_temp: float, max_temp: float) -> float:

@@ -1,0 +1,82 @@
+"""Standard output, standard error and the terminal: where text, notices and progress go."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TextIO
+
+from knock.errors import KnockError
+
+_USUAL_WIDTH = 80
+
+
+def open_streams() -> None:
+    """Make both streams UTF-8, and give a program that was started without standard error one that goes nowhere."""
+    if sys.stderr is None:
+        sys.stderr = nowhere()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def write(text: str) -> None:
+    """Write to standard output, at once.
+
+    Raises:
+        KnockError: if it is closed.
+    """
+    if sys.stdout is None:
+        raise KnockError("standard output is closed, so there is nowhere to write to")
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def read_input() -> str:
+    """All of standard input, as text.
+
+    Raises:
+        KnockError: if it is closed.
+        TextError: if it is not UTF-8.
+    """
+    from knock.text import decode_utf8
+
+    try:
+        content = sys.stdin.buffer.read()
+    except (AttributeError, OSError) as error:  # AttributeError: there is no standard input at all
+        raise KnockError("cannot read standard input; give a text or a file as the argument") from error
+    return decode_utf8(content, "standard input")
+
+
+def say(message: str, end: str = "\n") -> None:
+    """Write to standard error. A reader that is gone is no reason to stop what is being done."""
+    try:
+        print(message, end=end, file=sys.stderr, flush=True)
+    except OSError:
+        sys.stderr = nowhere()
+
+
+def is_live() -> bool:
+    """Whether standard error is a terminal on which a line can be written over."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def columns() -> int:
+    """Width of the terminal on standard error."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_WIDTH
+    except (OSError, ValueError):
+        return _USUAL_WIDTH
+
+
+def nowhere() -> TextIO:
+    """A stream that takes everything and keeps nothing."""
+    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123  # it stays open to the end
+
+
+def discard_output() -> None:
+    """Let what is still buffered go nowhere, or Python would complain about it once more when it exits."""
+    if sys.stdout is not None:
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, sys.stdout.fileno())
+        os.close(sink)
