@@ -24,6 +24,7 @@ from torch import Tensor
 
 from knock.checkpoint import read_checkpoint
 from knock.errors import KnockError, TextError
+from knock.models import locate
 from knock.text import read_text
 from knock_training.data import validation_length
 from knock_training.model import Twin
@@ -48,19 +49,22 @@ class Loss:
 
 
 @torch.no_grad()
-def block_loss(twin: Twin, tokens: Tensor, block: int = BLOCK) -> Loss:
+def block_loss(twin: Twin, tokens: Tensor, block: int = BLOCK, at_most: int | None = None) -> Loss:
     """Loss over independent blocks, the state reset at each.
 
     Args:
         twin: the model.
         tokens: the text, (N,) with N >= 2.
-        block: inputs a block.
+        block: inputs a block; what is left at the end is a shorter one.
+        at_most: blocks to take, spread evenly over the text; all if None.
     """
     inputs, targets = tokens[:-1], tokens[1:]
-    whole = len(inputs) // block * block  # the rest is a shorter block of its own
-    at_once = max(1, _POSITIONS_AT_ONCE // block) * block
-    parts = [slice(start, min(start + at_once, whole)) for start in range(0, whole, at_once)]
-    total = sum(_summed_loss(twin, inputs[part].view(-1, block), targets[part].view(-1, block)) for part in parts)
+    whole = len(inputs) // block * block
+    x, y = inputs[:whole].view(-1, block), targets[:whole].view(-1, block)
+    if at_most is not None and len(x) > at_most:
+        chosen = torch.linspace(0, len(x) - 1, at_most).long()
+        return Loss(_summed_loss(twin, x[chosen], y[chosen]) / (at_most * block))
+    total = _summed_loss(twin, x, y)
     if whole < len(inputs):
         total += _summed_loss(twin, inputs[None, whole:], targets[None, whole:])
     return Loss(total / len(inputs))
@@ -81,6 +85,11 @@ def evaluate(twin: Twin, tokens: Tensor) -> dict[str, Loss]:
     if len(tokens) < 2:
         raise TextError(f"evaluation needs at least 2 characters, got {len(tokens)}")
     return {"block_256": block_loss(twin, tokens), "stream": stream_loss(twin, tokens)}
+
+
+def as_record(losses: dict[str, Loss]) -> dict[str, dict[str, float]]:
+    """What `evaluate` found, as it is kept in a training record."""
+    return {name: {"nats_per_char": loss.nats, "bits_per_char": loss.bits} for name, loss in losses.items()}
 
 
 def _logits(twin: Twin, inputs: Tensor) -> Iterator[tuple[Tensor, int]]:
@@ -110,20 +119,22 @@ def _logits(twin: Twin, inputs: Tensor) -> Iterator[tuple[Tensor, int]]:
 def _summed_loss(twin: Twin, inputs: Tensor, targets: Tensor) -> float:
     """Cross-entropy in nats, summed over all positions of [B, N] inputs and targets."""
     total = 0.0
-    for logits, start in _logits(twin, inputs):
-        after = targets[:, start : start + logits.shape[1]]
-        total += F.cross_entropy(logits.flatten(0, 1), after.flatten(), reduction="none").double().sum().item()
+    rows = max(1, _POSITIONS_AT_ONCE // inputs.shape[1])
+    for x, y in zip(torch.split(inputs, rows), torch.split(targets, rows), strict=True):
+        for logits, start in _logits(twin, x) if len(x) else ():
+            after = y[:, start : start + logits.shape[1]]
+            total += F.cross_entropy(logits.flatten(0, 1), after.flatten(), reduction="none").double().sum().item()
     return total
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Evaluate a saved model on the validation split of a corpus."""
     parser = argparse.ArgumentParser(prog="python -m knock_training.evaluate", description=__doc__.split("\n")[0])
-    parser.add_argument("model", help="a .safetensors file")
+    parser.add_argument("model", help="a shipped model, a file or a folder")
     parser.add_argument("corpus", help="a UTF-8 text; its last 10%% are evaluated")
     options = parser.parse_args(arguments)
     try:
-        checkpoint = read_checkpoint(options.model)
+        checkpoint = read_checkpoint(locate(options.model))
         if checkpoint.vocab is None:
             raise TextError(f"{options.model!r} has no vocabulary, so it cannot read text")
         text = read_text(options.corpus)

@@ -6,21 +6,22 @@ import itertools
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from knock.checks import real_number, shown, whole_number
 from knock.config import ModelConfig
 from knock.errors import ConfigError, TextError, TrainingError
 from knock.weights import Weights
 from knock_training.data import Corpus, random_batch, validation_length
-from knock_training.evaluate import Loss, block_loss, evaluate
+from knock_training.evaluate import block_loss
 from knock_training.model import Twin
 
-_EVALUATED_AT_MOST = 65_536  # validation characters while training; the last evaluation takes all of them
+_WATCHED_BLOCKS = 256  # validation blocks while training; the evaluation of a finished model takes all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class Recipe:
         windows: length of a training sequence in windows of T. Relative models learn from sequences longer than
             their window, so that their upper layers see as far back as in generation; absolute models from one window.
         learning_rate: the largest, reached after warm-up.
-        warmup: steps from 0 to the largest learning rate; a cosine then leads to 0.
+        warmup: steps from 0 to the largest learning rate, at most a tenth of all; a cosine then leads to 0.
         weight_decay: of matrices; gains, biases and gates have none.
         betas: AdamW's averaging of gradients and of their squares.
         grad_clip: largest norm of the gradient.
@@ -57,21 +58,23 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_chars", "windows", "eval_interval"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("warmup", "weight_decay", "seed"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} must be 0 or more, got {getattr(self, name)}")
+            whole_number(name, getattr(self, name), 1, error=ConfigError)
+        whole_number("warmup", self.warmup, 0, error=ConfigError)
+        whole_number("seed", self.seed, 0, 2**64 - 1, error=ConfigError)
+        if not 0 <= real_number(self.weight_decay) < math.inf:
+            raise ConfigError(f"weight_decay must be 0 or more, got {shown(self.weight_decay)}")
         for name in ("learning_rate", "grad_clip"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
+            if not 0 < real_number(getattr(self, name)) < math.inf:
+                raise ConfigError(f"{name} must be above 0, got {shown(getattr(self, name))}")
+        if len(self.betas) != 2 or not all(0 <= real_number(beta) < 1 for beta in self.betas):
+            raise ConfigError(f"betas must be two numbers from 0 to below 1, got {shown(self.betas)}")
 
     def learning_rate_at(self, step: int) -> float:
         """Linear warm-up, then a cosine to 0 (Loshchilov and Hutter 2017, "SGDR"); `step` counts from 0."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        done = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        warmup = min(self.warmup, self.steps // 10)
+        if step < warmup:
+            return self.learning_rate * (step + 1) / warmup
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (self.steps - warmup)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,14 +107,12 @@ class TrainingResult:
     Attributes:
         weights: those with the best validation loss.
         ended: `"done"`, `"interrupted"`, or `"diverged"` when the loss was no longer a finite number.
-        evaluation: losses of `weights` on the whole validation split.
-        record: corpus, recipe and evaluation as a dict fit for JSON, kept in the model file.
+        record: corpus and recipe as a dict fit for JSON, kept in the model file.
     """
 
     weights: Weights
     ended: Literal["done", "interrupted", "diverged"]
-    evaluation: dict[str, Loss]
-    record: dict[str, Any] = field(default_factory=dict)
+    record: dict[str, Any]
 
 
 def train(
@@ -129,16 +130,21 @@ def train(
         corpus: the text.
         recipe: how to train; the defaults if None.
         report: called after every step.
-        should_stop: asked before every step; once it says yes, the best weights so far are evaluated and returned.
+        should_stop: asked before every step; once it says yes, the best weights so far are returned.
 
     Raises:
+        ConfigError: if the config has another vocabulary size than the corpus.
         TextError: if the corpus is shorter than training needs.
         TrainingError: if the loss was not finite before there was anything to keep.
     """
     recipe = recipe or Recipe()
+    if config.vocab_size != corpus.vocab.vocab_size:
+        raise ConfigError(
+            f"the config has vocab_size {config.vocab_size} and the corpus {corpus.vocab.vocab_size} characters; "
+            "make the config from the corpus's vocabulary"
+        )
     length = sequence_length(config, corpus, recipe)
     sequences = max(1, recipe.batch_chars // length)
-    watched = _spread_blocks(corpus.validation)
     twin = Twin(Weights.random(config, recipe.seed))
     optimizer = make_optimizer(twin, recipe)
     generator = torch.Generator().manual_seed(recipe.seed)
@@ -161,7 +167,7 @@ def train(
             break
         weights, validation_loss = None, None
         if step % recipe.eval_interval == 0 or step == recipe.steps:
-            validation_loss = block_loss(twin, watched).nats
+            validation_loss = block_loss(twin, corpus.validation, at_most=_WATCHED_BLOCKS).nats
             if not math.isfinite(validation_loss):
                 ended = "diverged"
                 break
@@ -188,7 +194,6 @@ def train(
                 f"the loss was not a finite number at step {step}; try a learning rate below {recipe.learning_rate:g}"
             )
         best, best_step = twin.weights(), step
-    evaluation = evaluate(Twin(best), corpus.validation)
     record = {
         "corpus": {
             "name": corpus.name,
@@ -203,11 +208,8 @@ def train(
         "best_step": best_step,
         "seconds": round(seconds, 1),
         "torch": torch.__version__,
-        "evaluation": {
-            name: {"nats_per_char": loss.nats, "bits_per_char": loss.bits} for name, loss in evaluation.items()
-        },
     }
-    return TrainingResult(weights=best, ended=ended, evaluation=evaluation, record=record)
+    return TrainingResult(weights=best, ended=ended, record=record)
 
 
 def sequence_length(config: ModelConfig, corpus: Corpus, recipe: Recipe) -> int:
@@ -229,15 +231,6 @@ def sequence_length(config: ModelConfig, corpus: Corpus, recipe: Recipe) -> int:
         )
     windows = recipe.windows if config.position == "relative" else 1
     return min(windows * config.T, len(corpus.train) - 1)
-
-
-def _spread_blocks(tokens: Tensor, block: int = 256) -> Tensor:
-    """At most `_EVALUATED_AT_MOST` tokens, in blocks spread evenly over a text."""
-    if len(tokens) <= _EVALUATED_AT_MOST:
-        return tokens
-    blocks = tokens[: len(tokens) // block * block].view(-1, block)
-    chosen = torch.linspace(0, len(blocks) - 1, _EVALUATED_AT_MOST // block).long()
-    return blocks[chosen].flatten()
 
 
 def make_optimizer(twin: Twin, recipe: Recipe) -> torch.optim.AdamW:
