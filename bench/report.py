@@ -37,7 +37,7 @@ ROWS = {
 def speed_table(run: dict[str, Any]) -> str:
     """Medians of one run, with the machine they were measured on."""
     results = {result["name"]: result for result in run["benchmarks"]}
-    lines = ["| what | median time | rate |", "|---|---:|---:|"]
+    lines = ["| what | median time each | rate |", "|---|---:|---:|"]
     for name, what in ROWS.items():
         median, info = results[name]["stats"]["median"], results[name]["extra_info"]
         each = median / info["count"]

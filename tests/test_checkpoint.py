@@ -2,6 +2,7 @@ import json
 import os
 import stat
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -179,7 +180,9 @@ def test_metadata_that_does_not_fit_is_refused(file: Path) -> None:
         ("vocab", '["a"]', "vocab_size 11, its vocabulary 1"),
         ("training", "[1]", "training record"),
         ("config", json.dumps(CONFIG.to_dict() | {"n_blocks": 3}), "missing"),
-        ("config", json.dumps(CONFIG.to_dict() | {"T": 10**9}), "must have shape"),
+        ("config", json.dumps(CONFIG.to_dict() | {"T": 2**20}), "must have shape"),
+        ("config", json.dumps(CONFIG.to_dict() | {"T": 10**9}), "T must be"),
+        ("config", json.dumps(CONFIG.to_dict() | {"n_blocks": 1000}), "..., unknown []"),
     ],
 )
 def test_altered_metadata_is_refused(file: Path, key: str, value: str, says: str) -> None:
@@ -232,6 +235,49 @@ def test_write_follows_a_link_and_the_umask(file: Path) -> None:
     mask = os.umask(0)
     os.umask(mask)
     assert stat.S_IMODE(file.stat().st_mode) == 0o666 & ~mask
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX links and pipes")
+def test_places_that_are_no_files(file: Path) -> None:
+    folder = file.parent
+    (folder / "loop.safetensors").symlink_to(folder / "loop.safetensors")
+    (folder / "dangling.safetensors").symlink_to(folder / "none" / "m.safetensors")
+    os.mkfifo(folder / "pipe.safetensors")
+    weights = random_weights(CONFIG, 0)
+    for name in ("loop", "dangling", "pipe"):
+        path = folder / f"{name}.safetensors"
+        with pytest.raises(CheckpointError, match="cannot write the model file"):
+            check_writable(path)
+        with pytest.raises(CheckpointError, match="cannot write the model file"):
+            write_checkpoint(path, weights)
+        refuses(path)
+    assert "not a regular file" in refuses(Path("/dev/null"))
+
+
+def test_interrupted_write_leaves_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = file.read_bytes()
+
+    def interrupted(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_checkpoint(file, random_weights(CONFIG, 1), VOCAB)
+    assert file.read_bytes() == before
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_several_writers_at_once_leave_one_whole_file(file: Path) -> None:
+    all_weights = [random_weights(CONFIG, seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        digests = list(pool.map(lambda weights: write_checkpoint(file, weights, VOCAB), all_weights * 10))
+    assert read_checkpoint(file).digest in digests
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_record_that_json_cannot_hold_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="fit for JSON"):
+        write_checkpoint(tmp_path / "m.safetensors", random_weights(CONFIG, 0), training={"loss": np.float32(1)})
 
 
 def test_unwritable_places_are_found_out_before(tmp_path: Path) -> None:

@@ -137,6 +137,7 @@ def test_box_of_statistics_is_the_one_in_the_readme_and_stays_aligned() -> None:
         "│  Mean temperature:0.850             │",
         "└─────────────────────────────────────┘",
     ]
+    assert "│" not in stats_box(summarize(stats([1.0], 0.3, 1.0), seed=0), columns=20)
     for odd in ([12.345, 1000000.0], [1e20], [], [float("nan")]):
         lines = stats_box(summarize(stats(odd, 1e-9, 1e22), seed=0)).splitlines()
         assert len({len(line) for line in lines}) == 1
@@ -162,7 +163,9 @@ def test_info_shows_shape_losses_and_digest(capsys: pytest.CaptureFixture[str]) 
         assert f"{losses[name]['nats_per_char']:.4f} nats/char" in out
 
 
-@pytest.mark.parametrize("record", [None, {"mine": 1}])
+@pytest.mark.parametrize(
+    "record", [None, {"mine": 1}, {"corpus": 1, "recipe": 2}, {"corpus": {"name": "\x1b[31mred\n"}}]
+)
 def test_info_of_a_model_of_bare_tokens(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, record: dict | None
 ) -> None:
@@ -171,7 +174,8 @@ def test_info_of_a_model_of_bare_tokens(
     code, out, _ = run(capsys, "info", str(path))
     assert code == 0
     assert "11 tokens, no characters" in out
-    assert ('{"mine": 1}' if record else "no record") in out
+    assert ("training     {" if record else "no record") in out
+    assert "\x1b" not in out
 
 
 @pytest.mark.parametrize(
@@ -189,7 +193,10 @@ def test_info_of_a_model_of_bare_tokens(
         (["generate", "x", "--bias", "ee=1"], 2, "a character, =, and a number"),
         (["generate", "x", "--bias", "e=x"], 2, "a character, =, and a number"),
         (["generate", "x", "--bias", "é=1"], 2, "'é'"),
-        (["generate", "x", "--seed", str(2**64)], 2, "seed must be"),
+        (["generate", "x", "--seed", str(2**64)], 2, "from 0 to 18446744073709551615"),
+        (["generate", "x", "--model", "a" * 5000], 1, "cannot look for a model"),
+        (["generate", "x", "--entropy", "2", "--entropy-rule", "x"], 2, "invalid choice"),
+        (["generate", "x", "y\nz"], 2, "unrecognized arguments: y z"),
         (["generate", "x", "--stop", ""], 2, "stop string"),
         (["generate", "x", "--model", "nowhere"], 1, "neither a file nor a shipped model"),
         (["generate", "x", "--sampling", "nucleus"], 2, "invalid choice: 'nucleus'"),
@@ -202,6 +209,12 @@ def test_info_of_a_model_of_bare_tokens(
         (["train", "mary.txt", "--out", "o.safetensors", "--n-emb", "65"], 2, "n_heads=5 fits"),
         (["train", "mary.txt", "--out", "o.safetensors", "--steps", "0"], 2, "at least 1, got '0'"),
         (["train", "mary.txt", "--out", "o.safetensors", "--learning-rate", "0"], 2, "learning_rate must be above 0"),
+        (["train", "mary.txt", "--out", "o.safetensors", "--seed", "9" * 30], 2, "--seed"),
+        (["train", "mary.txt", "--out", "o.safetensors", "--threads", "100000"], 2, "from 1 to 1024"),
+        (["train", "mary.txt", "--out", "o.safetensors", "--n-emb", "10000000001"], 2, "n_emb"),
+        (["train", "mary.txt", "--out", "o.safetensors", "--nodes", "1" * 30], 2, "nodes"),
+        (["train", "mary.txt", "--out", "o.safetensors", "--n-blocks", "3000000"], 2, "n_blocks"),
+        (["train", "mary.txt", "--out", "o.safetensors", "--T", "1000000"], 1, "use a longer text"),
         (["train", "mary.txt", "--out", "o.safetensors", "--T", "9999"], 1, "use a longer text or a smaller window"),
         (["train", "mary.txt", "--out", "o.safetensors", "--head-type", "x"], 2, "hybrid, reweight, content"),
         (["train", "empty.txt", "--out", "o.safetensors"], 1, "is empty"),
@@ -256,10 +269,11 @@ def test_prompt_from_standard_input() -> None:
 
 
 def test_standard_input_that_is_not_utf8() -> None:
-    result = process("generate", "-", stdin=b"ROM\xff")
-    assert (result.returncode, result.stdout) == (1, b"")
-    assert result.stderr.startswith(b"knock: error: standard input is not UTF-8 text: byte 0xff at offset 3")
-    assert result.stderr.count(b"\n") == 1
+    for start in (b"ROM", b"\xef\xbb\xbf"):
+        result = process("generate", "-", stdin=start + b"\xff")
+        assert (result.returncode, result.stdout) == (1, b"")
+        assert result.stderr.startswith(b"knock: error: standard input is not UTF-8 text: byte 0xff at offset 3")
+        assert result.stderr.count(b"\n") == 1
 
 
 def test_output_is_utf8_whatever_the_locale(tmp_path: Path) -> None:
@@ -288,15 +302,35 @@ def test_reader_that_leaves_early() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_output_with_no_room_left_or_closed() -> None:
-    with Path("/dev/full").open("wb") as full:
-        result = subprocess.run([*KNOCK, "generate", "x"], stdout=full, stderr=subprocess.PIPE, check=False, timeout=60)
-    assert (result.returncode, result.stderr) == (1, b"knock: error: cannot write: no space left on device\n")
-    closed = subprocess.run(
-        f'"{sys.executable}" -m knock generate x >&-', shell=True, stderr=subprocess.PIPE, check=False, timeout=60
-    )
-    assert closed.returncode == 1
-    assert closed.stderr.startswith(b"knock: error: standard output is closed")
+def test_output_with_no_room_left() -> None:
+    for command in ("--help", "--version", "info", "generate x"):
+        result = shell(f"knock {command} >/dev/full")
+        assert (result.returncode, result.stderr) == (1, b"knock: error: cannot write: no space left on device\n")
+
+
+def shell(command: str) -> subprocess.CompletedProcess[bytes]:
+    """A command line with its redirections; knock stands for the program. Output is buffered, as it is for users."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = command.replace("knock ", f"'{sys.executable}' -m knock ", 1)
+    return subprocess.run(command, shell=True, capture_output=True, check=False, timeout=60, env=environment)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_closed_streams(corpus: Path) -> None:
+    for command in ("knock generate x >&-", "knock info >&-"):
+        closed = shell(command)
+        assert closed.returncode == 1
+        assert closed.stderr == b"knock: error: standard output is closed, so there is nowhere to write to\n"
+    assert shell("knock generate - <&-").stderr.startswith(b"knock: error: cannot read standard input")
+    assert shell("knock --help | true").returncode == 0
+    silent = shell("knock generate x --length 5 --seed 1 --stats 2>&-")
+    assert (silent.returncode, len(silent.stdout)) == (0, 6)
+    for number, redirection in enumerate(("2>&-", "2>/dev/full", "2>&1 | head -1")):
+        model = corpus.with_name(f"{number}.safetensors")
+        done = shell(f"knock train {corpus} --out {model} {' '.join(FAST)} {redirection}")
+        assert done.returncode == 0, done.stderr
+        assert b"loss" not in done.stdout
+        assert "stream" in read_checkpoint(model).training["evaluation"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
@@ -340,6 +374,35 @@ def test_train_then_generate(capsys: pytest.CaptureFixture[str], corpus: Path) -
     assert run(capsys, "info", str(model))[0] == 0
 
 
+def test_train_on_standard_input(corpus: Path) -> None:
+    model = corpus.with_name("mary.safetensors")
+    done = process("train", "-", "--out", str(model), *FAST, stdin=corpus.read_bytes())
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert read_checkpoint(model).training["corpus"]["name"] == "standard input"
+
+
+def test_the_model_is_saved_before_it_is_evaluated(
+    capsys: pytest.CaptureFixture[str], corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from knock_training import evaluate
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate, "evaluate", interrupted)
+    model = corpus.with_name("mary.safetensors")
+    assert run(capsys, "train", str(corpus), "--out", str(model), *FAST)[0] == 130
+    assert read_checkpoint(model).training["steps_done"] == 6
+    assert run(capsys, "info", str(model))[0] == 0
+
+
+def test_batch_too_large_for_memory(capsys: pytest.CaptureFixture[str], corpus: Path) -> None:
+    options = ["--out", str(corpus.with_name("o.safetensors")), *FAST, "--batch-chars", "1000000000000000"]
+    code, _, err = run(capsys, "train", str(corpus), *options)
+    assert code == 1
+    assert err.splitlines()[-1].startswith("knock: error: not enough memory")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_interrupted_training_saves_the_best(corpus: Path) -> None:
     model = corpus.with_name("mary.safetensors")
@@ -357,7 +420,7 @@ def test_interrupted_training_saves_the_best(corpus: Path) -> None:
 
 def test_model_too_large_for_memory(capsys: pytest.CaptureFixture[str], corpus: Path) -> None:
     code, _, err = run(
-        capsys, "train", str(corpus), "--out", str(corpus.with_name("o.safetensors")), "--n-emb", "4000000"
+        capsys, "train", str(corpus), "--out", str(corpus.with_name("o.safetensors")), "--n-emb", "1000000"
     )
     assert code == 1
     assert err.splitlines()[-1].startswith("knock: error: not enough memory")

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 
 from knock import ModelConfig
@@ -36,6 +37,10 @@ def test_receptive_field() -> None:
         ({"n_emb": 65}, "n_heads=5 fits"),
         ({"head_type": "hybird"}, "hybrid, reweight, content"),
         ({"position": "rotary"}, "relative, absolute"),
+        ({"n_blocks": 1001}, "from 1 to 1000"),
+        ({"vocab_size": 10**18}, "vocab_size"),
+        ({"T": 10**5000}, "too long to show"),
+        ({"n_emb": 10**10 + 1}, "n_emb"),
         ({"alpha": 1.5}, "alpha"),
         ({"alpha": "x"}, "alpha"),
         ({"alpha": float("nan")}, "alpha"),
@@ -46,6 +51,12 @@ def test_bad_field_is_refused_by_name(change: dict, says: str) -> None:
         ModelConfig(**{"vocab_size": 65} | change)
     assert isinstance(caught.value, KnockError)
     assert isinstance(caught.value, ValueError)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    config = ModelConfig(vocab_size=np.int64(7), alpha=np.float32(0.5))
+    assert config == ModelConfig(vocab_size=7)
+    assert type(config.vocab_size) is int
 
 
 def test_dict_round_trip() -> None:

@@ -121,6 +121,15 @@ def test_logit_bias_takes_characters(shakespeare: LanguageModel) -> None:
         shakespeare.generate("ROMEO:", logit_bias={"é": 1.0})
 
 
+def test_lower_case_models_read_stop_strings_and_biases_so_too() -> None:
+    model = LanguageModel(small_model().model, Vocab("\nabcdefghij", lowercase=True))
+    free = model.generate("A", max_new_tokens=60, seed=1)
+    assert free.text == model.generate("a", max_new_tokens=60, seed=1).text
+    stop = free.text[20:23]
+    assert model.generate("a", seed=1, stop=stop.upper()).text == free.text[: free.text.index(stop)]
+    assert "b" not in model.generate("a", seed=1, logit_bias={"B": -math.inf}).text
+
+
 def test_options_change_a_preset_or_a_sampling(shakespeare: LanguageModel) -> None:
     wanted = Sampling(top_k=5, temperature=0.5)
     texts = {
@@ -151,7 +160,7 @@ def test_unknown_characters_of_a_prompt() -> None:
     assert skipped.prompt == "aXb"
 
 
-@pytest.mark.parametrize("length", [-1, 1.5, True, "9"])
+@pytest.mark.parametrize("length", [-1, 1.5, True, "9", None])
 def test_bad_length_is_refused(length: object) -> None:
     with pytest.raises(SamplingError, match="max_new_tokens"):
         small_model().generate("a", max_new_tokens=length)
@@ -184,8 +193,18 @@ def test_bad_batches_are_refused() -> None:
         model.generate_batch("ab")
     with pytest.raises(SamplingError, match="1 controls for 2 prompts"):
         model.generate_batch(["a", "b"], [Sampling()])
-    with pytest.raises(SamplingError, match="n must be at least 1"):
-        model.generate_batch(["a"], n=0)
+    for n in (0, 1.5, "2"):
+        with pytest.raises(SamplingError, match="n must be a whole number of at least 1"):
+            model.generate_batch(["a"], n=n)
+    for sampling in (3, None, {"top_k": 3}):
+        with pytest.raises(SamplingError, match="sampling"):
+            model.generate("a", sampling=sampling)
+
+
+def test_batch_takes_any_iterable() -> None:
+    model = small_model()
+    rows = model.generate_batch((prompt for prompt in "ab"), max_new_tokens=5, stop=iter(["zz"]))
+    assert [row.text for row in rows] == [row.text for row in model.generate_batch(["a", "b"], max_new_tokens=5)]
 
 
 def test_score_is_the_surprise_of_generation(shakespeare: LanguageModel) -> None:

@@ -30,8 +30,10 @@ CONTROLS = {
     "top_n_sigma": Sampling(top_n_sigma=5.2),
     "bias": Sampling(logit_bias={0: 0.5, 3: -math.inf, 20: 2.0}),
     "exact entropy": Sampling(target_entropy=3.0),
+    "exact entropy with bias": Sampling(target_entropy=2.0, logit_bias={0: 2.0}),
     "ratio entropy": Sampling(target_entropy=3.0, entropy_rule="ratio"),
     "mirostat": Sampling(mirostat=3.5),
+    "mirostat at a temperature": Sampling(mirostat=3.5, temperature=0.7, logit_bias={1: 1.0}),
     "all together": Sampling(
         temperature=0.9, top_n_sigma=5.3, top_k=40, typical_p=0.99, top_p=0.98, min_p=0.002, logit_bias={5: 1.0}
     ),
@@ -41,14 +43,17 @@ MU = 8.0  # mirostat's bound, held still here
 
 def temperature_of(controls: Sampling) -> float:
     """The temperature by the rules' definitions, found by bisection."""
+    logits = LOGITS.copy()
+    for token, bias in controls.logit_bias.items():
+        logits[token] += bias
     if controls.target_entropy is None:
         return controls.temperature
     if controls.entropy_rule == "ratio":
-        return math.sqrt(controls.target_entropy / naive.entropy(naive.softmax(LOGITS.tolist())))
+        return math.sqrt(controls.target_entropy / naive.entropy(naive.softmax(logits.tolist())))
     low, high = controls.min_temp, controls.max_temp
     for _ in range(60):
         middle = (low + high) / 2
-        h = naive.entropy(naive.softmax((LOGITS / middle).tolist()))
+        h = naive.entropy(naive.softmax((logits / middle).tolist()))
         low, high = (middle, high) if h < controls.target_entropy else (low, middle)
     return low
 
@@ -162,13 +167,13 @@ def test_draw_at_the_ends() -> None:
 
 def test_mirostat_keeps_the_surprise_of_a_text_near_its_target() -> None:
     for target in (2.0, 3.5):
-        controls, mu, surprises = Sampling(mirostat=target), 2 * target, []
+        controls, mu, surprises = Sampling(mirostat=target, temperature=1.3), 2 * target, []
+        p = naive.softmax((LOGITS / 1.3).tolist())
         for i in range(3000):
             drawn = reference.sample(LOGITS, controls, reference.uniform(1, 0, i), mu)
-            expected_mu = mu - controls.mirostat_eta * (drawn.surprise - target)
-            assert drawn.mu == pytest.approx(expected_mu)
-            mu = drawn.mu
-            surprises.append(drawn.surprise)
+            surprises.append(-math.log2(p[drawn.token]))
+            mu -= controls.mirostat_eta * (surprises[-1] - target)
+            assert drawn.mu == pytest.approx(mu)
         assert np.mean(surprises[100:]) == pytest.approx(target, abs=0.05)
 
 

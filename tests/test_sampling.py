@@ -1,4 +1,5 @@
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -33,6 +34,11 @@ from knock.sampling import PRESETS, SamplingOptions, TokenStats, resolve_seed, s
         ({"mirostat_eta": 0}, "mirostat_eta"),
         ({"logit_bias": {3: math.nan}}, "logit_bias of 3"),
         ({"logit_bias": {3: math.inf}}, "logit_bias of 3"),
+        ({"logit_bias": {3: 10**400}}, "logit_bias of 3"),
+        ({"logit_bias": [3]}, "logit_bias must map"),
+        ({"temperature": 10**400}, "temperature"),
+        ({"temperature": None}, "temperature"),
+        ({"temperature": True}, "temperature"),
     ],
 )
 def test_control_out_of_range_is_refused_by_name(options: dict, says: str) -> None:
@@ -42,6 +48,20 @@ def test_control_out_of_range_is_refused_by_name(options: dict, says: str) -> No
 
 def test_off_values() -> None:
     Sampling(top_k=0, top_p=1.0, min_p=0.0, typical_p=1.0, top_n_sigma=0.0, temperature=0)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    mine = Sampling(top_k=np.int64(5), temperature=np.float32(0.5), logit_bias={3: np.float32(-1)})
+    assert mine == Sampling(top_k=5, temperature=0.5, logit_bias={3: -1})
+
+
+def test_controls_cannot_change_once_made() -> None:
+    bias = {0: 1.0}
+    mine = Sampling(logit_bias=bias)
+    bias[0] = math.inf
+    assert mine.logit_bias == {0: 1.0}
+    assert len({Sampling(), Sampling(top_k=3), Sampling(top_k=3)}) == 2
+    assert pickle.loads(pickle.dumps(mine)) == mine
 
 
 def test_options_are_the_fields() -> None:
@@ -80,7 +100,13 @@ def test_seed() -> None:
 
 
 def test_summary() -> None:
-    one = TokenStats(**{name: np.array([1.0, 4.0]) for name in TokenStats.__dataclass_fields__})
+    one = TokenStats(
+        entropy=np.array([1.0, 4.0]),
+        sampled_entropy=np.array([0.5, 2.0]),
+        confidence=np.array([0.25, 0.5]),
+        temperature=np.array([1.0, 0.7]),
+        surprise=np.array([3.0, 9.0]),
+    )
     both = TokenStats.concatenate([one, one[:1]])
     assert len(both) == 3
     summary = summarize(both, seed=5)
@@ -89,6 +115,10 @@ def test_summary() -> None:
     assert summary["mean_entropy"] == 2.0
     assert (summary["min_entropy"], summary["max_entropy"]) == (1.0, 4.0)
     assert summary["entropy_std"] == pytest.approx(math.sqrt(2))
+    assert summary["mean_sampled_entropy"] == 1.0
+    assert summary["mean_confidence"] == pytest.approx(1 / 3)
+    assert summary["mean_temp"] == pytest.approx(0.9)
+    assert summary["mean_surprise"] == 5.0
     nothing = summarize(TokenStats.concatenate([]), seed=5)
     assert nothing["tokens"] == 0
     assert math.isnan(nothing["mean_entropy"])

@@ -22,7 +22,7 @@ from knock_training import evaluate as evaluation
 from knock_training.data import Corpus, random_batch
 from knock_training.evaluate import Loss, block_loss, evaluate, stream_loss
 from knock_training.model import Twin
-from knock_training.trainer import Progress, Recipe, train
+from knock_training.trainer import Progress, Recipe, make_optimizer, optimizer_step, train
 from tests.cases import EXAMPLE, SMALL, float64, models, random_tokens, random_weights
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 60
@@ -108,6 +108,16 @@ def test_losses_by_definition(kind: str, length: int, monkeypatch: pytest.Monkey
     assert stream_loss(twin, torch.from_numpy(tokens).long()).nats == pytest.approx(by_stream, abs=1e-9)
 
 
+def test_loss_over_some_blocks_takes_them_whole_and_spread_evenly() -> None:
+    weights = random_weights(SMALL["hybrid-relative"], 0)
+    tokens = random_tokens(weights.config, 20 * 10 + 7)
+    twin = Twin(weights).double()
+    some = block_loss(twin, torch.from_numpy(tokens).long(), 20, at_most=4)
+    expected = [naive_losses(weights, tokens[20 * i : 20 * i + 21], block=20)[0] for i in (0, 3, 6, 9)]
+    assert some.nats == pytest.approx(np.mean(expected), abs=1e-9)
+    assert block_loss(twin, torch.from_numpy(tokens).long(), 20, at_most=10).nats != some.nats
+
+
 def test_loss_in_bits() -> None:
     assert Loss(math.log(2)).bits == 1
     with pytest.raises(TextError, match="at least 2"):
@@ -130,6 +140,7 @@ def test_batches_are_runs_of_the_text() -> None:
 
 
 def test_learning_rate_warms_up_and_falls_to_nothing() -> None:
+    assert max(Recipe(steps=20, learning_rate=1.0).learning_rate_at(step) for step in range(20)) == 1.0
     recipe = Recipe(steps=100, warmup=10, learning_rate=1.0)
     rates = [recipe.learning_rate_at(step) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
@@ -149,12 +160,11 @@ def test_training_learns(kind: str) -> None:
         ModelConfig(**shape), corpus, Recipe(steps=120, batch_chars=256, eval_interval=40), report=seen.append
     )
     assert result.ended == "done"
-    assert result.evaluation["block_256"].nats < 0.4 * math.log(corpus.vocab.vocab_size)
+    assert block_loss(Twin(result.weights), corpus.validation).nats < 0.4 * math.log(corpus.vocab.vocab_size)
     assert [p.step for p in seen] == list(range(1, 121))
     assert [p.step for p in seen if p.validation_loss is not None] == [40, 80, 120]
     assert seen[-1].seconds_left == 0
     assert result.record["corpus"]["characters"] == len(TEXT)
-    assert result.record["evaluation"]["stream"]["nats_per_char"] == result.evaluation["stream"].nats
 
 
 def test_seeded_runs_repeat_exactly() -> None:
@@ -164,6 +174,31 @@ def test_seeded_runs_repeat_exactly() -> None:
     other = train(config, corpus, Recipe(**vars(SHORT) | {"seed": 1})).weights
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert not np.array_equal(first["wout"], other["wout"])
+
+
+def test_every_setting_of_the_recipe_is_followed() -> None:
+    corpus = Corpus.from_text(TEXT, "fox.txt")
+    config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **TINY)
+    recipe = Recipe(**vars(SHORT) | {"grad_clip": 1e-3, "weight_decay": 0.3, "betas": (0.5, 0.6), "windows": 3})
+    twin = Twin(Weights.random(config))
+    optimizer = make_optimizer(twin, recipe)
+    for group in optimizer.param_groups:
+        assert group["betas"] == (0.5, 0.6)
+        assert {p.ndim for p in group["params"]} == ({2} if group["weight_decay"] == 0.3 else {1})
+    assert sum(p.numel() for group in optimizer.param_groups for p in group["params"]) == twin.weights().n_parameters
+    batch = random_batch(corpus.train, 4, 24, torch.Generator().manual_seed(0))
+    loss = optimizer_step(twin, optimizer, batch, recipe)
+    assert loss == pytest.approx(math.log(config.vocab_size), abs=0.3)
+    norm = math.sqrt(sum(float(p.grad.square().sum()) for p in twin.parameters() if p.grad is not None))
+    assert norm == pytest.approx(1e-3, rel=1e-3)
+    record = train(config, corpus, recipe).record["recipe"]
+    assert (record["sequence_length"], record["sequences"], record["windows"]) == (24, 10, 3)
+
+
+def test_config_of_another_vocabulary_is_refused() -> None:
+    corpus = Corpus.from_text(TEXT, "fox.txt")
+    with pytest.raises(ConfigError, match=f"vocab_size 99 and the corpus {corpus.vocab.vocab_size}"):
+        train(ModelConfig(vocab_size=99, **TINY), corpus, SHORT)
 
 
 def test_gates_stay_in_their_range() -> None:
@@ -183,7 +218,7 @@ def test_best_weights_are_kept_not_the_last() -> None:
     result = train(config, corpus, Recipe(steps=60, batch_chars=256, eval_interval=5), report=seen.append)
     losses = {p.step: p.validation_loss for p in seen if p.validation_loss is not None}
     assert result.record["best_step"] == min(losses, key=lambda step: losses[step]) < 60
-    assert result.evaluation["block_256"].nats == pytest.approx(min(losses.values()), abs=1e-6)
+    assert block_loss(Twin(result.weights), corpus.validation).nats == pytest.approx(min(losses.values()), abs=1e-6)
 
 
 def test_interrupted_training_keeps_the_best_so_far() -> None:
@@ -210,13 +245,13 @@ def test_diverged_training_says_so_or_keeps_the_best() -> None:
 
     result = train(config, corpus, Jump(**vars(SHORT)))
     assert (result.ended, result.record["best_step"]) == ("diverged", 10)
-    assert math.isfinite(result.evaluation["stream"].nats)
+    assert math.isfinite(stream_loss(Twin(result.weights), corpus.validation).nats)
 
 
 @pytest.mark.parametrize("length", [0, 10, 36])
 def test_corpus_shorter_than_a_window_is_refused(length: int) -> None:
     with pytest.raises(TextError, match="empty" if length == 0 else "at least 37"):
-        train(ModelConfig(vocab_size=1), Corpus.from_text("a" * length, "short.txt"))
+        train(ModelConfig(vocab_size=1), Corpus.from_text("a" * length, "short.txt"), SHORT)
 
 
 def test_shortest_corpus_trains() -> None:
@@ -228,7 +263,7 @@ def test_shortest_corpus_trains() -> None:
 @pytest.mark.parametrize(
     "change",
     [{"steps": 0}, {"learning_rate": 0.0}, {"learning_rate": math.nan}, {"grad_clip": -1.0}, {"warmup": -1},
-     {"weight_decay": -0.1}, {"eval_interval": 0}],
+     {"weight_decay": -0.1}, {"eval_interval": 0}, {"steps": 1.5}, {"steps": "5"}, {"betas": (2, 3)}, {"seed": 2**64}],
 )  # fmt: skip
 def test_bad_recipe_is_refused_by_name(change: dict) -> None:
     with pytest.raises(ConfigError, match=next(iter(change))):
@@ -251,4 +286,4 @@ def test_evaluation_of_a_saved_model(tmp_path: Path) -> None:
     assert done.stdout == f"block_256  {expected['block_256']}\nstream     {expected['stream']}\n"
     failed = subprocess.run([*command, "none", "fox.txt"], cwd=tmp_path, check=False, capture_output=True, text=True)
     assert failed.returncode == 1
-    assert failed.stderr.startswith("error: no model file")
+    assert failed.stderr.startswith("error: no model named 'none'")

@@ -85,6 +85,14 @@ def test_bad_vocabulary_is_refused(characters: object, says: str) -> None:
         Vocab(characters)
 
 
+@pytest.mark.parametrize("text", [None, b"a", ["a"], 1])
+def test_what_is_no_text_is_refused(text: object) -> None:
+    with pytest.raises(VocabError, match="a text is a string"):
+        Vocab("abc").encode(text)
+    with pytest.raises(VocabError, match="a text is a string"):
+        Vocab.from_text(text)
+
+
 def test_lowercase_vocabulary_with_upper_case_is_refused() -> None:
     with pytest.raises(VocabError, match="lower-case"):
         Vocab("aB", lowercase=True)
@@ -96,7 +104,7 @@ def test_bad_json_is_refused(text: str) -> None:
         Vocab.from_json(text)
 
 
-@pytest.mark.parametrize("tokens", [[3], [-1], [0.5], [[0, 1]], ["a"], 1])
+@pytest.mark.parametrize("tokens", [[3], [-1], [0.5], [[0, 1]], [[0], [1, 2]], ["a"], 1, None])
 def test_bad_tokens_are_refused(tokens: object) -> None:
     with pytest.raises(VocabError):
         Vocab("abc").decode(tokens)

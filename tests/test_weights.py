@@ -1,3 +1,6 @@
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -55,9 +58,31 @@ def test_weights_are_copies_that_cannot_be_written() -> None:
         weights["embed"][0, 0] = 7
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda weights: pickle.loads(pickle.dumps(weights))])
+def test_copies_cannot_be_written_either(copied: object) -> None:
+    weights = random_weights(SMALL["hybrid-relative"], 0)
+    other = copied(weights)
+    assert other.config == weights.config
+    assert all(np.array_equal(other[name], weights[name]) for name in weights)
+    with pytest.raises(ValueError, match="read-only"):
+        other["embed"][0, 0] = 7
+
+
+def test_random_keeps_the_scale_of_its_input() -> None:
+    config = ModelConfig(vocab_size=500, T=64, n_emb=256, nodes=512, n_blocks=8, n_heads=4, position="absolute")
+    weights = Weights.random(config)
+    residual = 1 / np.sqrt(2 * 8)
+    for name, std in (
+        ("embed", 0.1), ("pos", 0.1), ("wout", 0.02), ("blocks.3.wr", 0.02), ("blocks.3.wq", 1 / 16),
+        ("blocks.3.w0", 1 / 16), ("blocks.3.wv", residual / 16), ("blocks.3.w1", residual / np.sqrt(512)),
+    ):  # fmt: skip
+        assert weights[name].std() == pytest.approx(std, rel=0.03)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        (lambda a: a.update(wout="x"), "'wout' must hold numbers"),
         (lambda a: a.pop("wout"), r"missing \['wout'\]"),
         (lambda a: a.update(extra=np.zeros(3)), r"unknown \['extra'\]"),
         (lambda a: a.update(wout=a["wout"].T), r"'wout' must have shape \(12, 11\)"),
