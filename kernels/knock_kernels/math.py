@@ -1,0 +1,72 @@
+"""Elementary functions in float32, written so that plain loops over them become vector code."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from knock_kernels.jit import inlined, reducing_kernel
+from knock_kernels.simd import EXP_COEFFICIENTS, EXP_LOWEST, bits_from_float, float_from_bits
+
+_LOG2E = np.float32(1.4426950408889634)
+_LN2_HIGH = np.float32(0.693359375)  # few bits, so that n * _LN2_HIGH is exact
+_LN2_LOW = np.float32(-2.12194440e-4)
+_MAGIC = np.float32(12582912.0)  # 1.5 * 2**23: adding it rounds to a whole number
+_C = tuple(np.float32(c) for c in EXP_COEFFICIENTS)
+LOWEST, _HIGHEST = np.float32(EXP_LOWEST), np.float32(88.0)
+_ONE = np.float32(1)
+_EXPONENT = np.int32(0x7F800000)
+_GELU_A, _GELU_B = np.float32(-2 * 0.7978845608028654), np.float32(0.044715)
+
+
+@inlined
+def exp(x):
+    """e**x within 2 units in the last place, for x in [-87, 88] and clamped to it: [] -> [].
+
+    x = n ln 2 + r, then a polynomial in r, then n is added to the exponent.
+    """
+    x = min(max(x, LOWEST), _HIGHEST)
+    shifted = x * _LOG2E + _MAGIC
+    n = shifted - _MAGIC
+    r = x - n * _LN2_HIGH - n * _LN2_LOW
+    p = _C[0]
+    p = p * r + _C[1]
+    p = p * r + _C[2]
+    p = p * r + _C[3]
+    p = p * r + _C[4]
+    p = p * r + _C[5]
+    e = p * (r * r) + r + _ONE
+    return float_from_bits(np.int32(bits_from_float(e) + (bits_from_float(shifted) << np.int32(23))))
+
+
+@inlined
+def gelu(x):
+    """0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) as x / (1 + exp(-2 sqrt(2/pi) (x + 0.044715 x^3))): [] -> []."""
+    return x / (_ONE + exp(_GELU_A * (x + _GELU_B * x * x * x)))
+
+
+@reducing_kernel
+def maximum(x, n):
+    """The largest of n >= 1 numbers: [n] -> []."""
+    largest = x[0]
+    for i in range(1, n):
+        largest = max(largest, x[i])
+    return largest
+
+
+@reducing_kernel
+def dot(x, y, n):
+    """Sum of x y over n numbers: [n], [n] -> []."""
+    result = np.float32(0)
+    for i in range(n):
+        result += x[i] * y[i]
+    return result
+
+
+@reducing_kernel
+def all_finite(x, n):
+    """Whether every one of n numbers is finite: [n] -> []."""
+    # The exponent of what is not finite is all ones; looking at the bits, no fast-math flag can reason it away.
+    bad = 0
+    for i in range(n):
+        bad += (bits_from_float(x[i]) & _EXPONENT) == _EXPONENT
+    return bad == 0

@@ -1,0 +1,17 @@
+"""The MLP of a block."""
+
+from __future__ import annotations
+
+from knock_kernels.cpu import WIDTH
+from knock_kernels.jit import kernel
+from knock_kernels.linear import linear
+from knock_kernels.math import gelu
+
+
+@kernel
+def mlp(n, w0, b0, w1, hidden, x, rows, C, F, C_padded, F_padded):
+    """x += gelu(b0 + n @ w0) @ w1: [rows, C], [C, F], [F], [F, C], scratch [rows, F] -> [rows, C]."""
+    linear(n, C_padded, w0, F_padded, b0, 0, hidden, F_padded, rows, C, F_padded // WIDTH)
+    for i in range(rows * F_padded):
+        hidden[i] = gelu(hidden[i])
+    linear(hidden, F_padded, w1, C_padded, x, C_padded, x, C_padded, rows, F, C_padded // WIDTH)

@@ -1,0 +1,297 @@
+"""Vector tiles: the only file that writes LLVM IR.
+
+A matrix product is cut into tiles of R rows by v vectors, whose R * v accumulators stay in registers while K runs
+innermost. Every output element is one chain of fused multiply-adds over k = 0, 1, ..., K-1, in that order, whatever
+tile it falls in, so a row's result is bitwise the same alone and among others.
+
+Tiles are written as explicit vector IR because a plain loop leaves both the vector width and the number of
+accumulators to the optimiser: LLVM prefers 256-bit vectors on many CPUs that have 512, and keeps too few chains to
+hide the latency of a multiply-add.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core.errors import TypingError
+from numba.extending import intrinsic
+
+from knock_kernels.cpu import WIDTH
+
+f32p = types.CPointer(types.float32)
+i64p = types.CPointer(types.int64)
+f64p = types.CPointer(types.float64)
+
+
+# Vectors of a tile of each height: enough chains to hide a multiply-add's latency, few enough to stay in the 32
+# registers of AVX-512 and NEON or the 16 of AVX2 and SSE.
+TILE_VECTORS = {8: 3, 4: 6, 2: 6, 1: 8} if WIDTH != 8 else {8: 1, 4: 3, 2: 6, 1: 8}
+
+_f32 = ir.FloatType()
+_i32 = ir.IntType(32)
+_i64 = ir.IntType(64)
+_vec = ir.VectorType(_f32, WIDTH)
+
+
+@intrinsic
+def address(_context: Any, array: Any) -> Any:
+    """Pointer to the first element of a contiguous float32, float64 or int64 array."""
+    if (
+        not isinstance(array, types.Array)
+        or array.layout != "C"
+        or array.dtype
+        not in (
+            types.float32,
+            types.float64,
+            types.int64,
+        )
+    ):
+        raise TypingError("address takes a contiguous array of float32, float64 or int64")
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return context.make_array(signature.args[0])(context, builder, arguments[0]).data
+
+    return types.CPointer(array.dtype)(array), codegen
+
+
+@intrinsic
+def at(_context: Any, pointer: Any, index: Any) -> Any:
+    """The pointer `index` elements further on."""
+
+    def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.gep(*arguments[:1], [arguments[1]])
+
+    return pointer(pointer, types.intp), codegen
+
+
+@intrinsic
+def float_from_bits(_context: Any, bits: Any) -> Any:
+    """The float32 with these 32 bits."""
+
+    def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], _f32)
+
+    return types.float32(types.int32), codegen
+
+
+@intrinsic
+def bits_from_float(_context: Any, value: Any) -> Any:
+    """The 32 bits of a float32."""
+
+    def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], _i32)
+
+    return types.int32(types.float32), codegen
+
+
+def make_linear(rows: int, largest: int) -> Any:
+    """An intrinsic: out[r, :] = init[r, :] + x[r, :] @ w for `rows` rows, in tiles of at most `largest` vectors."""
+
+    @intrinsic
+    def linear_rows(
+        _context: Any, x: Any, ldx: Any, w: Any, ldw: Any, init: Any, ldinit: Any, out: Any, ldout: Any, K: Any,
+        vectors: Any,
+    ) -> Any:  # fmt: skip
+        n = types.intp
+
+        def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            x, ldx, w, ldw, init, ldinit, out, ldout, K, vectors = arguments
+            first = builder.block
+            head = builder.append_basic_block("columns")
+            body = builder.append_basic_block("whole_tile")
+            rest = builder.append_basic_block("rest")
+            done = builder.append_basic_block("done")
+            builder.branch(head)
+            builder.position_at_end(head)
+            column = builder.phi(_i64)
+            column.add_incoming(ir.Constant(_i64, 0), first)
+            left = builder.sub(vectors, column)
+            builder.cbranch(builder.icmp_signed(">=", left, ir.Constant(_i64, largest)), body, rest)
+
+            def tile(count: int) -> None:
+                start = builder.mul(column, ir.Constant(_i64, WIDTH))
+                _tile(builder, rows, count, x, ldx, builder.gep(w, [start]), ldw, builder.gep(init, [start]), ldinit,
+                      builder.gep(out, [start]), ldout, K)  # fmt: skip
+
+            builder.position_at_end(body)
+            tile(largest)
+            column.add_incoming(builder.add(column, ir.Constant(_i64, largest)), builder.block)
+            builder.branch(head)
+            builder.position_at_end(rest)
+            cases = [(count, builder.append_basic_block(f"rest{count}")) for count in range(1, largest)]
+            switch = builder.switch(left, done)
+            for count, block in cases:
+                switch.add_case(ir.Constant(_i64, count), block)
+                builder.position_at_end(block)
+                tile(count)
+                builder.branch(done)
+            builder.position_at_end(done)
+            return _context.get_dummy_value()
+
+        return types.void(f32p, n, f32p, n, f32p, n, f32p, n, n, n), codegen
+
+    return linear_rows
+
+
+def _tile(
+    builder: Any, rows: int, vectors: int, x: Any, ldx: Any, w: Any, ldw: Any, init: Any, ldinit: Any, out: Any,
+    ldout: Any, K: Any,
+) -> None:  # fmt: skip
+    """One tile: rows by vectors accumulators, K innermost."""
+    fma = _declare(builder.module, f"llvm.fma.v{WIDTH}f32", ir.FunctionType(_vec, [_vec] * 3))
+
+    def place(base: Any, ld: Any, row: int, vector: int) -> Any:
+        index = builder.add(builder.mul(ld, ir.Constant(_i64, row)), ir.Constant(_i64, vector * WIDTH))
+        return builder.bitcast(builder.gep(base, [index]), _vec.as_pointer())
+
+    def load(pointer: Any) -> Any:
+        value = builder.load(pointer)
+        value.align = 4
+        return value
+
+    starts = [[load(place(init, ldinit, r, v)) for v in range(vectors)] for r in range(rows)]
+    before = builder.block
+    loop, after = builder.append_basic_block("k"), builder.append_basic_block("tile_done")
+    some = builder.icmp_signed(">", K, ir.Constant(_i64, 0))
+    builder.cbranch(some, loop, after)
+    builder.position_at_end(loop)
+    k = builder.phi(_i64)
+    k.add_incoming(ir.Constant(_i64, 0), before)
+    sums = [[builder.phi(_vec) for _ in range(vectors)] for _ in range(rows)]
+    row_of_w = builder.gep(w, [builder.mul(k, ldw)])
+    ws = [load(place(row_of_w, ir.Constant(_i64, 0), 0, v)) for v in range(vectors)]
+    added = []
+    for r in range(rows):
+        scalar = builder.load(builder.gep(x, [builder.add(builder.mul(ldx, ir.Constant(_i64, r)), k)]))
+        spread = _broadcast(builder, scalar)
+        added.append([builder.call(fma, [spread, ws[v], sums[r][v]]) for v in range(vectors)])
+    following = builder.add(k, ir.Constant(_i64, 1))
+    k.add_incoming(following, loop)
+    for r in range(rows):
+        for v in range(vectors):
+            sums[r][v].add_incoming(starts[r][v], before)
+            sums[r][v].add_incoming(added[r][v], loop)
+    builder.cbranch(builder.icmp_signed("<", following, K), loop, after)
+    builder.position_at_end(after)
+    for r in range(rows):
+        for v in range(vectors):
+            total = builder.phi(_vec)
+            total.add_incoming(starts[r][v], before)
+            total.add_incoming(added[r][v], loop)
+            starts[r][v] = total
+    for r in range(rows):
+        for v in range(vectors):
+            builder.store(starts[r][v], place(out, ldout, r, v)).align = 4
+
+
+def _broadcast(builder: Any, scalar: Any, vector: Any = _vec) -> Any:
+    undefined = ir.Constant(vector, ir.Undefined)
+    one = builder.insert_element(undefined, scalar, ir.Constant(_i32, 0))
+    return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_i32, WIDTH), [0] * WIDTH))
+
+
+def _declare(module: Any, name: str, function_type: Any) -> Any:
+    # llvmlite's declare_intrinsic rejects vector types, so the name is spelt out.
+    return module.globals.get(name) or ir.Function(module, function_type, name)
+
+
+def _vector_exp(builder: Any, x: Any) -> Any:
+    """exp of a vector, as `knock_kernels.math.exp` does it, but exactly 0 below its range."""
+
+    def constant(value: float) -> Any:
+        return ir.Constant(_vec, [value] * WIDTH)
+
+    fma = _declare(builder.module, f"llvm.fma.v{WIDTH}f32", ir.FunctionType(_vec, [_vec] * 3))
+    ivec = ir.VectorType(_i32, WIDTH)
+    far = builder.fcmp_ordered("<=", x, constant(EXP_LOWEST))
+    magic = constant(12582912.0)
+    shifted = builder.call(fma, [x, constant(1.4426950408889634), magic])
+    n = builder.fsub(shifted, magic)
+    r = builder.call(fma, [n, constant(-0.693359375), x])
+    r = builder.call(fma, [n, constant(2.12194440e-4), r])
+    p = constant(EXP_COEFFICIENTS[0])
+    for coefficient in EXP_COEFFICIENTS[1:]:
+        p = builder.call(fma, [p, r, constant(coefficient)])
+    e = builder.fadd(builder.call(fma, [p, builder.fmul(r, r), r]), constant(1.0))
+    shift = builder.shl(builder.bitcast(shifted, ivec), ir.Constant(ivec, [23] * WIDTH))
+    scaled = builder.bitcast(builder.add(builder.bitcast(e, ivec), shift), _vec)
+    return builder.select(far, constant(0.0), scaled)
+
+
+# The polynomial for exp(r) - 1 - r over r**2, |r| <= ln 2 / 2 (Cephes, expf).
+EXP_COEFFICIENTS = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
+EXP_LOWEST = -87.0
+
+
+@intrinsic
+def softmax_weights(
+    _context: Any, content: Any, reweight: Any, vectors: Any, seen: Any, slot: Any, newest: Any, out: Any
+) -> Any:
+    """out = exp(logits - max) over the first `seen` columns, 0 in the others; returns the sum.
+
+    The logits are content + reweight; `newest` stands for content in column `slot`.
+    """
+
+    def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        content, reweight, vectors, seen, slot, newest, out = arguments
+        ivec = ir.VectorType(_i32, WIDTH)
+        lanes = ir.Constant(ivec, list(range(WIDTH)))
+        lowest = ir.Constant(_vec, [-3.0e38] * WIDTH)
+        newest = _broadcast(builder, newest)
+
+        def columns(v: Any) -> Any:
+            first = builder.trunc(builder.mul(v, ir.Constant(_i64, WIDTH)), _i32)
+            return builder.add(lanes, _broadcast(builder, first, ivec))
+
+        def pointer(base: Any, v: Any) -> Any:
+            return builder.bitcast(builder.gep(base, [builder.mul(v, ir.Constant(_i64, WIDTH))]), _vec.as_pointer())
+
+        def each_vector(start: Any, step: Any) -> Any:
+            """A loop over the vectors that carries one vector along."""
+            before, loop = builder.block, builder.append_basic_block("vectors")
+            after = builder.append_basic_block("vectors_done")
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            v, carried = builder.phi(_i64), builder.phi(_vec)
+            v.add_incoming(ir.Constant(_i64, 0), before)
+            carried.add_incoming(start, before)
+            result = step(v, carried)
+            following = builder.add(v, ir.Constant(_i64, 1))
+            v.add_incoming(following, builder.block)
+            carried.add_incoming(result, builder.block)
+            builder.cbranch(builder.icmp_signed("<", following, vectors), loop, after)
+            builder.position_at_end(after)
+            return result
+
+        seen32, slot32 = (_broadcast(builder, builder.trunc(x, _i32), ivec) for x in (seen, slot))
+
+        def mix(v: Any, largest: Any) -> Any:
+            column = columns(v)
+            s, r = builder.load(pointer(content, v)), builder.load(pointer(reweight, v))
+            s.align = r.align = 4
+            s = builder.select(builder.icmp_signed("==", column, slot32), newest, s)
+            logit = builder.select(builder.icmp_signed("<", column, seen32), builder.fadd(s, r), lowest)
+            builder.store(logit, pointer(out, v)).align = 4
+            return builder.select(builder.fcmp_ordered(">", logit, largest), logit, largest)
+
+        reduce = ir.FunctionType(_f32, [_vec])
+        largest = builder.call(
+            _declare(builder.module, f"llvm.vector.reduce.fmax.v{WIDTH}f32", reduce), [each_vector(lowest, mix)]
+        )
+        largest = _broadcast(builder, largest)
+
+        def weigh(v: Any, total: Any) -> Any:
+            logit = builder.load(pointer(out, v))
+            logit.align = 4
+            weight = _vector_exp(builder, builder.fsub(logit, largest))
+            builder.store(weight, pointer(out, v)).align = 4
+            return builder.fadd(total, weight)
+
+        total = each_vector(ir.Constant(_vec, [0.0] * WIDTH), weigh)
+        add = _declare(builder.module, f"llvm.vector.reduce.fadd.v{WIDTH}f32", ir.FunctionType(_f32, [_f32, _vec]))
+        return builder.call(add, [ir.Constant(_f32, 0.0), total], fastmath=("reassoc",))
+
+    n = types.intp
+    return types.float32(f32p, f32p, n, n, n, types.float32, f32p), codegen
