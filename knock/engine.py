@@ -1,30 +1,27 @@
-"""Engine: runs one model. Checks what it is given, keeps the state of each sequence, and calls the maths.
+"""Engine: runs one model. Checks what it is given, and hands it to the backend that does the maths.
 
 Token ids in, token ids and statistics out; text is the business of `knock.model`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Literal, get_args
+from collections.abc import Iterator, Sequence
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from knock import reference
-from knock.checks import whole_number
+from knock.checks import shown, whole_number
 from knock.config import ModelConfig
-from knock.errors import GenerationError, KnockError, SamplingError, VocabError
+from knock.errors import KnockError, SamplingError, VocabError
 from knock.sampling import Sampling, TokenStats
-from knock.vocab import check_tokens
+from knock.vocab import TokenArray, check_tokens
 from knock.weights import Weights
 
-Backend = Literal["numpy"]
+Backend = Literal["numpy", "compiled"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
-TokenArray = npt.NDArray[np.int32]
-
-_LOGITS_AT_ONCE = 4096  # positions a forward pass works on at a time, which bounds its memory
+MAX_LANES = 8
 
 
 class Engine:
@@ -32,7 +29,8 @@ class Engine:
 
     Args:
         weights: the model.
-        backend: `"numpy"` runs the float64 reference.
+        backend: `"numpy"` runs the float64 reference; `"compiled"` runs fused Numba kernels in float32, compiled in
+            this process when they are first needed.
 
     Raises:
         KnockError: if there is no such backend.
@@ -40,10 +38,10 @@ class Engine:
 
     def __init__(self, weights: Weights, backend: Backend = "numpy") -> None:
         if backend not in BACKENDS:
-            raise KnockError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+            raise KnockError(f"backend must be one of {', '.join(BACKENDS)}, got {shown(backend)}")
         self.backend = backend
         self.weights = weights
-        self._arrays = {name: array.astype(np.float64) for name, array in weights.items()}
+        self._runner = _runner(weights, backend)
 
     @property
     def config(self) -> ModelConfig:
@@ -58,7 +56,7 @@ class Engine:
         """
         ids = check_tokens(tokens, self.config.vocab_size)
         out = np.empty((len(ids), self.config.vocab_size), np.float32)
-        for start, piece in self._forward(ids):
+        for start, piece in self._runner.logits(ids):
             out[start : start + len(piece)] = piece
         return out
 
@@ -71,28 +69,12 @@ class Engine:
 
         Raises:
             VocabError: if a token is not in [0, V), or the two differ in length.
+            GenerationError: if the logits of a position are not finite.
         """
         ids, after = (check_tokens(each, self.config.vocab_size) for each in (tokens, targets))
         if len(ids) != len(after):
             raise VocabError(f"there must be a target for each token, got {len(ids)} tokens and {len(after)} targets")
-        out = np.empty(len(ids))
-        for start, logits in self._forward(ids):
-            part = slice(start, start + len(logits))
-            shifted = logits - logits.max(-1, keepdims=True)
-            out[part] = shifted[np.arange(len(logits)), after[part]] - np.log(np.exp(shifted).sum(-1))
-        return out
-
-    def _forward(self, ids: TokenArray) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
-        """Logits of a sequence in pieces (n, V), each with where it starts.
-
-        Pieces overlap by what can reach back over their start, which makes them exact.
-        """
-        history = self.config.receptive_field - 1
-        for start in range(0, len(ids), _LOGITS_AT_ONCE):
-            first = max(0, start - history)
-            with np.errstate(all="ignore"):
-                piece = reference.forward(ids[first : start + _LOGITS_AT_ONCE], self._arrays, self.config)
-            yield start, piece[start - first :]
+        return self._runner.log_probs(ids, after)
 
     def start(self, tokens: npt.ArrayLike, sampling: Sampling, seed: int, stream: int = 0) -> TokenStream:
         """A stream of tokens that goes on from `tokens`.
@@ -107,34 +89,44 @@ class Engine:
             VocabError: if there is no token, or one is not in [0, V).
             SamplingError: if the controls do not fit the vocabulary.
         """
-        ids = check_tokens(tokens, self.config.vocab_size)
-        if ids.size == 0:
+        return TokenStream(self.start_lanes([tokens], [sampling], seed, [stream]), seed)
+
+    def start_lanes(
+        self, prompts: Sequence[npt.ArrayLike], samplings: Sequence[Sampling], seed: int, streams: Sequence[int]
+    ) -> Lanes:
+        """Up to `MAX_LANES` streams that advance together, each as it would alone.
+
+        Args:
+            prompts: for each lane at least one token.
+            samplings: the controls of each lane.
+            seed: of all lanes.
+            streams: for each lane the row's index in its batch.
+
+        Raises:
+            VocabError: if there is no token in a prompt, or one is not in [0, V).
+            SamplingError: if there are too many lanes, the arguments differ in length, or controls do not fit.
+        """
+        if not 1 <= len(prompts) <= MAX_LANES or not len(prompts) == len(samplings) == len(streams):
+            raise SamplingError(
+                f"lanes take 1 to {MAX_LANES} prompts with as many samplings and streams, got {len(prompts)}, "
+                f"{len(samplings)} and {len(streams)}"
+            )
+        checked = [check_tokens(tokens, self.config.vocab_size) for tokens in prompts]
+        if any(tokens.size == 0 for tokens in checked):
             raise VocabError("generation needs at least one token to start from, got none")
-        return TokenStream(self._arrays, self.config, ids, sampling, seed, stream)
+        return self._runner.start(checked, samplings, seed, streams)
+
+    def decoder(self) -> Decoder:
+        """One sequence, fed a token at a time, for callers with sampling of their own."""
+        return Decoder(self._runner.decoder(), self.config.vocab_size)
 
 
 class TokenStream:
-    """One sequence being generated: its cache, its controls, its place among the random numbers."""
+    """One sequence being generated."""
 
-    def __init__(
-        self,
-        arrays: Mapping[str, npt.NDArray[np.float64]],
-        config: ModelConfig,
-        tokens: TokenArray,
-        sampling: Sampling,
-        seed: int,
-        stream: int,
-    ) -> None:
-        self._arrays = arrays
-        self._config = config
-        self._sampling = sampling
+    def __init__(self, lanes: Lanes, seed: int) -> None:
         self.seed = seed
-        self._stream = stream
-        self._bias = sampling.bias_array(config.vocab_size)
-        self._mu = 2 * sampling.mirostat if sampling.mirostat is not None else 0.0
-        self._steps = 0
-        self._cache = reference.empty_cache(arrays, config)
-        self._unread = tokens[-config.receptive_field :]  # earlier tokens cannot reach what comes next
+        self._lanes = lanes
 
     def advance(self, length: int) -> tuple[TokenArray, TokenStats]:
         """The next `length` tokens and their statistics. How the calls are cut up changes nothing.
@@ -143,24 +135,55 @@ class TokenStream:
             SamplingError: if `length` is not a whole number of at least 0.
             GenerationError: if the logits of a step are not finite; no token is drawn from them.
         """
-        length = whole_number("length", length, 0, error=SamplingError)
-        with np.errstate(all="ignore"):
-            draws = [self._next() for _ in range(length)]
-        table = np.array(draws, np.float64).reshape(length, len(reference.Draw._fields))
-        columns = dict(zip(reference.Draw._fields, table.T, strict=True))
-        tokens = columns.pop("token").astype(np.int32)
-        del columns["mu"]
-        return tokens, TokenStats(**columns)
+        return self._lanes.advance(whole_number("length", length, 0, error=SamplingError))[0]
 
-    def _next(self) -> reference.Draw:
-        logits, self._cache = reference.prefill(self._unread, self._cache, self._arrays, self._config)
-        if not np.isfinite(logits).all():
-            raise GenerationError(
-                f"the model's logits at step {self._steps} are not finite numbers; its weights are too large to run"
-            )
-        u = reference.uniform(self.seed, self._stream, self._steps)
-        drawn = reference.sample(logits, self._sampling, u, self._mu, self._bias)
-        self._mu = drawn.mu
-        self._steps += 1
-        self._unread = np.array([drawn.token], np.int32)
-        return drawn
+
+class Decoder:
+    """One sequence, fed a token at a time: token in, logits out."""
+
+    def __init__(self, runner: _Decoder, vocab_size: int) -> None:
+        self._runner = runner
+        self._vocab_size = vocab_size
+
+    def step(self, token: int) -> npt.NDArray[np.float32]:
+        """Logits after one more token: [] -> (V,).
+
+        Raises:
+            VocabError: if the token is not in [0, V).
+        """
+        return self._runner.step(whole_number("token", token, 0, self._vocab_size - 1, error=VocabError))
+
+
+class Lanes(Protocol):
+    """Streams that advance together."""
+
+    def advance(self, length: int) -> list[tuple[TokenArray, TokenStats]]:
+        """The next `length` tokens of each lane, with their statistics."""
+
+
+class _Decoder(Protocol):
+    def step(self, token: int) -> npt.NDArray[np.float32]: ...
+
+
+class _Runner(Protocol):
+    """What a backend does; everything is checked already."""
+
+    def logits(self, ids: TokenArray) -> Iterator[tuple[int, npt.NDArray[np.float64]]]: ...
+
+    def log_probs(self, ids: TokenArray, targets: TokenArray) -> npt.NDArray[np.float64]: ...
+
+    def start(
+        self, prompts: Sequence[TokenArray], samplings: Sequence[Sampling], seed: int, streams: Sequence[int]
+    ) -> Lanes: ...
+
+    def decoder(self) -> _Decoder: ...
+
+
+def _runner(weights: Weights, backend: Backend) -> _Runner:
+    if backend == "compiled":
+        from knock.compiled_backend import CompiledBackend
+
+        return CompiledBackend(weights)
+    from knock.numpy_backend import NumpyBackend
+
+    return NumpyBackend(weights)

@@ -3,6 +3,8 @@
 Every message says what was expected, what was found and what to do. The command line prints it as one line.
 """
 
+from __future__ import annotations
+
 
 class KnockError(Exception):
     """Base class of every error that knock raises on purpose."""
@@ -34,6 +36,11 @@ class TextError(KnockError):
 
 class GenerationError(KnockError):
     """Generation that cannot go on: the model's logits are not finite numbers."""
+
+    @classmethod
+    def not_finite(cls, step: int) -> GenerationError:
+        """The error of one step."""
+        return cls(f"the model's logits at step {step} are not finite numbers; its weights are too large to run")
 
 
 class TrainingError(KnockError):

@@ -13,13 +13,13 @@ import numpy.typing as npt
 from knock.checkpoint import read_checkpoint, write_checkpoint
 from knock.checks import whole_number
 from knock.config import HeadType, ModelConfig, Position
-from knock.engine import Backend, Engine, TokenArray
+from knock.engine import Backend, Engine
 from knock.errors import CheckpointError, SamplingError
 from knock.generation import Generation, Score, TextStream, collect
 from knock.models import locate
 from knock.sampling import Sampling, SamplingOptions, Stats, resolve_seed, summarize
 from knock.stopping import StopStrings
-from knock.vocab import Unknown, Vocab, check_tokens
+from knock.vocab import TokenArray, Unknown, Vocab, check_tokens
 from knock.weights import Weights
 
 

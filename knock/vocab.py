@@ -17,6 +17,8 @@ UNKNOWN: tuple[Unknown, ...] = get_args(Unknown)
 
 _ABSENT = -1
 
+TokenArray = npt.NDArray[np.int32]
+
 
 class Vocab:
     """The characters a model knows. A character's token id is its place among them.
