@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knock import Sampling, engine, reference
+from knock import Sampling, numpy_backend, reference
 from knock.engine import Engine
 from knock.errors import GenerationError, KnockError, SamplingError, VocabError
 from knock.weights import Weights
@@ -56,7 +56,7 @@ def test_logits_in_pieces_are_those_of_one_pass(kind: str, monkeypatch: pytest.M
     assert at_once.dtype == np.float32
     assert at_once.shape == (50, runner.config.vocab_size)
     log_probs = runner.log_probs(tokens[:-1], tokens[1:])
-    monkeypatch.setattr(engine, "_LOGITS_AT_ONCE", 7)
+    monkeypatch.setattr(numpy_backend, "_LOGITS_AT_ONCE", 7)
     np.testing.assert_allclose(runner.logits(tokens), at_once, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(runner.log_probs(tokens[:-1], tokens[1:]), log_probs, rtol=1e-9)
     expected = [
@@ -83,7 +83,7 @@ def test_logits_that_are_not_finite_stop_at_their_step() -> None:
         for name, array in arrays.items()
     }
     runner = Engine(Weights(config, arrays))
-    runner._arrays = big  # no float32 weights are large enough for the float64 reference to overflow
+    runner._runner.arrays = big  # no float32 weights are large enough for the float64 reference to overflow
     stream = runner.start([0], Sampling(), seed=0)
     with pytest.raises(GenerationError, match="step 0 are not finite"):
         stream.advance(1)
@@ -91,7 +91,7 @@ def test_logits_that_are_not_finite_stop_at_their_step() -> None:
 
 def test_bad_arguments_are_refused() -> None:
     runner = Engine(random_weights(SMALL["hybrid-relative"], 0))
-    with pytest.raises(KnockError, match="backend must be one of numpy"):
+    with pytest.raises(KnockError, match="backend must be one of numpy, compiled"):
         Engine(runner.weights, backend="cuda")
     with pytest.raises(VocabError, match="0 to 10, got 11"):
         runner.logits([11])
