@@ -64,6 +64,7 @@ class At(IntEnum):
     scores = auto()
     turned = auto()
     turned_stride = auto()
+    totals = auto()
     work = auto()  # of the sampler, 3 * V
     scratch_size = auto()
     # The first block's projection of every token, or -1
@@ -151,7 +152,7 @@ def make_plan(
             At.w_out: C * Vp,
             At.b_out: Vp,
             At.zeros: max(Tp, Dp),
-            At.table: V * column if table else 0,
+            At.table: V * column + WIDTH if table else 0,
         }
     )
     if not table:
@@ -162,10 +163,11 @@ def make_plan(
     at[At.turned_stride] = padded(T + 2 * Tp) if relative and reweight else 0
     at[At.scratch_size] = lay(
         {
-            At.x: ROWS * Cp,
+            At.x: ROWS * Cp + Dp,
             At.n: ROWS * Cp,
-            At.projected: ROWS * column,
-            At.attended: Dp,
+            At.projected: ROWS * column + WIDTH,
+            At.attended: H * Dp,
+            At.totals: H,
             At.hidden: ROWS * Fp,
             At.logits: ROWS * Vp,
             At.scores: H * Tp,

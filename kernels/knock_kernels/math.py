@@ -54,15 +54,6 @@ def maximum(x, n):
 
 
 @reducing_kernel
-def dot(x, y, n):
-    """Sum of x y over n numbers: [n], [n] -> []."""
-    result = np.float32(0)
-    for i in range(n):
-        result += x[i] * y[i]
-    return result
-
-
-@reducing_kernel
 def all_finite(x, n):
     """Whether every one of n numbers is finite: [n] -> []."""
     # The exponent of what is not finite is all ones; looking at the bits, no fast-math flag can reason it away.

@@ -86,8 +86,12 @@ def bits_from_float(_context: Any, value: Any) -> Any:
     return types.int32(types.float32), codegen
 
 
-def make_linear(rows: int, largest: int) -> Any:
-    """An intrinsic: out[r, :] = init[r, :] + x[r, :] @ w for `rows` rows, in tiles of at most `largest` vectors."""
+def make_linear(rows: int, largest: int, chains: int = 1) -> Any:
+    """An intrinsic: out[r, :] = init[r, :] + x[r, :] @ w for `rows` rows, in tiles of at most `largest` vectors.
+
+    With several `chains`, each output is that many sums over every so-manieth k, added pairwise at the end: a narrow
+    product with few outputs would otherwise wait for the latency of one multiply-add after another.
+    """
 
     @intrinsic
     def linear_rows(
@@ -113,7 +117,7 @@ def make_linear(rows: int, largest: int) -> Any:
             def tile(count: int) -> None:
                 start = builder.mul(column, ir.Constant(_i64, WIDTH))
                 _tile(builder, rows, count, x, ldx, builder.gep(w, [start]), ldw, builder.gep(init, [start]), ldinit,
-                      builder.gep(out, [start]), ldout, K)  # fmt: skip
+                      builder.gep(out, [start]), ldout, K, chains)  # fmt: skip
 
             builder.position_at_end(body)
             tile(largest)
@@ -137,59 +141,109 @@ def make_linear(rows: int, largest: int) -> Any:
 
 def _tile(
     builder: Any, rows: int, vectors: int, x: Any, ldx: Any, w: Any, ldw: Any, init: Any, ldinit: Any, out: Any,
-    ldout: Any, K: Any,
+    ldout: Any, K: Any, chains: int,
 ) -> None:  # fmt: skip
-    """One tile: rows by vectors accumulators, K innermost."""
+    """One tile: rows by vectors accumulators, or `chains` times as many, K innermost."""
     fma = _declare(builder.module, f"llvm.fma.v{WIDTH}f32", ir.FunctionType(_vec, [_vec] * 3))
 
     def place(base: Any, ld: Any, row: int, vector: int) -> Any:
         index = builder.add(builder.mul(ld, ir.Constant(_i64, row)), ir.Constant(_i64, vector * WIDTH))
-        return builder.bitcast(builder.gep(base, [index]), _vec.as_pointer())
+        return builder.gep(base, [index])
 
-    def load(pointer: Any) -> Any:
-        value = builder.load(pointer)
-        value.align = 4
-        return value
+    def multiply_add(k: Any, sums: list[Any]) -> list[Any]:
+        row_of_w = builder.gep(w, [builder.mul(k, ldw)])
+        ws = [_load(builder, row_of_w, ir.Constant(_i64, v)) for v in range(vectors)]
+        added = []
+        for r in range(rows):
+            index = builder.add(builder.mul(ldx, ir.Constant(_i64, r)), k)
+            spread = _broadcast(builder, builder.load(builder.gep(x, [index])))
+            added += [builder.call(fma, [spread, ws[v], sums[r * vectors + v]]) for v in range(vectors)]
+        return added
 
-    starts = [[load(place(init, ldinit, r, v)) for v in range(vectors)] for r in range(rows)]
-    before = builder.block
-    loop, after = builder.append_basic_block("k"), builder.append_basic_block("tile_done")
-    some = builder.icmp_signed(">", K, ir.Constant(_i64, 0))
-    builder.cbranch(some, loop, after)
-    builder.position_at_end(loop)
-    k = builder.phi(_i64)
-    k.add_incoming(ir.Constant(_i64, 0), before)
-    sums = [[builder.phi(_vec) for _ in range(vectors)] for _ in range(rows)]
-    row_of_w = builder.gep(w, [builder.mul(k, ldw)])
-    ws = [load(place(row_of_w, ir.Constant(_i64, 0), 0, v)) for v in range(vectors)]
-    added = []
-    for r in range(rows):
-        scalar = builder.load(builder.gep(x, [builder.add(builder.mul(ldx, ir.Constant(_i64, r)), k)]))
-        spread = _broadcast(builder, scalar)
-        added.append([builder.call(fma, [spread, ws[v], sums[r][v]]) for v in range(vectors)])
-    following = builder.add(k, ir.Constant(_i64, 1))
-    k.add_incoming(following, loop)
+    def sum_over(first: Any, end: Any, step: int, sums: list[Any]) -> list[Any]:
+        """A loop over k from `first`, `step` at a time, as long as there are as many before `end`."""
+        before = builder.block
+        head, body, after = (builder.append_basic_block(name) for name in ("k", "k_body", "k_done"))
+        builder.branch(head)
+        builder.position_at_end(head)
+        k = builder.phi(_i64)
+        k.add_incoming(first, before)
+        carried = [builder.phi(_vec) for _ in sums]
+        following = builder.add(k, ir.Constant(_i64, step))
+        builder.cbranch(builder.icmp_signed("<=", following, end), body, after)
+        builder.position_at_end(body)
+        size, added = rows * vectors, []
+        for chain in range(step):
+            part = carried[chain * size : (chain + 1) * size]
+            added += multiply_add(builder.add(k, ir.Constant(_i64, chain)), part)
+        k.add_incoming(following, builder.block)
+        for phi, start, end_ in zip(carried, sums, added, strict=True):
+            phi.add_incoming(start, before)
+            phi.add_incoming(end_, builder.block)
+        builder.branch(head)
+        builder.position_at_end(after)
+        return [k, *carried]
+
+    zero = ir.Constant(_vec, [0.0] * WIDTH)
+    sums = [
+        _load(builder, place(init, ldinit, r, v), ir.Constant(_i64, 0)) for r in range(rows) for v in range(vectors)
+    ]
+    k: Any = ir.Constant(_i64, 0)
+    if chains > 1:
+        k, *parts = sum_over(k, K, chains, sums + [zero] * (len(sums) * (chains - 1)))
+        while len(parts) > len(sums):
+            half = len(parts) // 2
+            parts = [builder.fadd(a, b) for a, b in zip(parts[:half], parts[half:], strict=True)]
+        sums = parts
+    _, *sums = sum_over(k, K, 1, sums)
     for r in range(rows):
         for v in range(vectors):
-            sums[r][v].add_incoming(starts[r][v], before)
-            sums[r][v].add_incoming(added[r][v], loop)
-    builder.cbranch(builder.icmp_signed("<", following, K), loop, after)
-    builder.position_at_end(after)
-    for r in range(rows):
-        for v in range(vectors):
-            total = builder.phi(_vec)
-            total.add_incoming(starts[r][v], before)
-            total.add_incoming(added[r][v], loop)
-            starts[r][v] = total
-    for r in range(rows):
-        for v in range(vectors):
-            builder.store(starts[r][v], place(out, ldout, r, v)).align = 4
+            _store(builder, sums[r * vectors + v], place(out, ldout, r, v), ir.Constant(_i64, 0))
 
 
 def _broadcast(builder: Any, scalar: Any, vector: Any = _vec) -> Any:
     undefined = ir.Constant(vector, ir.Undefined)
     one = builder.insert_element(undefined, scalar, ir.Constant(_i32, 0))
     return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_i32, WIDTH), [0] * WIDTH))
+
+
+def _pointer(builder: Any, base: Any, v: Any) -> Any:
+    """Where vector v of an array begins."""
+    return builder.bitcast(builder.gep(base, [builder.mul(v, ir.Constant(_i64, WIDTH))]), _vec.as_pointer())
+
+
+def _load(builder: Any, base: Any, v: Any) -> Any:
+    value = builder.load(_pointer(builder, base, v))
+    value.align = 4
+    return value
+
+
+def _store(builder: Any, value: Any, base: Any, v: Any) -> None:
+    builder.store(value, _pointer(builder, base, v)).align = 4
+
+
+def _each_vector(builder: Any, vectors: Any, start: Any, step: Any) -> Any:
+    """A loop over at least one vector that carries a value along: step(v, carried) -> carried."""
+    before, loop = builder.block, builder.append_basic_block("vectors")
+    after = builder.append_basic_block("vectors_done")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    v, carried = builder.phi(_i64), builder.phi(start.type)
+    v.add_incoming(ir.Constant(_i64, 0), before)
+    carried.add_incoming(start, before)
+    result = step(v, carried)
+    following = builder.add(v, ir.Constant(_i64, 1))
+    v.add_incoming(following, builder.block)
+    carried.add_incoming(result, builder.block)
+    builder.cbranch(builder.icmp_signed("<", following, vectors), loop, after)
+    builder.position_at_end(after)
+    return result
+
+
+def _sum(builder: Any, vector: Any) -> Any:
+    """The sum of a vector's lanes, pairwise."""
+    add = _declare(builder.module, f"llvm.vector.reduce.fadd.v{WIDTH}f32", ir.FunctionType(_f32, [_f32, _vec]))
+    return builder.call(add, [ir.Constant(_f32, -0.0), vector], fastmath=("reassoc",))
 
 
 def _declare(module: Any, name: str, function_type: Any) -> Any:
@@ -238,60 +292,96 @@ def softmax_weights(
         content, reweight, vectors, seen, slot, newest, out = arguments
         ivec = ir.VectorType(_i32, WIDTH)
         lanes = ir.Constant(ivec, list(range(WIDTH)))
-        lowest = ir.Constant(_vec, [-3.0e38] * WIDTH)
+        lowest, zero = ir.Constant(_vec, [-3.0e38] * WIDTH), ir.Constant(_vec, [0.0] * WIDTH)
         newest = _broadcast(builder, newest)
 
         def columns(v: Any) -> Any:
             first = builder.trunc(builder.mul(v, ir.Constant(_i64, WIDTH)), _i32)
             return builder.add(lanes, _broadcast(builder, first, ivec))
 
-        def pointer(base: Any, v: Any) -> Any:
-            return builder.bitcast(builder.gep(base, [builder.mul(v, ir.Constant(_i64, WIDTH))]), _vec.as_pointer())
-
-        def each_vector(start: Any, step: Any) -> Any:
-            """A loop over the vectors that carries one vector along."""
-            before, loop = builder.block, builder.append_basic_block("vectors")
-            after = builder.append_basic_block("vectors_done")
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            v, carried = builder.phi(_i64), builder.phi(_vec)
-            v.add_incoming(ir.Constant(_i64, 0), before)
-            carried.add_incoming(start, before)
-            result = step(v, carried)
-            following = builder.add(v, ir.Constant(_i64, 1))
-            v.add_incoming(following, builder.block)
-            carried.add_incoming(result, builder.block)
-            builder.cbranch(builder.icmp_signed("<", following, vectors), loop, after)
-            builder.position_at_end(after)
-            return result
-
         seen32, slot32 = (_broadcast(builder, builder.trunc(x, _i32), ivec) for x in (seen, slot))
 
         def mix(v: Any, largest: Any) -> Any:
             column = columns(v)
-            s, r = builder.load(pointer(content, v)), builder.load(pointer(reweight, v))
-            s.align = r.align = 4
+            s, r = _load(builder, content, v), _load(builder, reweight, v)
             s = builder.select(builder.icmp_signed("==", column, slot32), newest, s)
             logit = builder.select(builder.icmp_signed("<", column, seen32), builder.fadd(s, r), lowest)
-            builder.store(logit, pointer(out, v)).align = 4
+            _store(builder, logit, out, v)
             return builder.select(builder.fcmp_ordered(">", logit, largest), logit, largest)
 
         reduce = ir.FunctionType(_f32, [_vec])
         largest = builder.call(
-            _declare(builder.module, f"llvm.vector.reduce.fmax.v{WIDTH}f32", reduce), [each_vector(lowest, mix)]
+            _declare(builder.module, f"llvm.vector.reduce.fmax.v{WIDTH}f32", reduce),
+            [_each_vector(builder, vectors, lowest, mix)],
         )
         largest = _broadcast(builder, largest)
 
         def weigh(v: Any, total: Any) -> Any:
-            logit = builder.load(pointer(out, v))
-            logit.align = 4
-            weight = _vector_exp(builder, builder.fsub(logit, largest))
-            builder.store(weight, pointer(out, v)).align = 4
+            weight = _vector_exp(builder, builder.fsub(_load(builder, out, v), largest))
+            _store(builder, weight, out, v)
             return builder.fadd(total, weight)
 
-        total = each_vector(ir.Constant(_vec, [0.0] * WIDTH), weigh)
-        add = _declare(builder.module, f"llvm.vector.reduce.fadd.v{WIDTH}f32", ir.FunctionType(_f32, [_f32, _vec]))
-        return builder.call(add, [ir.Constant(_f32, 0.0), total], fastmath=("reassoc",))
+        total = _each_vector(builder, vectors, zero, weigh)
+        return _sum(builder, total)
 
     n = types.intp
     return types.float32(f32p, f32p, n, n, n, types.float32, f32p), codegen
+
+
+@intrinsic
+def copy_vectors(_context: Any, source: Any, target: Any, vectors: Any) -> Any:
+    """target = source, in whole vectors, at least one."""
+
+    def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        source, target, vectors = arguments
+
+        def copy(v: Any, carried: Any) -> Any:
+            _store(builder, _load(builder, source, v), target, v)
+            return carried
+
+        _each_vector(builder, vectors, ir.Constant(_i32, 0), copy)
+        return _context.get_dummy_value()
+
+    return types.void(f32p, f32p, types.intp), codegen
+
+
+@intrinsic
+def add_scaled(_context: Any, x: Any, scale: Any, out: Any, vectors: Any) -> Any:
+    """out += scale * x, in whole vectors, at least one."""
+
+    def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        x, scale, out, vectors = arguments
+        fma = _declare(builder.module, f"llvm.fma.v{WIDTH}f32", ir.FunctionType(_vec, [_vec] * 3))
+        scale = _broadcast(builder, scale)
+
+        def add(v: Any, carried: Any) -> Any:
+            _store(builder, builder.call(fma, [_load(builder, x, v), scale, _load(builder, out, v)]), out, v)
+            return carried
+
+        _each_vector(builder, vectors, ir.Constant(_i32, 0), add)
+        return _context.get_dummy_value()
+
+    return types.void(f32p, types.float32, f32p, types.intp), codegen
+
+
+@intrinsic
+def dot(_context: Any, x: Any, y: Any, n: Any) -> Any:
+    """Sum of x y over n >= 1 numbers; whole vectors are read."""
+
+    def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        x, y, n = arguments
+        fma = _declare(builder.module, f"llvm.fma.v{WIDTH}f32", ir.FunctionType(_vec, [_vec] * 3))
+        ivec = ir.VectorType(_i32, WIDTH)
+        zero, lanes = ir.Constant(_vec, [0.0] * WIDTH), ir.Constant(ivec, list(range(WIDTH)))
+        vectors = builder.sdiv(builder.add(n, ir.Constant(_i64, WIDTH - 1)), ir.Constant(_i64, WIDTH))
+
+        def multiply(v: Any, total: Any) -> Any:
+            left = builder.sub(n, builder.mul(v, ir.Constant(_i64, WIDTH)))
+            inside = builder.icmp_signed("<", lanes, _broadcast(builder, builder.trunc(left, _i32), ivec))
+            a = builder.select(inside, _load(builder, x, v), zero)
+            b = builder.select(inside, _load(builder, y, v), zero)
+            return builder.call(fma, [a, b, total])
+
+        return _sum(builder, _each_vector(builder, vectors, zero, multiply))
+
+    return types.float32(f32p, f32p, types.intp), codegen
