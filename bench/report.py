@@ -23,11 +23,15 @@ SAMPLE_SEED = 7
 
 # Rows of the README's table: benchmark, what it is.
 ROWS = {
-    "bench_generate[relative]": "generate, relative positions (the shipped model's shape)",
-    "bench_generate[absolute]": "generate, absolute positions, window sliding",
-    "bench_logits": "logits of 1,024 positions at once",
-    "bench_sample[temperature-65]": "one draw, temperature alone, 65 characters",
-    "bench_sample[exact entropy-65]": "one draw, exact entropy rule, 65 characters",
+    "bench_generate[numpy-relative]": "generate on NumPy, relative positions",
+    "bench_generate[numpy-absolute]": "generate on NumPy, absolute positions, window sliding",
+    "bench_generate[compiled-relative]": "generate compiled, relative positions",
+    "bench_generate[compiled-absolute]": "generate compiled, absolute positions, window sliding",
+    "bench_lanes": "generate compiled, relative positions, eight sequences together",
+    "bench_logits[numpy]": "logits of 1,024 positions on NumPy",
+    "bench_logits[compiled]": "logits of 1,024 positions compiled",
+    "bench_sample[temperature-65]": "one draw on NumPy, temperature alone, 65 characters",
+    "bench_sample[exact entropy-65]": "one draw on NumPy, exact entropy rule, 65 characters",
     "bench_read": "read and check the shipped model file",
     "bench_train[relative]": "train, relative positions, one thread",
     "bench_train[absolute]": "train, absolute positions, one thread",
