@@ -33,7 +33,7 @@ _HOME = {
     "load": "knock.model",
 }
 
-__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604  # names by string
 
 
 def __getattr__(name: str) -> Any:

@@ -23,13 +23,13 @@ class Config(Protocol):
     """What the forward pass needs to know of a model's shape."""
 
     @property
-    def T(self) -> int: ...  # noqa: D102
+    def T(self) -> int: ...
     @property
-    def n_blocks(self) -> int: ...  # noqa: D102
+    def n_blocks(self) -> int: ...
     @property
-    def n_heads(self) -> int: ...  # noqa: D102
+    def n_heads(self) -> int: ...
     @property
-    def position(self) -> str: ...  # noqa: D102
+    def position(self) -> str: ...
 
 
 class Cache(NamedTuple):

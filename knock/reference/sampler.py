@@ -24,29 +24,29 @@ class Controls(Protocol):
     """The controls of the pipeline; `knock.sampling.Sampling` says what each means."""
 
     @property
-    def temperature(self) -> float: ...  # noqa: D102
+    def temperature(self) -> float: ...
     @property
-    def top_k(self) -> int: ...  # noqa: D102
+    def top_k(self) -> int: ...
     @property
-    def top_p(self) -> float: ...  # noqa: D102
+    def top_p(self) -> float: ...
     @property
-    def min_p(self) -> float: ...  # noqa: D102
+    def min_p(self) -> float: ...
     @property
-    def typical_p(self) -> float: ...  # noqa: D102
+    def typical_p(self) -> float: ...
     @property
-    def top_n_sigma(self) -> float: ...  # noqa: D102
+    def top_n_sigma(self) -> float: ...
     @property
-    def target_entropy(self) -> float | None: ...  # noqa: D102
+    def target_entropy(self) -> float | None: ...
     @property
-    def entropy_rule(self) -> str: ...  # noqa: D102
+    def entropy_rule(self) -> str: ...
     @property
-    def min_temp(self) -> float: ...  # noqa: D102
+    def min_temp(self) -> float: ...
     @property
-    def max_temp(self) -> float: ...  # noqa: D102
+    def max_temp(self) -> float: ...
     @property
-    def mirostat(self) -> float | None: ...  # noqa: D102
+    def mirostat(self) -> float | None: ...
     @property
-    def mirostat_eta(self) -> float: ...  # noqa: D102
+    def mirostat_eta(self) -> float: ...
 
 
 class Draw(NamedTuple):
