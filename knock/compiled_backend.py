@@ -22,8 +22,6 @@ _POSITIONS_AT_ONCE = 4096  # bounds the memory of one call
 class CompiledBackend:
     """A model, packed for the kernels."""
 
-    lanes = ROWS
-
     def __init__(self, weights: Weights) -> None:
         self.config: ModelConfig = weights.config
         self.kernels: Any = entry_points()
@@ -73,12 +71,12 @@ class CompiledBackend:
 
     def start(
         self, prompts: Sequence[TokenArray], samplings: Sequence[Sampling], seed: int, streams: Sequence[int]
-    ) -> Lanes:
+    ) -> CompiledLanes:
         """Up to ROWS sequences that advance together."""
-        return Lanes(self, prompts, samplings, seed, streams)
+        return CompiledLanes(self, prompts, samplings, seed, streams)
 
 
-class Lanes:
+class CompiledLanes:
     """Up to ROWS sequences being generated, a token of each at a time. None depends on another."""
 
     def __init__(
@@ -93,7 +91,7 @@ class Lanes:
         count, V, T = len(prompts), config.vocab_size, config.T
         self._backend = backend
         self._prompts: list[TokenArray] | None = [_kept(prompt, config) for prompt in prompts]
-        self._scratch = backend.scratch(count)
+        self._scratch = np.empty(0, np.float32)  # made when it is first needed: a batch may wait in line
         self._lanes = np.zeros((count, len(Lane)), np.int64)
         self._controls = np.array([control_row(sampling) for sampling in samplings])
         self._history = np.zeros((count, T), np.int64)
@@ -117,6 +115,7 @@ class Lanes:
         """
         backend, count = self._backend, len(self._lanes)
         if self._prompts is not None and length > 0:
+            self._scratch = backend.scratch(count)
             self._prefill(self._prompts)
             self._prompts = None
         tokens = np.zeros((count, length), np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Unpack
@@ -267,11 +268,12 @@ class LanguageModel:
         stop = StopStrings(stop).strings
         resolved = resolve_seed(seed)
         rows = [(prompt, _controls(s, {})) for prompt, s in zip(prompts, each, strict=True) for _ in range(n)]
-        streams = [
+        # Every row is checked before the first is generated; a row that is done leaves the queue, and its memory.
+        streams = deque(
             self._stream(prompt, i, max_new_tokens, controls, resolved, stop, unknown)
             for i, (prompt, controls) in enumerate(rows)
-        ]
-        return [collect(stream, prompt) for stream, (prompt, _) in zip(streams, rows, strict=True)]
+        )
+        return [collect(streams.popleft(), prompt) for prompt, _ in rows]
 
     def score(self, text: str, *, unknown: Unknown = "error") -> Score:
         """How well the model predicts a text, the first character as after an empty prompt.

@@ -15,7 +15,6 @@ from knock.checks import real_number, shown, whole_number
 from knock.errors import SamplingError
 
 EntropyRule = Literal["exact", "ratio"]
-Preset = Literal["basic", "top_k", "top_p", "entropy"]
 
 ENTROPY_RULES: tuple[EntropyRule, ...] = get_args(EntropyRule)
 

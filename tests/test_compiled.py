@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from knock import LanguageModel, ModelConfig, Sampling, compiled_backend, reference
 from knock.compiled_backend import CompiledBackend
-from knock.engine import Engine
+from knock.engine import MAX_LANES, Engine
 from knock.errors import GenerationError
 from knock.weights import Weights
+from knock_kernels.store import ROWS
 from tests.cases import KINDS, SMALL, float64, random_tokens, random_weights
 
 CONTROLS = [
@@ -173,6 +174,19 @@ def test_logits_that_are_not_finite_stop_at_their_step() -> None:
         engine.log_probs([0, 1], [1, 2])
 
 
+def test_lanes_are_as_many_as_the_kernels_take() -> None:
+    assert MAX_LANES == ROWS
+
+
+def test_batch_on_the_compiled_backend_is_that_on_numpy(shakespeare: LanguageModel) -> None:
+    from knock import load
+
+    prompts = ["ROMEO:", "", "JULIET:\n", "A"]
+    expected = shakespeare.generate_batch(prompts, "top_p", n=2, seed=5, max_new_tokens=40)
+    result = load("shakespeare-hybrid", backend="compiled").generate_batch(prompts, "top_p", 2, 5, max_new_tokens=40)
+    assert [row.text for row in result] == [row.text for row in expected]
+
+
 def test_table_or_no_table_is_the_same_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     from knock import packing
 
@@ -185,7 +199,7 @@ def test_table_or_no_table_is_the_same_bit_for_bit(monkeypatch: pytest.MonkeyPat
     assert np.array_equal(with_table, without)
 
 
-def test_stream_goes_on_for_a_long_time_in_the_same_memory() -> None:
+def test_a_million_tokens_in_one_stream() -> None:
     engine = Engine(random_weights(SMALL["hybrid-relative"], 0), "compiled")
     stream = engine.start([0], Sampling(), 0)
     tokens, _ = stream.advance(1_000_000)

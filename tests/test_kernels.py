@@ -198,6 +198,30 @@ def test_sample(controls: Sampling, V: int, scale: float, biased: bool, seed: in
         assert row[Control.mu] == pytest.approx(expected.mu, abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    "controls",
+    [
+        Sampling(temperature=1e-300),
+        Sampling(temperature=1e300),
+        Sampling(temperature=1e-300, top_p=0.5),
+        Sampling(target_entropy=0.0, min_temp=1e-300),
+        Sampling(target_entropy=9.0, max_temp=1e300),
+        Sampling(target_entropy=1.0, min_temp=1e-300, max_temp=1e300),
+    ],
+)
+@pytest.mark.parametrize("biased", [False, True])
+def test_sample_at_extreme_temperatures(controls: Sampling, biased: bool) -> None:
+    logits, bias = np.array([0.0, 3.0, -80.0, 3.0, 2.5], np.float32), np.array([0, 0, -np.inf, 0, 1], np.float32)
+    stats = np.zeros(len(Stat))
+    for u in np.linspace(0.01, 0.99, 23):
+        with np.errstate(over="ignore"):
+            expected = reference.sample(
+                logits.astype(np.float64), controls, u, bias=bias.astype(np.float64) if biased else None
+            )
+        assert run_sample(logits, bias, biased, np.array(control_row(controls)), u, stats) == expected.token
+        assert stats[Stat.sampled_entropy] == pytest.approx(expected.sampled_entropy, abs=1e-5)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_sample_refuses_what_is_not_finite(bad: float) -> None:
     logits = np.zeros(20, np.float32)

@@ -24,6 +24,7 @@ _ZERO, _ONE = np.float32(0), np.float32(1)
 _LN2 = np.log(2.0)
 _TOLERANCE = 1e-6  # bits; about what float32 probabilities can tell apart
 _NEWTON_STEPS = 60
+_COLDEST, _HOTTEST = 1e-30, 1e30
 _BLOCK = 64
 _SIGN, _WITHOUT_SIGN = np.int32(31), np.int32(0x7FFFFFFF)
 
@@ -121,9 +122,15 @@ def moments(z, p, V):
 @inlined
 def divide(z, V, largest, temperature):
     """z = (z - largest) / temperature: [V] -> [V]."""
-    scale = np.float32(temperature)
+    scale = np.float32(within_float32(temperature))
     for i in range(V):
         z[i] = (z[i] - largest) / scale
+
+
+@inlined
+def within_float32(temperature):
+    """A temperature that float32 can divide by; beyond these bounds nothing more would change: [] -> []."""
+    return min(max(temperature, _COLDEST), _HOTTEST)
 
 
 @inlined
@@ -181,7 +188,7 @@ def entropy_temperature(z, p, V, controls):
 @kernel
 def tempered(z, p, V, largest, temperature):
     """Entropy in bits at a temperature, and its derivative by ln T, Var(z / T): [V], scratch [V] -> [], []."""
-    scale = np.float32(1 / temperature)
+    scale = np.float32(1 / within_float32(temperature))
     for i in range(V):
         t = (z[i] - largest) * scale
         e = exp(t)

@@ -8,6 +8,7 @@ from typing import Any
 
 from knock.checks import shown
 
+# Also in the library, and here again so that --help loads no NumPy; a test holds the two together.
 PRESETS = ("basic", "top_k", "top_p", "entropy")
 ENTROPY_RULES = ("exact", "ratio")
 UNKNOWN = ("error", "skip", "replace")
