@@ -14,7 +14,7 @@ from knock.packing import aligned, pack
 from knock.sampling import Sampling, TokenStats
 from knock.vocab import TokenArray
 from knock.weights import FloatArray, Weights
-from knock_kernels.store import ROWS, At, Control, Lane, Stat, entry_points
+from knock_kernels.store import SPAN, At, Control, Lane, Stat, entry_points
 
 _POSITIONS_AT_ONCE = 4096  # bounds the memory of one call
 
@@ -24,10 +24,15 @@ class CompiledBackend:
 
     def __init__(self, weights: Weights) -> None:
         self.config: ModelConfig = weights.config
-        self.kernels: Any = entry_points()
+        self._kernels: Any = entry_points()
         self.plan, self.weights = pack(weights)
         if self.plan[At.table] >= 0:
-            self.kernels.tabulate(self.weights, self.scratch(0), self.plan)
+            self.call("tabulate", self.weights, self.scratch(0), self.plan)
+
+    def call(self, entry_point: str, *arguments: npt.NDArray[Any] | int) -> int:
+        """Call a kernel with arrays and numbers."""
+        given = [each.ctypes.data if isinstance(each, np.ndarray) else each for each in arguments]
+        return int(getattr(self._kernels, entry_point)(*given) or 0)
 
     def scratch(self, caches: int) -> FloatArray:
         """Scratch for one caller at a time, with room for that many sequences' caches behind it."""
@@ -50,16 +55,16 @@ class CompiledBackend:
         self, ids: TokenArray, targets: TokenArray, width: int
     ) -> Iterator[tuple[int, int, npt.NDArray[np.float64]]]:
         tokens, after = ids.astype(np.int64), targets.astype(np.int64)
-        scratch, rows = self.scratch(1), np.zeros(3 * ROWS, np.int64)
+        scratch, rows = self.scratch(1), np.zeros(3 * SPAN, np.int64)
         # An absolute model's window needs the tokens before it, so its positions go in one call.
         at_once = _POSITIONS_AT_ONCE if self.config.position == "relative" else max(1, len(tokens))
         for start in range(0, len(tokens), at_once):
             part = slice(start, start + at_once)
             length = len(tokens[part])
             out = np.empty(length * width)
-            done = self.kernels.score(
-                tokens[part], after[part], start, self.cache_offset(0), rows, self.weights, scratch, self.plan, out,
-                targets is ids,
+            done = self.call(
+                "score", tokens[part], after[part], length, start, self.cache_offset(0), rows, self.weights, scratch,
+                self.plan, out, targets is ids,
             )  # fmt: skip
             if done < length:
                 raise GenerationError.not_finite(start + done)
@@ -95,7 +100,7 @@ class CompiledLanes:
         self._lanes = np.zeros((count, len(Lane)), np.int64)
         self._controls = np.array([control_row(sampling) for sampling in samplings])
         self._history = np.zeros((count, T), np.int64)
-        self._rows = np.zeros(3 * ROWS, np.int64)
+        self._rows = np.zeros(3 * SPAN, np.int64)
         self._biases = np.zeros((count, V), np.float32)
         for i, (sampling, stream) in enumerate(zip(samplings, streams, strict=True)):
             bias = sampling.bias_array(V)
@@ -121,9 +126,9 @@ class CompiledLanes:
         tokens = np.zeros((count, length), np.int64)
         stats = np.zeros((count, length, len(Stat)))
         first = int(self._lanes[0, Lane.step])
-        done = backend.kernels.decode(
-            self._lanes, length, self._controls, self._biases, self._history, self._rows, backend.weights,
-            self._scratch, backend.plan, tokens, stats,
+        done = backend.call(
+            "decode", self._lanes, count, length, self._controls, self._biases, self._history, self._rows,
+            backend.weights, self._scratch, backend.plan, tokens, stats,
         )  # fmt: skip
         if done < length:
             raise GenerationError.not_finite(first + done)
@@ -137,9 +142,10 @@ class CompiledLanes:
         for i, prompt in enumerate(prompts):
             lane, before = self._lanes[i], prompt[:-1].astype(np.int64)
             if len(before):
-                backend.kernels.read(
-                    before, 0, lane[Lane.cache], self._rows, backend.weights, self._scratch, backend.plan
-                )
+                backend.call(
+                    "read", before, 0, len(before), int(lane[Lane.cache]), self._rows, backend.weights, self._scratch,
+                    backend.plan,
+                )  # fmt: skip
             if backend.config.position == "absolute":
                 self._history[i, : len(before)] = before
             lane[Lane.token] = prompt[-1]
@@ -152,7 +158,7 @@ class CompiledDecoder:
     def __init__(self, backend: CompiledBackend) -> None:
         self._backend = backend
         self._scratch = backend.scratch(1)
-        self._rows = np.zeros(3 * ROWS, np.int64)
+        self._rows = np.zeros(3 * SPAN, np.int64)
         self._window = np.empty(0, np.int64)  # of an absolute model: the tokens in its slots
         self._position = 0
 
@@ -166,9 +172,9 @@ class CompiledDecoder:
             if position >= config.T:  # every slot has shifted
                 tokens, position = self._window, 0
         out = np.empty(len(tokens) * config.vocab_size)
-        backend.kernels.score(
-            tokens, tokens, position, backend.cache_offset(0), self._rows, backend.weights, self._scratch,
-            backend.plan, out, True,
+        backend.call(
+            "score", tokens, tokens, len(tokens), position, backend.cache_offset(0), self._rows, backend.weights,
+            self._scratch, backend.plan, out, True,
         )  # fmt: skip
         return out[-config.vocab_size :].astype(np.float32)
 

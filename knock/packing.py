@@ -28,8 +28,8 @@ def pack(weights: Weights) -> tuple[Plan, FloatArray]:
             V, T, C, H, F, c.n_blocks, relative=relative, content=c.has_content, reweight=c.has_reweight, table=table
         )
 
-    plan = plan_with(table=relative)
-    if V * plan[At.N_in] > _TABLE_FLOATS:
+    plan = plan_with(table=True)
+    if V * (1 if relative else T) * plan[At.N_in] > _TABLE_FLOATS:
         plan = plan_with(table=False)
     out = aligned(int(plan[At.weights_size]))
 

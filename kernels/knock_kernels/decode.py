@@ -1,12 +1,12 @@
-"""The generation loop over 1 to ROWS lanes: forward pass, sampling, next token, with no return to Python in between."""
+"""The entry points: the generation loop over 1 to ROWS lanes, with no return to Python in between; reading; scoring."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from knock_kernels.forward import forward, head
-from knock_kernels.jit import inlined
-from knock_kernels.layout import ROWS, At, Control, Lane, Stat
+from knock_kernels.jit import f32p, f64p, i64, i64p, inlined, unit, void
+from knock_kernels.layout import ROWS, SPAN, At, Control, Lane, Stat
 from knock_kernels.math import all_finite
 from knock_kernels.rng import uniform
 from knock_kernels.sampler import log_probability, sample
@@ -14,12 +14,12 @@ from knock_kernels.simd import at
 
 _TOKEN, _POSITION, _CACHE, _SEED, _STREAM, _STEP, _BIAS = (int(part) for part in Lane)
 _LANE, _CONTROLS, _STATS = len(Lane), len(Control), len(Stat)
-_V, _T, _RELATIVE, _C_PADDED, _V_PADDED = (int(p) for p in (At.V, At.T, At.relative, At.C_padded, At.V_padded))
-_X, _LOGITS, _WORK = (int(part) for part in (At.x, At.logits, At.work))
-_TOKENS, _POSITIONS, _CACHES = 0, ROWS, 2 * ROWS  # in rows
+_V, _T, _RELATIVE, _V_PADDED = (int(part) for part in (At.V, At.T, At.relative, At.V_padded))
+_LOGITS, _WORK = int(At.logits), int(At.work)
+_TOKENS, _POSITIONS, _CACHES = 0, SPAN, 2 * SPAN  # in rows
 
 
-@inlined
+@unit(i64(i64p, i64, i64, f64p, f32p, i64p, i64p, f32p, f32p, i64p, i64p, f64p))
 def decode(lanes, count, length, controls, biases, history, rows, weights, scratch, plan, tokens, stats):
     """Generate `length` tokens for each lane; return the steps done, fewer if a lane's logits were not finite.
 
@@ -30,7 +30,7 @@ def decode(lanes, count, length, controls, biases, history, rows, weights, scrat
         controls: [count, Control], float64; mirostat's mu is moved on.
         biases: rows of [V], float32.
         history: [count, T], int64: in an absolute model the token in each slot, the last one not yet among them.
-        rows: scratch, 3 * ROWS, int64.
+        rows: scratch, 3 * SPAN, int64.
         weights: packed.
         scratch: packed, with the lanes' caches.
         plan: sizes and offsets.
@@ -46,8 +46,8 @@ def decode(lanes, count, length, controls, biases, history, rows, weights, scrat
                 rows[_TOKENS + i] = lane[_TOKEN]
                 rows[_POSITIONS + i] = lane[_POSITION]
                 rows[_CACHES + i] = lane[_CACHE]
-            forward(at(rows, _TOKENS), at(rows, _POSITIONS), at(rows, _CACHES), count, weights, scratch, plan)
-            head(count, weights, scratch, plan)
+            forward(at(rows, _TOKENS), at(rows, _POSITIONS), at(rows, _CACHES), count, count, weights, scratch, plan)
+            head(0, count, weights, scratch, plan)
         for i in range(count):
             lane = at(lanes, i * _LANE)
             row = at(logits, i * Vp)
@@ -76,37 +76,42 @@ def slide(lane, history, rows, weights, scratch, plan):
     T, position = plan[_T], lane[_POSITION]
     if position < T:
         history[position] = lane[_TOKEN]
-        read(at(history, position), position, 1, lane[_CACHE], rows, weights, scratch, plan)
+        last = read_rows(at(history, position), position, 1, lane[_CACHE], 1, rows, weights, scratch, plan)
     else:
         for slot in range(T - 1):
             history[slot] = history[slot + 1]
         history[T - 1] = lane[_TOKEN]
-        read(history, 0, T, lane[_CACHE], rows, weights, scratch, plan)
-    head(1, weights, scratch, plan)
+        last = read_rows(history, 0, T, lane[_CACHE], 1, rows, weights, scratch, plan)
+    head(last, 1, weights, scratch, plan)
 
 
-@inlined
+@unit(void(i64p, i64, i64, i64, i64p, f32p, f32p, i64p))
 def read(tokens, position, length, cache, rows, weights, scratch, plan):
-    """Read consecutive tokens of one sequence, ROWS at a time; the residual stream after the last is the first row.
+    """Read consecutive tokens of one sequence into its cache.
 
     Args:
-        tokens: [length], int64, at least one.
+        tokens: [length], int64.
         position: of the first.
         length: how many.
         cache: offset from scratch.
-        rows: scratch, 3 * ROWS, int64.
+        rows: scratch, 3 * SPAN, int64.
         weights: packed.
         scratch: packed.
         plan: sizes and offsets.
     """
-    Cp, x, last = plan[_C_PADDED], at(scratch, plan[_X]), 0
-    for start in range(0, length, ROWS):
-        count = min(ROWS, length - start)
+    read_rows(tokens, position, length, cache, 0, rows, weights, scratch, plan)
+
+
+@inlined
+def read_rows(tokens, position, length, cache, wanted, rows, weights, scratch, plan):
+    """`read`, and in which row the residual stream after the last token is; only if `wanted` is 1, and not 0."""
+    count = 0
+    for start in range(0, length, SPAN):
+        count = min(SPAN, length - start)
         load_rows(at(tokens, start), position + start, count, cache, rows)
-        forward(at(rows, _TOKENS), at(rows, _POSITIONS), at(rows, _CACHES), count, weights, scratch, plan)
-        last = count - 1
-    for c in range(Cp):
-        x[c] = x[last * Cp + c]
+        forward(at(rows, _TOKENS), at(rows, _POSITIONS), at(rows, _CACHES), count,
+                wanted if start + count == length else 0, weights, scratch, plan)  # fmt: skip
+    return count - 1
 
 
 @inlined
@@ -118,7 +123,7 @@ def load_rows(tokens, position, count, cache, rows):
         rows[_CACHES + r] = cache
 
 
-@inlined
+@unit(i64(i64p, i64p, i64, i64, i64, i64p, f32p, f32p, i64p, f64p, i64))
 def score(tokens, targets, length, position, cache, rows, weights, scratch, plan, out, every_logit):
     """Logits, or log-probabilities of targets, at consecutive positions of one sequence.
 
@@ -130,34 +135,45 @@ def score(tokens, targets, length, position, cache, rows, weights, scratch, plan
         length: how many.
         position: of the first; 0 in an absolute model whose window slides.
         cache: offset from scratch.
-        rows: scratch, 3 * ROWS, int64.
+        rows: scratch, 3 * SPAN, int64.
         weights: packed.
         scratch: packed.
         plan: sizes and offsets.
         out: [length, V] where `every_logit`, else [length]; float64, written.
         every_logit: which of the two.
     """
-    V, T, Vp = plan[_V], plan[_T], plan[_V_PADDED]
-    start = 0
+    V, T, start = plan[_V], plan[_T], 0
     while start < length:
         if plan[_RELATIVE] or position + start < T:
-            count = min(ROWS, length - start)
+            count = min(SPAN, length - start)
             if not plan[_RELATIVE]:
                 count = min(count, T - position - start)
             load_rows(at(tokens, start), position + start, count, cache, rows)
-            forward(at(rows, _TOKENS), at(rows, _POSITIONS), at(rows, _CACHES), count, weights, scratch, plan)
+            forward(at(rows, _TOKENS), at(rows, _POSITIONS), at(rows, _CACHES), count, count, weights, scratch, plan)
+            first = 0
         else:
             count = 1
-            read(at(tokens, start - T + 1), 0, T, cache, rows, weights, scratch, plan)
-        head(count, weights, scratch, plan)
-        for r in range(count):
-            logits = at(scratch, plan[_LOGITS] + r * Vp)
-            if every_logit:
-                for v in range(V):
-                    out[(start + r) * V + v] = logits[v]
-            else:
-                if not all_finite(logits, V):
-                    return start + r
-                out[start + r] = log_probability(logits, targets[start + r], V, at(scratch, plan[_WORK]))
+            first = read_rows(at(tokens, start - T + 1), 0, T, cache, 1, rows, weights, scratch, plan)
+        for r in range(0, count, ROWS):
+            some = min(ROWS, count - r)
+            head(first + r, some, weights, scratch, plan)
+            done = put(targets, start + r, some, V, scratch, plan, out, every_logit)
+            if done < some:
+                return start + r + done
         start += count
     return length
+
+
+@inlined
+def put(targets, start, count, V, scratch, plan, out, every_logit):
+    """Write what `score` writes for `count` rows of logits; how many were finite."""
+    for r in range(count):
+        logits = at(scratch, plan[_LOGITS] + r * plan[_V_PADDED])
+        if every_logit:
+            for v in range(V):
+                out[(start + r) * V + v] = logits[v]
+        else:
+            if not all_finite(logits, V):
+                return r
+            out[start + r] = log_probability(logits, targets[start + r], V, at(scratch, plan[_WORK]))
+    return count

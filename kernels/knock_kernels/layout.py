@@ -54,20 +54,21 @@ class At(IntEnum):
     cache_stride = auto()
     cache_values = auto()
     cache_size = auto()
-    # Scratch of ROWS rows
+    # Scratch of SPAN rows
     x = auto()
     n = auto()
     projected = auto()
-    attended = auto()
     hidden = auto()
-    logits = auto()
+    # Scratch of ROWS rows
+    attended = auto()
     scores = auto()
     turned = auto()
     turned_stride = auto()
     totals = auto()
+    logits = auto()
     work = auto()  # of the sampler, 3 * V
     scratch_size = auto()
-    # The first block's projection of every token, or -1
+    # The first block's projection of every token, in an absolute model of every token in every slot; or -1
     table = auto()
 
 
@@ -111,7 +112,8 @@ class Stat(IntEnum):
     surprise = auto()
 
 
-ROWS = 8  # lanes of a group, and positions of one sequence that are read together
+ROWS = 8  # lanes of a group, and positions that attend together
+SPAN = 64  # positions of one sequence that go through a layer together
 
 Plan = npt.NDArray[np.int64]
 
@@ -152,7 +154,7 @@ def make_plan(
             At.w_out: C * Vp,
             At.b_out: Vp,
             At.zeros: max(Tp, Dp),
-            At.table: V * column + WIDTH if table else 0,
+            At.table: V * (1 if relative else T) * column + WIDTH if table else 0,
         }
     )
     if not table:
@@ -163,15 +165,15 @@ def make_plan(
     at[At.turned_stride] = padded(T + 2 * Tp) if relative and reweight else 0
     at[At.scratch_size] = lay(
         {
-            At.x: ROWS * Cp + Dp,
-            At.n: ROWS * Cp,
-            At.projected: ROWS * column + WIDTH,
-            At.attended: H * Dp,
-            At.totals: H,
-            At.hidden: ROWS * Fp,
+            At.x: SPAN * Cp + Dp,
+            At.n: SPAN * Cp,
+            At.projected: SPAN * column + WIDTH,
+            At.hidden: SPAN * Fp,
+            At.attended: max(ROWS, H) * Dp,
+            At.scores: max(ROWS, H) * Tp,
+            At.turned: max(ROWS, H) * at[At.turned_stride],
+            At.totals: max(ROWS, H),
             At.logits: ROWS * Vp,
-            At.scores: H * Tp,
-            At.turned: H * at[At.turned_stride],
             At.work: 3 * V,
         }
     )

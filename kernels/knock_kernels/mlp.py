@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from knock_kernels.cpu import WIDTH
-from knock_kernels.jit import kernel
+from knock_kernels.jit import f32p, i64, unit, void
 from knock_kernels.linear import linear
 from knock_kernels.math import gelu
 
 
-@kernel
+@unit(void(f32p, f32p, f32p, f32p, f32p, f32p, i64, i64, i64, i64, i64))
 def mlp(n, w0, b0, w1, hidden, x, rows, C, F, C_padded, F_padded):
     """x += gelu(b0 + n @ w0) @ w1: [rows, C], [C, F], [F], [F, C], scratch [rows, F] -> [rows, C]."""
     linear(n, C_padded, w0, F_padded, b0, 0, hidden, F_padded, rows, C, F_padded // WIDTH)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from knock_kernels.jit import inlined, kernel, reducing_kernel
+from knock_kernels.jit import f32p, f64, f64p, i64, inlined, kernel, reducing_kernel, unit
 from knock_kernels.layout import Control, Stat
 from knock_kernels.math import LOWEST, all_finite, exp, maximum
 from knock_kernels.simd import at, bits_from_float
@@ -29,7 +29,7 @@ _BLOCK = 64
 _SIGN, _WITHOUT_SIGN = np.int32(31), np.int32(0x7FFFFFFF)
 
 
-@kernel
+@unit(i64(f32p, f32p, i64, i64, f64p, f64, f32p, f64p))
 def sample(logits, bias, has_bias, V, controls, u, work, stats):
     """Run the pipeline once and return the token, or -1 if a logit is not finite.
 

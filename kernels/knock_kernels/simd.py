@@ -11,19 +11,15 @@ hide the latency of a multiply-add.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from knock_kernels.cpu import WIDTH
-
-f32p = types.CPointer(types.float32)
-i64p = types.CPointer(types.int64)
-f64p = types.CPointer(types.float64)
-
+from knock_kernels.jit import f32p
 
 # Vectors of a tile of each height: enough chains to hide a multiply-add's latency, few enough to stay in the 32
 # registers of AVX-512 and NEON or the 16 of AVX2 and SSE.
@@ -33,27 +29,6 @@ _f32 = ir.FloatType()
 _i32 = ir.IntType(32)
 _i64 = ir.IntType(64)
 _vec = ir.VectorType(_f32, WIDTH)
-
-
-@intrinsic
-def address(_context: Any, array: Any) -> Any:
-    """Pointer to the first element of a contiguous float32, float64 or int64 array."""
-    if (
-        not isinstance(array, types.Array)
-        or array.layout != "C"
-        or array.dtype
-        not in (
-            types.float32,
-            types.float64,
-            types.int64,
-        )
-    ):
-        raise TypingError("address takes a contiguous array of float32, float64 or int64")
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return context.make_array(signature.args[0])(context, builder, arguments[0]).data
-
-    return types.CPointer(array.dtype)(array), codegen
 
 
 @intrinsic
@@ -240,10 +215,26 @@ def _each_vector(builder: Any, vectors: Any, start: Any, step: Any) -> Any:
     return result
 
 
+def _reduce(builder: Any, vector: Any, combine: Any) -> Any:
+    """The lanes of a vector combined pairwise, halves first."""
+    width = WIDTH
+    while width > 1:
+        width //= 2
+        half = ir.VectorType(_i32, width)
+        low, high = (
+            builder.shuffle_vector(vector, vector, ir.Constant(half, list(range(start, start + width))))
+            for start in (0, width)
+        )
+        vector = combine(low, high)
+    return builder.extract_element(vector, ir.Constant(_i32, 0))
+
+
 def _sum(builder: Any, vector: Any) -> Any:
-    """The sum of a vector's lanes, pairwise."""
-    add = _declare(builder.module, f"llvm.vector.reduce.fadd.v{WIDTH}f32", ir.FunctionType(_f32, [_f32, _vec]))
-    return builder.call(add, [ir.Constant(_f32, -0.0), vector], fastmath=("reassoc",))
+    return _reduce(builder, vector, builder.fadd)
+
+
+def _larger(builder: Any, a: Any, b: Any) -> Any:
+    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
 
 def _declare(module: Any, name: str, function_type: Any) -> Any:
@@ -251,73 +242,65 @@ def _declare(module: Any, name: str, function_type: Any) -> Any:
     return module.globals.get(name) or ir.Function(module, function_type, name)
 
 
-def _vector_exp(builder: Any, x: Any) -> Any:
-    """exp of a vector, as `knock_kernels.math.exp` does it, but exactly 0 below its range."""
+def _vector_exp2(builder: Any, x: Any) -> Any:
+    """2**x of a vector within 3 units in the last place, for x up to 126; exactly 0 below -126.
+
+    x = n + r with |r| <= 1/2, then the Taylor polynomial of 2**r, then n is added to the exponent.
+    """
 
     def constant(value: float) -> Any:
         return ir.Constant(_vec, [value] * WIDTH)
 
     fma = _declare(builder.module, f"llvm.fma.v{WIDTH}f32", ir.FunctionType(_vec, [_vec] * 3))
     ivec = ir.VectorType(_i32, WIDTH)
-    far = builder.fcmp_ordered("<=", x, constant(EXP_LOWEST))
-    magic = constant(12582912.0)
-    shifted = builder.call(fma, [x, constant(1.4426950408889634), magic])
-    n = builder.fsub(shifted, magic)
-    r = builder.call(fma, [n, constant(-0.693359375), x])
-    r = builder.call(fma, [n, constant(2.12194440e-4), r])
-    p = constant(EXP_COEFFICIENTS[0])
-    for coefficient in EXP_COEFFICIENTS[1:]:
-        p = builder.call(fma, [p, r, constant(coefficient)])
-    e = builder.fadd(builder.call(fma, [p, builder.fmul(r, r), r]), constant(1.0))
-    shift = builder.shl(builder.bitcast(shifted, ivec), ir.Constant(ivec, [23] * WIDTH))
-    scaled = builder.bitcast(builder.add(builder.bitcast(e, ivec), shift), _vec)
-    return builder.select(far, constant(0.0), scaled)
-
-
-# The polynomial for exp(r) - 1 - r over r**2, |r| <= ln 2 / 2 (Cephes, expf).
-EXP_COEFFICIENTS = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
-EXP_LOWEST = -87.0
+    magic = constant(12582912.0)  # 1.5 * 2**23: adding it rounds to a whole number
+    shifted = builder.fadd(x, magic)
+    r = builder.fsub(x, builder.fsub(shifted, magic))
+    power = constant(math.log(2) ** 6 / math.factorial(6))
+    for k in range(5, -1, -1):
+        power = builder.call(fma, [power, r, constant(math.log(2) ** k / math.factorial(k))])
+    n = builder.shl(builder.bitcast(shifted, ivec), ir.Constant(ivec, [23] * WIDTH))
+    scaled = builder.bitcast(builder.add(builder.bitcast(power, ivec), n), _vec)
+    return builder.select(builder.fcmp_ordered("<", x, constant(-126.0)), constant(0.0), scaled)
 
 
 @intrinsic
 def softmax_weights(
     _context: Any, content: Any, reweight: Any, vectors: Any, seen: Any, slot: Any, newest: Any, out: Any
 ) -> Any:
-    """out = exp(logits - max) over the first `seen` columns, 0 in the others; returns the sum.
+    """out = exp(logits - max), to a common factor near 1, over the first `seen` columns, 0 in the others; and its sum.
 
-    The logits are content + reweight; `newest` stands for content in column `slot`.
+    The logits are content + reweight; `newest` stands for content in column `slot`. `out` may be `content`.
     """
 
     def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         content, reweight, vectors, seen, slot, newest, out = arguments
+        fma = _declare(builder.module, f"llvm.fma.v{WIDTH}f32", ir.FunctionType(_vec, [_vec] * 3))
         ivec = ir.VectorType(_i32, WIDTH)
         lanes = ir.Constant(ivec, list(range(WIDTH)))
         lowest, zero = ir.Constant(_vec, [-3.0e38] * WIDTH), ir.Constant(_vec, [0.0] * WIDTH)
         newest = _broadcast(builder, newest)
-
-        def columns(v: Any) -> Any:
-            first = builder.trunc(builder.mul(v, ir.Constant(_i64, WIDTH)), _i32)
-            return builder.add(lanes, _broadcast(builder, first, ivec))
-
-        seen32, slot32 = (_broadcast(builder, builder.trunc(x, _i32), ivec) for x in (seen, slot))
+        seen, slot = (_broadcast(builder, builder.trunc(each, _i32), ivec) for each in (seen, slot))
 
         def mix(v: Any, largest: Any) -> Any:
-            column = columns(v)
+            first = builder.trunc(builder.mul(v, ir.Constant(_i64, WIDTH)), _i32)
+            column = builder.add(lanes, _broadcast(builder, first, ivec))
             s, r = _load(builder, content, v), _load(builder, reweight, v)
-            s = builder.select(builder.icmp_signed("==", column, slot32), newest, s)
-            logit = builder.select(builder.icmp_signed("<", column, seen32), builder.fadd(s, r), lowest)
+            s = builder.select(builder.icmp_signed("==", column, slot), newest, s)
+            logit = builder.select(builder.icmp_signed("<", column, seen), builder.fadd(s, r), lowest)
             _store(builder, logit, out, v)
-            return builder.select(builder.fcmp_ordered(">", logit, largest), logit, largest)
+            return _larger(builder, logit, largest)
 
-        reduce = ir.FunctionType(_f32, [_vec])
-        largest = builder.call(
-            _declare(builder.module, f"llvm.vector.reduce.fmax.v{WIDTH}f32", reduce),
-            [_each_vector(builder, vectors, lowest, mix)],
-        )
-        largest = _broadcast(builder, largest)
+        largest = _each_vector(builder, vectors, lowest, mix)
+        largest = _reduce(builder, largest, lambda a, b: _larger(builder, a, b))
+        # exp as a power of 2. The largest logit is rounded after scaling, the same for all weights, which are divided
+        # by their sum.
+        log2e = ir.Constant(_vec, [math.log2(math.e)] * WIDTH)
+        shift = builder.fneg(builder.fmul(_broadcast(builder, largest), log2e))
 
         def weigh(v: Any, total: Any) -> Any:
-            weight = _vector_exp(builder, builder.fsub(_load(builder, out, v), largest))
+            scaled = builder.call(fma, [_load(builder, out, v), log2e, shift])
+            weight = _vector_exp2(builder, scaled)
             _store(builder, weight, out, v)
             return builder.fadd(total, weight)
 
@@ -385,3 +368,45 @@ def dot(_context: Any, x: Any, y: Any, n: Any) -> Any:
         return _sum(builder, _each_vector(builder, vectors, zero, multiply))
 
     return types.float32(f32p, f32p, types.intp), codegen
+
+
+@intrinsic
+def standardize(_context: Any, x: Any, out: Any, n: Any, eps: Any) -> Any:
+    """out = (x - mean) / sqrt(variance + eps) of n >= 1 numbers; whole vectors are read and written."""
+
+    def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        x, out, n, eps = arguments
+        fma = _declare(builder.module, f"llvm.fma.v{WIDTH}f32", ir.FunctionType(_vec, [_vec] * 3))
+        ivec = ir.VectorType(_i32, WIDTH)
+        zero, lanes = ir.Constant(_vec, [0.0] * WIDTH), ir.Constant(ivec, list(range(WIDTH)))
+        vectors = builder.sdiv(builder.add(n, ir.Constant(_i64, WIDTH - 1)), ir.Constant(_i64, WIDTH))
+        count = builder.sitofp(n, _f32)
+
+        def deviation(v: Any, mean: Any) -> Any:
+            left = builder.trunc(builder.sub(n, builder.mul(v, ir.Constant(_i64, WIDTH))), _i32)
+            inside = builder.icmp_signed("<", lanes, _broadcast(builder, left, ivec))
+            return builder.select(inside, builder.fsub(_load(builder, x, v), mean), zero)
+
+        def add(v: Any, total: Any) -> Any:
+            return builder.fadd(total, deviation(v, zero))
+
+        mean = builder.fdiv(_sum(builder, _each_vector(builder, vectors, zero, add)), count)
+        mean = _broadcast(builder, mean)
+
+        def add_square(v: Any, total: Any) -> Any:
+            difference = deviation(v, mean)
+            return builder.call(fma, [difference, difference, total])
+
+        variance = builder.fdiv(_sum(builder, _each_vector(builder, vectors, zero, add_square)), count)
+        sqrt = _declare(builder.module, "llvm.sqrt.f32", ir.FunctionType(_f32, [_f32]))
+        root = builder.call(sqrt, [builder.fadd(variance, eps)])
+        scale = _broadcast(builder, builder.fdiv(ir.Constant(_f32, 1.0), root))
+
+        def write(v: Any, carried: Any) -> Any:
+            _store(builder, builder.fmul(deviation(v, mean), scale), out, v)
+            return carried
+
+        _each_vector(builder, vectors, ir.Constant(_i32, 0), write)
+        return _context.get_dummy_value()
+
+    return types.void(f32p, f32p, types.intp, types.float32), codegen

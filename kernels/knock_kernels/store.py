@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 from knock_kernels.cpu import WIDTH
-from knock_kernels.layout import ROWS, At, Control, Lane, Plan, Stat, make_plan
+from knock_kernels.layout import ROWS, SPAN, At, Control, Lane, Plan, Stat, make_plan
 
-__all__ = ["ROWS", "WIDTH", "At", "Control", "Lane", "Plan", "Stat", "entry_points", "make_plan"]
+__all__ = ["ROWS", "SPAN", "WIDTH", "At", "Control", "Lane", "Plan", "Stat", "entry_points", "make_plan"]
 
 
 def entry_points() -> Any:
-    """The module of entry points, compiled by Numba in this process when they are first called."""
-    from knock_kernels import entry
+    """The compiled functions by name, made by Numba in this process."""
+    from knock_kernels import decode, jit  # noqa: F401  the one brings the other all its units
 
-    return entry
+    return SimpleNamespace(**jit.link())
