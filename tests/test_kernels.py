@@ -77,7 +77,7 @@ def run_uniform(seed: Any, stream: Any, step: Any) -> float:
 
 @njit
 def run_sample(logits: Any, bias: Any, has_bias: bool, controls: Any, u: float, stats: Any) -> int:
-    work = np.empty(3 * len(logits), np.float32)
+    work = np.empty(5 * len(logits), np.float32)
     return kernel_sampler.sample(
         address(logits), address(bias), has_bias, len(logits), address(controls), u, address(work), address(stats)
     )

@@ -66,7 +66,7 @@ class At(IntEnum):
     turned_stride = auto()
     totals = auto()
     logits = auto()
-    work = auto()  # of the sampler, 3 * V
+    work = auto()  # of the sampler, 5 * V
     scratch_size = auto()
     # The first block's projection of every token, in an absolute model of every token in every slot; or -1
     table = auto()
@@ -174,7 +174,7 @@ def make_plan(
             At.turned: max(ROWS, H) * at[At.turned_stride],
             At.totals: max(ROWS, H),
             At.logits: ROWS * Vp,
-            At.work: 3 * V,
+            At.work: 5 * V,
         }
     )
     return np.array([at[part] for part in At], np.int64)

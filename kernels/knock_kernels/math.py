@@ -16,7 +16,8 @@ _C = tuple(
     np.float32(c) for c in (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
 )
 LOWEST, _HIGHEST = np.float32(-87.0), np.float32(88.0)
-_ONE = np.float32(1)
+_ZERO, _ONE, _INFINITY = np.float32(0), np.float32(1), np.float32(np.inf)
+_SIGN, _WITHOUT_SIGN = np.int32(31), np.int32(0x7FFFFFFF)
 _EXPONENT = np.int32(0x7F800000)
 _GELU_A, _GELU_B = np.float32(-2 * 0.7978845608028654), np.float32(0.044715)
 
@@ -47,13 +48,39 @@ def gelu(x):
     return x / (_ONE + exp(_GELU_A * (x + _GELU_B * x * x * x)))
 
 
+@inlined
+def key(x):
+    """A whole number in the order of the float32 numbers; -0 and 0 are one: [] -> []."""
+    bits = bits_from_float(x + _ZERO)
+    return bits ^ ((bits >> _SIGN) & _WITHOUT_SIGN)
+
+
+@inlined
+def from_key(k):
+    """The float32 number with this key: [] -> []."""
+    return float_from_bits(np.int32(k ^ ((k >> _SIGN) & _WITHOUT_SIGN)))
+
+
 @reducing_kernel
 def maximum(x, n):
     """The largest of n >= 1 numbers: [n] -> []."""
-    largest = x[0]
+    # By keys, since a loop over floats that may be NaN does not become vector code.
+    largest = key(x[0])
     for i in range(1, n):
-        largest = max(largest, x[i])
-    return largest
+        k = key(x[i])
+        largest = k if k > largest else largest
+    return from_key(largest)
+
+
+@reducing_kernel
+def minimum_above(x, n, bound):
+    """The smallest of n numbers that is above a bound; infinity if none is: [n] -> []."""
+    least, lowest = key(_INFINITY), key(bound)
+    for i in range(n):
+        k = key(x[i])
+        k = k if k > lowest else least
+        least = k if k < least else least
+    return from_key(least)
 
 
 @reducing_kernel

@@ -12,8 +12,8 @@ import numpy as np
 
 from knock_kernels.jit import f32p, f64, f64p, i64, inlined, kernel, reducing_kernel, unit
 from knock_kernels.layout import Control, Stat
-from knock_kernels.math import LOWEST, all_finite, exp, maximum
-from knock_kernels.simd import at, bits_from_float
+from knock_kernels.math import LOWEST, all_finite, exp, from_key, key, maximum, minimum_above
+from knock_kernels.simd import at
 
 _TEMPERATURE, _TOP_N_SIGMA, _TOP_K, _TYPICAL_P, _TOP_P, _MIN_P, _TARGET, _RATIO = (int(c) for c in list(Control)[:8])
 _MIN_TEMP, _MAX_TEMP, _MIROSTAT, _ETA, _MU = (int(c) for c in list(Control)[8:])
@@ -26,7 +26,8 @@ _TOLERANCE = 1e-6  # bits; about what float32 probabilities can tell apart
 _NEWTON_STEPS = 60
 _COLDEST, _HOTTEST = 1e-30, 1e30
 _BLOCK = 64
-_SIGN, _WITHOUT_SIGN = np.int32(31), np.int32(0x7FFFFFFF)
+_HALVINGS = 8
+_HALF = np.float32(0.5)
 
 
 @unit(i64(f32p, f32p, i64, i64, f64p, f64, f32p, f64p))
@@ -40,7 +41,7 @@ def sample(logits, bias, has_bias, V, controls, u, work, stats):
         V: vocabulary size.
         controls: one row, float64; mirostat's `mu` in it is moved on.
         u: the uniform number in [0, 1) that decides.
-        work: scratch, 3 * V, float32.
+        work: scratch, 5 * V, float32.
         stats: one row, float64, written.
     """
     if not all_finite(logits, V):
@@ -136,19 +137,26 @@ def within_float32(temperature):
 @inlined
 def keep_top_n_sigma(z, V, n):
     """Keep logits within n standard deviations of the largest: [V] -> [V]."""
-    count, first = 0, 0.0
-    for i in range(V):
-        if z[i] > _NOTHING:
-            count += 1
-            first += np.float64(z[i])
-    mean, second = first / count, 0.0
-    for i in range(V):
-        if z[i] > _NOTHING:
-            second += (np.float64(z[i]) - mean) ** 2
-    least = np.float64(maximum(z, V)) - n * np.sqrt(second / count)
+    deviation = standard_deviation(z, V)
+    least = np.float64(maximum(z, V)) - n * deviation
     for i in range(V):
         if np.float64(z[i]) < least:
             z[i] = _NOTHING
+
+
+@reducing_kernel
+def standard_deviation(z, V):
+    """Standard deviation of the logits that are not -inf: [V] -> []."""
+    count, first, second = 0, 0.0, 0.0
+    for i in range(V):
+        there = z[i] > _NOTHING
+        count += there
+        first += np.float64(z[i] if there else _ZERO)
+    mean = first / count
+    for i in range(V):
+        difference = np.float64(z[i]) - mean if z[i] > _NOTHING else 0.0
+        second += difference * difference
+    return np.sqrt(second / count)
 
 
 @kernel
@@ -261,54 +269,87 @@ def keep_first(order, z, p, V, target, counted):
     """Keep the tokens of the largest `order`, lower ids first among equals, until they hold `target`.
 
     What they hold is their number where `counted`, and else their mass in p; the one that reaches the target is kept.
-    The last one kept is found by bisection over float32 numbers, of which there are 2**32 in order.
+    The last one kept is found by bisection: of the range of `order` as long as that leaves many candidates, then over
+    the float32 numbers themselves, of which there are 2**32 in order. `order` has scratch for 2 * V more behind it.
     """
-    low, high = np.int64(key(minimum_above(order, V))), np.int64(key(maximum(order, V)))
-    while low < high:  # the largest key with at least the target at or above it
-        middle = (low + high + 1) >> 1
-        if held_from(order, p, V, np.int32(middle), counted) >= target:
+    low, high = minimum_above(order, V, _NOTHING), maximum(order, V)
+    for _ in range(_HALVINGS):
+        middle = _HALF * low + _HALF * high
+        if held_from(order, p, V, middle, counted) >= target:
             low = middle
         else:
-            high = middle - 1
-    edge = np.int32(low)
-    held = held_from(order, p, V, np.int32(low + 1), counted)
+            high = middle
+    above = held_above(order, p, V, high, counted)
+    some, some_p = at(order, V), at(order, 2 * V)
+    n = gather(order, p, V, low, high, some, some_p)
+
+    first, last = np.int64(key(low)), np.int64(key(high))
+    while first < last:  # the largest key with at least the target at or above it
+        middle_key = (first + last + 1) >> 1
+        if above + held_from(some, some_p, n, from_key(np.int32(middle_key)), counted) >= target:
+            first = middle_key
+        else:
+            last = middle_key - 1
+    edge = from_key(np.int32(first))
     for i in range(V):
-        k = key(order[i])
-        if k == edge and held < target:
-            held += 1.0 if counted else np.float64(p[i])
-        elif k <= edge:
-            z[i], p[i] = _NOTHING, _ZERO
+        kept = order[i] >= edge
+        z[i] = z[i] if kept else _NOTHING
+        p[i] = p[i] if kept else _ZERO
+    ties = 0
+    for i in range(n):
+        ties += some[i] == edge
+    if ties > 1:
+        drop_ties(order, z, p, V, edge, above + held_above(some, some_p, n, edge, counted), target, counted)
 
 
 @inlined
-def key(x):
-    """A whole number in the order of the float32 numbers; -0 and 0 are one: [] -> []."""
-    bits = bits_from_float(x + _ZERO)
-    return bits ^ ((bits >> _SIGN) & _WITHOUT_SIGN)
+def gather(order, p, V, low, high, some, some_p):
+    """Copy what lies within [low, high] of `order`, and of p, to `some` and `some_p`; how many they are."""
+    n = 0
+    for i in range(V):
+        if low <= order[i] <= high:
+            some[n], some_p[n] = order[i], p[i]
+            n += 1
+    return n
+
+
+@inlined
+def drop_ties(order, z, p, V, edge, held, target, counted):
+    """Of the tokens at the edge, drop those after the one that reaches the target."""
+    for i in range(V):
+        if order[i] == edge:
+            if held >= target:
+                z[i], p[i] = _NOTHING, _ZERO
+            else:
+                held += 1.0 if counted else np.float64(p[i])
 
 
 @reducing_kernel
 def held_from(order, p, V, least, counted):
-    """Number, or mass in p, of the tokens whose key is at least `least`: [V], [V] -> []."""
-    held = 0.0
+    """Number, or mass in p, of the tokens whose `order` is at least `least`: [V], [V] -> []."""
     if counted:
         count = 0
         for i in range(V):
-            count += key(order[i]) >= least
+            count += order[i] >= least
         return np.float64(count)
+    held = 0.0
     for i in range(V):
-        held += np.float64(p[i] if key(order[i]) >= least else _ZERO)
+        held += np.float64(p[i] if order[i] >= least else _ZERO)
     return held
 
 
-@inlined
-def minimum_above(x, n):
-    """The smallest of n numbers that is not -inf: [n] -> []."""
-    least = maximum(x, n)
-    for i in range(n):
-        if _NOTHING < x[i] < least:
-            least = x[i]
-    return least
+@reducing_kernel
+def held_above(order, p, V, most, counted):
+    """Number, or mass in p, of the tokens whose `order` is above `most`: [V], [V] -> []."""
+    if counted:
+        count = 0
+        for i in range(V):
+            count += order[i] > most
+        return np.float64(count)
+    held = 0.0
+    for i in range(V):
+        held += np.float64(p[i] if order[i] > most else _ZERO)
+    return held
 
 
 @kernel
