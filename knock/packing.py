@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from knock.weights import FloatArray, Weights
-from knock_kernels.store import WIDTH, At, Plan, make_plan
+from knock_kernels.store import PANEL, WIDTH, At, Plan, make_plan
 
 _TABLE_FLOATS = 2**20  # a larger table would not stay in the cache
 
@@ -33,15 +33,13 @@ def pack(weights: Weights) -> tuple[Plan, FloatArray]:
         plan = plan_with(table=False)
     out = aligned(int(plan[At.weights_size]))
 
-    def put(offset: int, array: npt.NDArray[np.float64], width: At) -> None:
-        array = np.atleast_2d(array)
-        rows, columns = array.shape
+    def put(offset: int, values: npt.NDArray[np.float64]) -> None:
         with np.errstate(over="ignore"):  # what is too large for float32 is found out when it is run
-            out[offset : offset + rows * plan[width]].reshape(rows, plan[width])[:, :columns] = array
+            out[offset : offset + values.size] = values.ravel()
 
-    put(plan[At.embed], weights["embed"].astype(np.float64), At.C_padded)
+    put(plan[At.embed], _padded(weights["embed"].astype(np.float64), plan[At.C_padded]))
     if not relative:
-        put(plan[At.pos], weights["pos"].astype(np.float64), At.C_padded)
+        put(plan[At.pos], _padded(weights["pos"].astype(np.float64), plan[At.C_padded]))
     for b in range(c.n_blocks):
         array = {name: weights[f"blocks.{b}.{name}"].astype(np.float64) for name in _block_names(weights)}
         start = plan[At.block_weights] + b * plan[At.block_stride]
@@ -56,15 +54,22 @@ def pack(weights: Weights) -> tuple[Plan, FloatArray]:
             if relative:
                 by_column = by_column[:, :, ::-1]  # from the farthest distance to the nearest
             w_in[:, plan[At.r] :][:, : H * plan[At.T_padded]] = _padded_heads(by_column, H, plan[At.T_padded])
-        put(start + plan[At.w_in], array["ln1.gain"][:, None] * w_in, At.N_in)
-        put(start + plan[At.b_in], array["ln1.bias"] @ w_in, At.N_in)
-        put(start + plan[At.w0], array["ln2.gain"][:, None] * array["w0"], At.F_padded)
-        put(start + plan[At.b0], array["ln2.bias"] @ array["w0"], At.F_padded)
-        put(start + plan[At.w1], array["w1"], At.C_padded)
-    wout = weights["wout"].astype(np.float64)
-    put(plan[At.w_out], weights["ln_f.gain"].astype(np.float64)[:, None] * wout, At.V_padded)
-    put(plan[At.b_out], weights["ln_f.bias"].astype(np.float64) @ wout, At.V_padded)
+        w0, w1 = _padded(array["w0"], plan[At.F_padded]), _padded(array["w1"], plan[At.C_padded])
+        put(start + plan[At.w_in], panels(array["ln1.gain"][:, None] * w_in))
+        put(start + plan[At.b_in], array["ln1.bias"] @ w_in)
+        put(start + plan[At.w0], panels(array["ln2.gain"][:, None] * w0))
+        put(start + plan[At.b0], array["ln2.bias"] @ w0)
+        put(start + plan[At.w1], panels(w1))
+    w_out = _padded(weights["wout"].astype(np.float64), plan[At.V_padded])
+    put(plan[At.w_out], panels(weights["ln_f.gain"].astype(np.float64)[:, None] * w_out))
+    put(plan[At.b_out], weights["ln_f.bias"].astype(np.float64) @ w_out)
     return plan, out
+
+
+def panels(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """A matrix of weights in the panels that the kernel `linear` takes it by: (K, N) -> (K * N,)."""
+    starts = range(PANEL * WIDTH, matrix.shape[1], PANEL * WIDTH)
+    return np.concatenate([panel.ravel() for panel in np.split(matrix, starts, axis=1)])
 
 
 def aligned(size: int) -> FloatArray:
@@ -72,6 +77,11 @@ def aligned(size: int) -> FloatArray:
     raw = np.zeros(size + 2 * max(WIDTH, 16), np.float32)
     start = -(raw.ctypes.data // 4) % 16
     return raw[start : start + -(-size // WIDTH) * WIDTH + WIDTH]
+
+
+def _padded(x: npt.NDArray[np.float64], width: int) -> npt.NDArray[np.float64]:
+    """Rows padded with zeros: (K, N) -> (K, width)."""
+    return np.pad(x, ((0, 0), (0, width - x.shape[1])))
 
 
 def _padded_heads(x: npt.NDArray[np.float64], H: int, width: int) -> npt.NDArray[np.float64]:

@@ -14,6 +14,7 @@ from numba.extending import intrinsic
 
 from knock import Sampling, reference
 from knock.compiled_backend import control_row
+from knock.packing import panels
 from knock_kernels import math as kernel_math
 from knock_kernels import rng as kernel_rng
 from knock_kernels import sampler as kernel_sampler
@@ -39,10 +40,10 @@ def address(_context: Any, array: Any) -> Any:
 
 
 @njit
-def run_linear(x: Any, w: Any, init: Any, ldinit: int, out: Any, K: int) -> None:
+def run_linear(x: Any, w: Any, init: Any, ldinit: int, out: Any, K: int, first: int, last: int) -> None:
     rows, columns = out.shape
-    linear(address(x), x.shape[1], address(w), columns, address(init), ldinit, address(out), columns, rows, K,
-           columns // WIDTH)  # fmt: skip
+    linear(address(x), x.shape[1], address(w), address(init), ldinit, address(out), columns, rows, K,
+           columns // WIDTH, first, last)  # fmt: skip
 
 
 @njit
@@ -87,25 +88,29 @@ def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rng.standard_normal(shape).astype(np.float32)
 
 
-@given(st.integers(1, 20), st.integers(0, 70), st.integers(1, 30), st.booleans(), st.integers(0, 9))
-def test_linear(rows: int, K: int, vectors: int, bias: bool, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    x, w = normal(rng, rows, max(K, 1)), normal(rng, max(K, 1), vectors * WIDTH)
+@given(st.integers(1, 20), st.integers(0, 70), st.integers(1, 30), st.booleans(), st.data())
+def test_linear(rows: int, K: int, vectors: int, bias: bool, data: st.DataObject) -> None:
+    first = data.draw(st.integers(0, vectors))
+    last = data.draw(st.integers(first, vectors))
+    rng = np.random.default_rng(data.draw(st.integers(0, 9)))
+    x, w = normal(rng, rows, max(K, 1)), normal(rng, K, vectors * WIDTH)
     init = normal(rng, 1 if bias else rows, vectors * WIDTH)
-    out = np.empty((rows, vectors * WIDTH), np.float32)
-    run_linear(x, w, init, 0 if bias else vectors * WIDTH, out, K)
-    expected = init + reference.linear(x[:, :K].astype(np.float64), w[:K].astype(np.float64))
+    out = np.full((rows, vectors * WIDTH), 7, np.float32)
+    run_linear(x, panels(w), init, 0 if bias else vectors * WIDTH, out, K, first, last)
+    expected = np.full(out.shape, 7.0)
+    part = slice(first * WIDTH, last * WIDTH)
+    expected[:, part] = (init + reference.linear(x[:, :K].astype(np.float64), w.astype(np.float64)))[:, part]
     np.testing.assert_allclose(out, expected, atol=1e-5 * max(1, K))
 
 
 @given(st.integers(1, 30), st.integers(0, 9))
 def test_linear_is_bitwise_the_same_in_any_row(vectors: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    x, w, init = normal(rng, 15, 33), normal(rng, 33, vectors * WIDTH), normal(rng, vectors * WIDTH)
+    x, w, init = normal(rng, 15, 33), panels(normal(rng, 33, vectors * WIDTH)), normal(rng, vectors * WIDTH)
     alone, together = np.empty((15, vectors * WIDTH), np.float32), np.empty((15, vectors * WIDTH), np.float32)
-    run_linear(x, w, init, 0, together, 33)
+    run_linear(x, w, init, 0, together, 33, 0, vectors)
     for r in range(15):
-        run_linear(x[r : r + 1], w, init, 0, alone[r : r + 1], 33)
+        run_linear(x[r : r + 1], w, init, 0, alone[r : r + 1], 33, 0, vectors)
     assert np.array_equal(alone, together)
 
 
@@ -132,7 +137,7 @@ def test_mlp(rows: int, C: int, F: int, seed: int) -> None:
         normal(rng, F, C),
     )
     expected = x + reference.mlp(n[:, :C].astype(np.float64), w0.astype(np.float64)[:, :F], w1.astype(np.float64))
-    run_mlp(n, w0, np.zeros(Fp, np.float32), w1, np.empty((rows, Fp), np.float32), x, C, F)
+    run_mlp(n, panels(w0), np.zeros(Fp, np.float32), panels(w1), np.empty((rows, Fp), np.float32), x, C, F)
     np.testing.assert_allclose(x, expected, atol=1e-4)
 
 

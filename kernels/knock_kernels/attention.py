@@ -109,8 +109,9 @@ def attend_together(projected, cache, position, rows, h, zeros, scratch, x, plan
     scores, totals, attended = at(scratch, plan[_SCORES]), at(scratch, plan[_TOTALS]), at(scratch, plan[_ATTENDED])
     q, k = at(projected, plan[_Q] + h * D), at(projected, plan[_K] + h * D)
     columns = position + rows
+    vectors = -(-columns // WIDTH)
     if plan[_Q] >= 0:
-        in_fours(_scores_4, _scores_1, q, N_in, keys, Tp, zeros, scores, Tp, rows, D, -(-columns // WIDTH))
+        in_fours(_scores_4, _scores_1, q, N_in, keys, Tp, zeros, scores, Tp, rows, D, vectors)
     for r in range(rows):
         turn(at(projected, r * N_in), h, r, scratch, plan)
     for r in range(rows):
@@ -119,7 +120,7 @@ def attend_together(projected, cache, position, rows, h, zeros, scratch, x, plan
             content, newest = at(scores, r * Tp), dot(at(q, r * N_in), at(k, r * N_in), D)
         slot = position + r
         reweight = turned(at(projected, r * N_in), h, r, slot, zeros, scratch, plan)
-        totals[r] = softmax_weights(content, reweight, Tp // WIDTH, slot + 1, slot, newest, at(scores, r * Tp))
+        totals[r] = softmax_weights(content, reweight, vectors, slot + 1, slot, newest, at(scores, r * Tp))
     in_fours(_sums_4, _sums_1, scores, Tp, values, Dp, zeros, attended, Dp, rows, whole_chains(columns, T),
              Dp // WIDTH)  # fmt: skip
     for r in range(rows):

@@ -81,12 +81,11 @@ def project(block, first, rows, scratch, weights, plan):
     x, n, projected = at(scratch, plan[_X]), at(scratch, plan[_N]), at(scratch, plan[_PROJECTED])
     for r in range(rows):
         layer_norm(at(x, r * Cp), at(n, r * Cp), C)
-    w, bias = at(block, plan[_W_IN]), at(block, plan[_B_IN])
-    linear(at(n, first * Cp), Cp, w, N_in, bias, 0, at(projected, first * N_in), N_in, rows - first, C, N_in // WIDTH)
+    w, bias, vectors = at(block, plan[_W_IN]), at(block, plan[_B_IN]), N_in // WIDTH
+    linear(at(n, first * Cp), Cp, w, bias, 0, at(projected, first * N_in), N_in, rows - first, C, vectors, 0, vectors)
     if first > 0:
         start, end = max(plan[_K], 0), plan[_R] if plan[_R] >= 0 else N_in
-        linear(n, Cp, at(w, start), N_in, at(bias, start), 0, at(projected, start), N_in, first, C,
-               (end - start) // WIDTH)  # fmt: skip
+        linear(n, Cp, w, bias, 0, projected, N_in, first, C, vectors, start // WIDTH, end // WIDTH)
 
 
 @inlined
@@ -108,8 +107,8 @@ def head(first, rows, weights, scratch, plan):
     x, n = at(scratch, plan[_X]), at(scratch, plan[_N])
     for r in range(rows):
         layer_norm(at(x, (first + r) * Cp), at(n, r * Cp), C)
-    linear(n, Cp, at(weights, plan[_W_OUT]), Vp, at(weights, plan[_B_OUT]), 0, at(scratch, plan[_LOGITS]), Vp, rows, C,
-           Vp // WIDTH)  # fmt: skip
+    linear(n, Cp, at(weights, plan[_W_OUT]), at(weights, plan[_B_OUT]), 0, at(scratch, plan[_LOGITS]), Vp, rows, C,
+           Vp // WIDTH, 0, Vp // WIDTH)  # fmt: skip
 
 
 @unit(void(*_INPUTS))
@@ -124,5 +123,5 @@ def tabulate(weights, scratch, plan):
             if not plan[_RELATIVE]:
                 x[c] += weights[plan[_POS] + slot * Cp + c]
         layer_norm(x, n, C)
-        linear(n, Cp, at(block, plan[_W_IN]), N_in, at(block, plan[_B_IN]), 0,
-               at(weights, plan[_TABLE] + entry * N_in), N_in, 1, C, N_in // WIDTH)  # fmt: skip
+        linear(n, Cp, at(block, plan[_W_IN]), at(block, plan[_B_IN]), 0, at(weights, plan[_TABLE] + entry * N_in), N_in,
+               1, C, N_in // WIDTH, 0, N_in // WIDTH)  # fmt: skip

@@ -114,6 +114,7 @@ class Stat(IntEnum):
 
 ROWS = 8  # lanes of a group, and positions that attend together
 SPAN = 64  # positions of one sequence that go through a layer together
+PANEL = 12  # vectors of columns that packed weights have side by side
 
 Plan = npt.NDArray[np.int64]
 

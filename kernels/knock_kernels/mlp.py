@@ -11,7 +11,8 @@ from knock_kernels.math import gelu
 @unit(void(f32p, f32p, f32p, f32p, f32p, f32p, i64, i64, i64, i64, i64))
 def mlp(n, w0, b0, w1, hidden, x, rows, C, F, C_padded, F_padded):
     """x += gelu(b0 + n @ w0) @ w1: [rows, C], [C, F], [F], [F, C], scratch [rows, F] -> [rows, C]."""
-    linear(n, C_padded, w0, F_padded, b0, 0, hidden, F_padded, rows, C, F_padded // WIDTH)
+    F_vectors, C_vectors = F_padded // WIDTH, C_padded // WIDTH
+    linear(n, C_padded, w0, b0, 0, hidden, F_padded, rows, C, F_vectors, 0, F_vectors)
     for i in range(rows * F_padded):
         hidden[i] = gelu(hidden[i])
-    linear(hidden, F_padded, w1, C_padded, x, C_padded, x, C_padded, rows, F, C_padded // WIDTH)
+    linear(hidden, F_padded, w1, x, C_padded, x, C_padded, rows, F, C_vectors, 0, C_vectors)

@@ -23,7 +23,7 @@ from knock_kernels.jit import f32p
 
 # Vectors of a tile of each height: enough chains to hide a multiply-add's latency, few enough to stay in the 32
 # registers of AVX-512 and NEON or the 16 of AVX2 and SSE.
-TILE_VECTORS = {8: 3, 4: 6, 2: 6, 1: 8} if WIDTH != 8 else {8: 1, 4: 3, 2: 6, 1: 8}
+TILE_VECTORS = {8: 3, 4: 6, 2: 6, 1: 12} if WIDTH != 8 else {8: 1, 4: 3, 2: 6, 1: 12}
 
 _f32 = ir.FloatType()
 _i32 = ir.IntType(32)

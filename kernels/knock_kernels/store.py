@@ -6,9 +6,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from knock_kernels.cpu import WIDTH
-from knock_kernels.layout import ROWS, SPAN, At, Control, Lane, Plan, Stat, make_plan
+from knock_kernels.layout import PANEL, ROWS, SPAN, At, Control, Lane, Plan, Stat, make_plan
 
-__all__ = ["ROWS", "SPAN", "WIDTH", "At", "Control", "Lane", "Plan", "Stat", "entry_points", "make_plan"]
+__all__ = ["PANEL", "ROWS", "SPAN", "WIDTH", "At", "Control", "Lane", "Plan", "Stat", "entry_points", "make_plan"]
 
 
 def entry_points() -> Any:
