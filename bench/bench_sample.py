@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
@@ -24,10 +25,15 @@ CONTROLS = {
 @pytest.mark.parametrize("vocab_size", [65, 5000])
 @pytest.mark.parametrize("control", CONTROLS)
 def bench_sample(benchmark: BenchmarkFixture, control: str, vocab_size: int) -> None:
-    """Logits as spread as a trained model's."""
-    logits = 3 * np.random.default_rng(0).standard_normal(vocab_size)
+    """One draw."""
+    logits = spread_logits(vocab_size)
     benchmark.extra_info.update(unit="draws", count=1)
     benchmark(reference.sample, logits, CONTROLS[control], 0.5, 6.0)
+
+
+def spread_logits(vocab_size: int) -> npt.NDArray[np.float64]:
+    """Logits as spread as a trained model's."""
+    return 3 * np.random.default_rng(0).standard_normal(vocab_size)
 
 
 def bench_uniform(benchmark: BenchmarkFixture) -> None:

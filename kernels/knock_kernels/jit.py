@@ -86,20 +86,23 @@ def _caller(symbol: str, signature: Any) -> Any:
 
 
 @cache
-def link() -> dict[str, Any]:
-    """Compile every unit that has been imported, in this process; functions by name, to be called from Python.
+def compiled(symbol: str) -> Any:
+    """Compile a unit in this process, after those it calls; a function to be called from Python.
 
-    They take pointers as addresses, and let other threads run.
+    It takes pointers as addresses, and lets other threads run.
     """
-    compiled = {}
-    for symbol, function, signature in UNITS:
-        compilation: Any = cfunc(signature, **_OPTIONS)(function)
-        # Beside the function there is a wrapper for C, which is not used.
-        address = compilation._library.get_pointer_to_function(compilation.native_name.removeprefix("cfunc."))
-        llvm.add_symbol(symbol, address)
-        compiled[function.__name__] = partial(_call, _prototype(signature)(address), _C_TYPES[signature.return_type])
-        _KEPT.append(compilation)
-    return compiled
+    _, function, signature = next(each for each in UNITS if each.symbol == symbol)
+    compilation: Any = cfunc(signature, **_OPTIONS)(function)
+    # Beside the function there is a wrapper for C, which is not used.
+    address = compilation._library.get_pointer_to_function(compilation.native_name.removeprefix("cfunc."))
+    llvm.add_symbol(symbol, address)
+    _KEPT.append(compilation)
+    return partial(_call, _prototype(signature)(address), _C_TYPES[signature.return_type])
+
+
+def link() -> dict[str, Any]:
+    """Every unit that has been imported, compiled, by the name of its function."""
+    return {function.__name__: compiled(symbol) for symbol, function, _ in UNITS}
 
 
 _KEPT: list[Any] = []  # what owns the code

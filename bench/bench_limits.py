@@ -1,0 +1,32 @@
+"""The machine's own limits, by micro-kernels, in the same run as what is held against them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bench.loops import PANEL_COLUMNS, TILE_COLUMNS, TILE_ROWS, run
+from knock.packing import aligned
+
+MEGABYTES = {"L2": 0.4, "L3": 8, "DRAM": 256}
+
+
+def bench_peak(benchmark: BenchmarkFixture) -> None:
+    """Multiply-adds on one core, operands in the first cache."""
+    K, times = 64, 10_000
+    call = run("tile", aligned(TILE_ROWS * K), aligned(K * TILE_COLUMNS), aligned(TILE_COLUMNS), K, times)
+    benchmark.extra_info.update(unit="GFLOP", count=2e-9 * TILE_ROWS * TILE_COLUMNS * K * times)
+    benchmark(call)
+
+
+@pytest.mark.parametrize("place", MEGABYTES)
+def bench_stream(benchmark: BenchmarkFixture, place: str) -> None:
+    """Reading weights on one core, from where that many of them fit."""
+    K = int(MEGABYTES[place] * 2**20 / (4 * PANEL_COLUMNS))
+    times = max(1, int(64 / MEGABYTES[place]))
+    w = aligned(K * PANEL_COLUMNS)
+    w[:] = np.float32(1e-3)
+    call = run("stream", aligned(K), w, aligned(PANEL_COLUMNS), K, times)
+    benchmark.extra_info.update(unit="GB", count=4e-9 * K * PANEL_COLUMNS * times)
+    benchmark(call)

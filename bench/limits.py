@@ -1,0 +1,21 @@
+"""What a model's token takes, at the least: the arithmetic, and the weights that have to be read."""
+
+from __future__ import annotations
+
+from knock.config import ModelConfig
+
+
+def flops(config: ModelConfig) -> int:
+    """Floating-point operations of one token: products with every matrix, and attention to a full window."""
+    C, T, F, H = config.n_emb, config.T, config.nodes, config.n_heads
+    content, reweight = config.has_content, config.has_reweight
+    block = C * (C * (1 + 2 * content) + H * T * reweight) + 2 * C * F
+    attention = (1 + content) * C * T
+    return 2 * (config.n_blocks * (block + attention) + C * config.vocab_size)
+
+
+def weight_bytes(config: ModelConfig) -> int:
+    """Bytes of the matrices that every token is multiplied with, in float32."""
+    C, T, F, H = config.n_emb, config.T, config.nodes, config.n_heads
+    block = C * (C * (1 + 2 * config.has_content) + H * T * config.has_reweight) + 2 * C * F
+    return 4 * (config.n_blocks * block + C * config.vocab_size)
