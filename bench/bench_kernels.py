@@ -10,6 +10,7 @@ from bench.bench_sample import CONTROLS, spread_logits
 from bench.loops import run
 from knock.compiled_backend import CompiledBackend, control_row
 from knock.packing import aligned
+from knock_kernels.cpu import WIDTH
 from knock_kernels.layout import At, Stat, padded
 from tests.cases import EXAMPLE, random_weights
 
@@ -22,7 +23,9 @@ def bench_linear(benchmark: BenchmarkFixture, rows: int) -> None:
     """The fused projection, (rows, 64) by (64, 320)."""
     N = 320
     benchmark.extra_info.update(unit="rows", count=rows * TIMES)
-    benchmark(run("linear", aligned(rows * C), aligned(C * N), aligned(rows * N), rows, C, padded(N) // padded(1), TIMES))
+    benchmark(
+        run("linear", aligned(rows * C), aligned(C * N), aligned(rows * N), rows, C, padded(N) // padded(1), TIMES)
+    )
 
 
 def bench_layer_norm(benchmark: BenchmarkFixture) -> None:

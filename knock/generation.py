@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from knock.engine import TokenStream
-from knock.sampling import Stats, TokenStats, summarize
+from knock.sampling import Stats, Summary, TokenStats
 from knock.stopping import StopStrings
 from knock.vocab import Vocab
 
 _PIECE = 16  # tokens between two looks at the stop strings, and in one piece of a stream
+_COUNTED_AT_ONCE = 4096  # characters whose statistics are held before they go into the summary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class Generation:
         finish_reason: `"length"` or `"stop"`.
         seed: the seed that was used.
         stats: summary over the characters of `text`.
-        token_stats: statistics of each character of `text`.
+        token_stats: statistics of each character of `text`, if they were asked for.
     """
 
     prompt: str
@@ -35,7 +36,7 @@ class Generation:
     finish_reason: str
     seed: int
     stats: Stats
-    token_stats: TokenStats
+    token_stats: TokenStats | None
 
 
 class TextStream(Iterator[str]):
@@ -46,21 +47,27 @@ class TextStream(Iterator[str]):
         finish_reason: `"length"` or `"stop"` at the end, None before.
     """
 
-    def __init__(self, tokens: TokenStream, vocab: Vocab, length: int, stop: StopStrings) -> None:
+    def __init__(
+        self, tokens: TokenStream, vocab: Vocab, length: int, stop: StopStrings, keep_stats: bool = False
+    ) -> None:
         self.seed = tokens.seed
         self.finish_reason: str | None = None
         self._tokens = tokens
         self._vocab = vocab
         self._left = length
         self._stop = stop
-        self._shown = 0
-        self._stats: list[TokenStats] = []
+        self._summary = Summary()
+        self._pending: list[TokenStats] = []  # of characters that are not in the summary yet
+        self._uncounted = 0  # of those, how many have come out
+        self._kept: list[TokenStats] | None = [] if keep_stats else None
 
     def __next__(self) -> str:
         while self.finish_reason is None:
             piece = self._advance()
             if piece:
-                self._shown += len(piece)
+                self._uncounted += len(piece)
+                if self._uncounted >= _COUNTED_AT_ONCE:
+                    self._count()
                 return piece
         raise StopIteration
 
@@ -71,21 +78,32 @@ class TextStream(Iterator[str]):
             return self._stop.flush()
         tokens, stats = self._tokens.advance(min(_PIECE, self._left))
         self._left -= len(tokens)
-        self._stats.append(stats)
+        self._pending.append(stats)
         piece = self._stop.feed(self._vocab.decode(tokens))
         if self._stop.found:
             self.finish_reason = "stop"
         return piece
 
+    def _count(self) -> None:
+        """Take the characters that have come out into account."""
+        pending = TokenStats.concatenate(self._pending)
+        shown, self._pending = pending[: self._uncounted], [pending[self._uncounted :]]
+        self._uncounted = 0
+        self._summary.add(shown)
+        if self._kept is not None:
+            self._kept.append(shown)
+
     @property
-    def token_stats(self) -> TokenStats:
-        """Statistics of each character that has come out so far."""
-        return TokenStats.concatenate(self._stats)[: self._shown]
+    def token_stats(self) -> TokenStats | None:
+        """Statistics of each character that has come out so far, if they are kept."""
+        self._count()
+        return None if self._kept is None else TokenStats.concatenate(self._kept)
 
     @property
     def stats(self) -> Stats:
         """Summary over the characters that have come out so far."""
-        return summarize(self.token_stats, self.seed)
+        self._count()
+        return self._summary.stats(self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)

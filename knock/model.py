@@ -184,13 +184,15 @@ class LanguageModel:
         seed: int | None = None,
         stop: str | Iterable[str] | None = None,
         unknown: Unknown = "error",
+        token_stats: bool = False,
         **options: Unpack[SamplingOptions],
     ) -> TextStream:
         """Generate text piece by piece; takes what `generate` takes, and checks it before the first piece.
 
         Characters that may be part of a stop string are held back until it is clear.
         """
-        return self._stream(prompt, 0, max_new_tokens, _controls(sampling, options), resolve_seed(seed), stop, unknown)
+        controls, resolved = _controls(sampling, options), resolve_seed(seed)
+        return self._stream(prompt, 0, max_new_tokens, controls, resolved, stop, unknown, token_stats)
 
     def generate(
         self,
@@ -201,6 +203,7 @@ class LanguageModel:
         seed: int | None = None,
         stop: str | Iterable[str] | None = None,
         unknown: Unknown = "error",
+        token_stats: bool = False,
         **options: Unpack[SamplingOptions],
     ) -> Generation:
         """Generate text.
@@ -213,6 +216,7 @@ class LanguageModel:
             stop: one or more strings; the text ends where one is complete, and that one is cut off.
             unknown: what to do with characters of the prompt that the model does not know: `"error"`, `"skip"` or
                 `"replace"`.
+            token_stats: whether to keep the statistics of each character, beside their summary.
             options: controls of the preset to change, such as `temperature=0.8`.
 
         Raises:
@@ -226,6 +230,7 @@ class LanguageModel:
             seed=seed,
             stop=stop,
             unknown=unknown,
+            token_stats=token_stats,
             **options,
         )
         return collect(stream, prompt)
@@ -240,6 +245,7 @@ class LanguageModel:
         max_new_tokens: int = 300,
         stop: str | Iterable[str] | None = None,
         unknown: Unknown = "error",
+        token_stats: bool = False,
     ) -> list[Generation]:
         """Generate a text for each prompt, in the order of the prompts.
 
@@ -253,6 +259,7 @@ class LanguageModel:
             max_new_tokens: how many characters a text.
             stop: as in `generate`.
             unknown: as in `generate`.
+            token_stats: as in `generate`.
 
         Raises:
             VocabError: if a prompt has an unknown character.
@@ -270,7 +277,7 @@ class LanguageModel:
         rows = [(prompt, _controls(s, {})) for prompt, s in zip(prompts, each, strict=True) for _ in range(n)]
         # Every row is checked before the first is generated; a row that is done leaves the queue, and its memory.
         streams = deque(
-            self._stream(prompt, i, max_new_tokens, controls, resolved, stop, unknown)
+            self._stream(prompt, i, max_new_tokens, controls, resolved, stop, unknown, token_stats)
             for i, (prompt, controls) in enumerate(rows)
         )
         return [collect(streams.popleft(), prompt) for prompt, _ in rows]
@@ -305,6 +312,7 @@ class LanguageModel:
         seed: int,
         stop: str | Iterable[str] | None,
         unknown: Unknown,
+        token_stats: bool,
     ) -> TextStream:
         length = whole_number("max_new_tokens", length, 0, error=SamplingError)
         if sampling.logit_bias:
@@ -315,7 +323,7 @@ class LanguageModel:
             stop_strings = StopStrings([self.vocab.normalize(string) for string in stop_strings.strings])
         tokens = self.vocab.encode(prompt, unknown=unknown)
         started = self.model.engine.start(tokens if tokens.size else [self.vocab.start_id], sampling, seed, row)
-        return TextStream(started, self.vocab, length, stop_strings)
+        return TextStream(started, self.vocab, length, stop_strings, token_stats)
 
     def _token(self, key: object) -> object:
         if not isinstance(key, str):

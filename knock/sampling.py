@@ -212,6 +212,11 @@ class TokenStats:
     temperature: npt.NDArray[np.float64]
     surprise: npt.NDArray[np.float64]
 
+    @property
+    def log_probs(self) -> npt.NDArray[np.float64]:
+        """Natural logarithm of the probability that the model gave each token."""
+        return -math.log(2) * self.surprise
+
     def __len__(self) -> int:
         return len(self.entropy)
 
@@ -243,21 +248,49 @@ class Stats(TypedDict):
     mean_surprise: float
 
 
+class Summary:
+    """`Stats` of tokens that come piece by piece, in memory that does not grow."""
+
+    def __init__(self) -> None:
+        self._tokens = 0
+        self._means = dict.fromkeys((f.name for f in fields(TokenStats)), math.nan)
+        self._squares = 0.0  # of the entropies' distances from their mean
+        self._least, self._most = math.inf, -math.inf
+
+    def add(self, stats: TokenStats) -> None:
+        """Take some more tokens into account."""
+        if not len(stats):
+            return
+        before, self._tokens = self._tokens, self._tokens + len(stats)
+        mean = float(stats.entropy.mean())
+        # Chan, Golub and LeVeque, 1983: how two groups' squares about their means add up.
+        self._squares += float(((stats.entropy - mean) ** 2).sum())
+        if before:
+            self._squares += (mean - self._means["entropy"]) ** 2 * before * len(stats) / self._tokens
+        for name, old in self._means.items():
+            new = float(getattr(stats, name).mean())
+            self._means[name] = old + (new - old) * len(stats) / self._tokens if before else new
+        self._least = min(self._least, float(stats.entropy.min()))
+        self._most = max(self._most, float(stats.entropy.max()))
+
+    def stats(self, seed: int) -> Stats:
+        """Means, range and standard deviation over the tokens so far."""
+        return Stats(
+            seed=seed,
+            tokens=self._tokens,
+            mean_entropy=self._means["entropy"],
+            min_entropy=self._least if self._tokens else math.nan,
+            max_entropy=self._most if self._tokens else math.nan,
+            entropy_std=math.sqrt(self._squares / self._tokens) if self._tokens else math.nan,
+            mean_sampled_entropy=self._means["sampled_entropy"],
+            mean_confidence=self._means["confidence"],
+            mean_temp=self._means["temperature"],
+            mean_surprise=self._means["surprise"],
+        )
+
+
 def summarize(stats: TokenStats, seed: int) -> Stats:
     """Means, range and standard deviation over the tokens."""
-
-    def mean(x: npt.NDArray[np.float64]) -> float:
-        return float(x.mean()) if x.size else math.nan
-
-    return Stats(
-        seed=seed,
-        tokens=len(stats),
-        mean_entropy=mean(stats.entropy),
-        min_entropy=float(stats.entropy.min(initial=math.inf)) if len(stats) else math.nan,
-        max_entropy=float(stats.entropy.max(initial=-math.inf)) if len(stats) else math.nan,
-        entropy_std=float(stats.entropy.std()) if len(stats) else math.nan,
-        mean_sampled_entropy=mean(stats.sampled_entropy),
-        mean_confidence=mean(stats.confidence),
-        mean_temp=mean(stats.temperature),
-        mean_surprise=mean(stats.surprise),
-    )
+    summary = Summary()
+    summary.add(stats)
+    return summary.stats(seed)

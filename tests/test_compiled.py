@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -46,7 +49,7 @@ def large_models(draw: st.DrawFn, scales: tuple[float, ...] = (0.02, 0.1, 0.3)) 
 
 
 @settings(max_examples=80)
-@given(large_models(), st.integers(1, 60), st.integers(0, 9))
+@given(large_models(), st.one_of(st.integers(1, 60), st.integers(60, 150)), st.integers(0, 9))
 def test_logits_agree_with_the_reference(weights: Weights, length: int, seed: int) -> None:
     tokens = random_tokens(weights.config, length, seed)
     expected = reference.forward(tokens, float64(weights), weights.config)
@@ -172,6 +175,43 @@ def test_logits_that_are_not_finite_stop_at_their_step() -> None:
         engine.start([0], Sampling(), 0).advance(5)
     with pytest.raises(GenerationError, match="step 0 are not finite"):
         engine.log_probs([0, 1], [1, 2])
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_one_finite_logit(kind: str) -> None:
+    """A bias leaves one token, here, and then two that tie, there."""
+    engine = Engine(random_weights(SMALL[kind], 0), "compiled")
+    only = {token: -np.inf for token in range(engine.config.vocab_size) if token != 4}
+    for controls in (Sampling(), Sampling(temperature=0), Sampling(target_entropy=1.0), Sampling(mirostat=2.0)):
+        tokens, stats = engine.start([0], replace(controls, logit_bias=only), 1).advance(30)
+        assert (tokens == 4).all()
+        assert (stats.sampled_entropy == 0).all()
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_all_equal_logits(kind: str) -> None:
+    arrays = dict(random_weights(SMALL[kind], 0))
+    arrays["wout"] = np.zeros_like(arrays["wout"])
+    engine = Engine(Weights(SMALL[kind], arrays), "compiled")
+    V = engine.config.vocab_size
+    tokens, stats = engine.start([0], Sampling(), 1).advance(2000)
+    np.testing.assert_allclose(stats.entropy, np.log2(V), rtol=1e-6)
+    assert np.bincount(tokens, minlength=V).min() > 2000 / V / 2
+    assert (engine.start([0], Sampling(temperature=0), 1).advance(20)[0] == 0).all()  # of equals the first
+
+
+def test_generation_keeps_no_memory() -> None:
+    """Of a hundred thousand tokens drawn piece by piece, nothing stays."""
+    stream = Engine(random_weights(SMALL["hybrid-relative"], 0), "compiled").start([0], Sampling(), 0)
+    stream.advance(1000)
+    tracemalloc.start()
+    stream.advance(1000)
+    before = tracemalloc.get_traced_memory()[0]
+    for _ in range(100):
+        stream.advance(1000)
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert grown < 1000
 
 
 def test_lanes_are_as_many_as_the_kernels_take() -> None:

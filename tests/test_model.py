@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import knock
-from knock import LanguageModel, ReweightGPT, Sampling, Vocab
+from knock import LanguageModel, ReweightGPT, Sampling, Vocab, generation
 from knock.errors import CheckpointError, SamplingError, VocabError
 from knock.generation import Generation
+from knock.sampling import summarize
 from tests.cases import SMALL, random_weights
 
 
@@ -61,7 +62,7 @@ def test_generate_is_the_same_for_the_same_seed(shakespeare: LanguageModel) -> N
     assert out.text == again.text
     assert out.stats == again.stats
     assert out.finish_reason == "length"
-    assert len(out.text) == len(out.token_stats) == 100
+    assert len(out.text) == 100
     assert shakespeare.generate("ROMEO:", max_new_tokens=100, seed=out.seed + 1).text != out.text
 
 
@@ -85,13 +86,29 @@ def test_stream_is_generate_in_pieces(shakespeare: LanguageModel) -> None:
 
 
 def test_stop_string_is_cut_and_statistics_with_it(shakespeare: LanguageModel) -> None:
-    free = shakespeare.generate("ROMEO:", max_new_tokens=200, seed=7)
+    free = shakespeare.generate("ROMEO:", max_new_tokens=200, seed=7, token_stats=True)
     stop = free.text[50:53]
-    cut = shakespeare.generate("ROMEO:", max_new_tokens=200, seed=7, stop=stop)
+    cut = shakespeare.generate("ROMEO:", max_new_tokens=200, seed=7, stop=stop, token_stats=True)
     assert cut.finish_reason == "stop"
     assert cut.text == free.text[: free.text.index(stop)]
     assert len(cut.token_stats) == len(cut.text)
     assert np.array_equal(cut.token_stats.surprise, free.token_stats.surprise[: len(cut.text)])
+
+
+def test_statistics_of_each_character_only_when_asked_for(
+    shakespeare: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generation, "_COUNTED_AT_ONCE", 20)
+    options = {"max_new_tokens": 150, "seed": 7, "stop": ["\n\n\n", "zq"]}
+    plain = shakespeare.stream("ROMEO:", **options)
+    kept = shakespeare.stream("ROMEO:", **options, token_stats=True)
+    assert "".join(plain) == "".join(kept)
+    assert plain.token_stats is None
+    assert len(kept.token_stats) == 150
+    assert plain.stats == kept.stats
+    assert plain.stats == pytest.approx(summarize(kept.token_stats, 7))
+    assert shakespeare.generate("", max_new_tokens=5).token_stats is None
+    assert len(shakespeare.generate_batch([""], max_new_tokens=5, token_stats=True)[0].token_stats) == 5
 
 
 def test_text_held_back_comes_out_at_the_end() -> None:
@@ -143,7 +160,8 @@ def test_options_change_a_preset_or_a_sampling(shakespeare: LanguageModel) -> No
 
 
 def test_exact_entropy_steers_what_is_drawn_from(shakespeare: LanguageModel) -> None:
-    stats = shakespeare.generate("ROMEO:", max_new_tokens=200, seed=1, target_entropy=1.5, min_temp=0.3).token_stats
+    options = {"seed": 1, "target_entropy": 1.5, "min_temp": 0.3, "token_stats": True}
+    stats = shakespeare.generate("ROMEO:", max_new_tokens=200, **options).token_stats
     free = (stats.temperature > 0.3) & (stats.temperature < 2.0)
     assert free.sum() > 120
     np.testing.assert_allclose(stats.sampled_entropy[free], 1.5, atol=1e-6)
@@ -208,9 +226,9 @@ def test_batch_takes_any_iterable() -> None:
 
 
 def test_score_is_the_surprise_of_generation(shakespeare: LanguageModel) -> None:
-    out = shakespeare.generate("", max_new_tokens=150, seed=4)
+    out = shakespeare.generate("", max_new_tokens=150, seed=4, token_stats=True)
     score = shakespeare.score(out.text)
-    np.testing.assert_allclose(-score.log_probs / math.log(2), out.token_stats.surprise, atol=1e-9)
+    np.testing.assert_allclose(score.log_probs, out.token_stats.log_probs, atol=1e-9)
     assert score.bits_per_char == pytest.approx(out.stats["mean_surprise"])
     assert score.perplexity == pytest.approx(math.exp(score.nats_per_char))
     assert math.isnan(shakespeare.score("").bits_per_char)
