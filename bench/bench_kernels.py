@@ -10,7 +10,6 @@ from bench.bench_sample import CONTROLS, spread_logits
 from bench.loops import run
 from knock.compiled_backend import CompiledBackend, control_row
 from knock.packing import aligned
-from knock_kernels.cpu import WIDTH
 from knock_kernels.layout import At, Stat, padded
 from tests.cases import EXAMPLE, random_weights
 

@@ -19,3 +19,8 @@ def weight_bytes(config: ModelConfig) -> int:
     C, T, F, H = config.n_emb, config.T, config.nodes, config.n_heads
     block = C * (C * (1 + 2 * config.has_content) + H * T * config.has_reweight) + 2 * C * F
     return 4 * (config.n_blocks * block + C * config.vocab_size)
+
+
+def cache_bytes(config: ModelConfig) -> int:
+    """Bytes of keys and values that a token attends to once the window is full."""
+    return 4 * config.n_blocks * (1 + config.has_content) * config.T * config.n_emb

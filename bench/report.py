@@ -1,9 +1,10 @@
-"""Write a benchmark run, and the shipped models' own records, into the README's tables.
+"""Write a benchmark run, and the shipped models' own records, into the README's tables and plots.
 
     pytest bench --benchmark-json=run.json
     python -m bench.report run.json
 
-Everything between `<!-- NAME -->` and `<!-- end NAME -->` in README.md is written here and nowhere else.
+Everything between `<!-- NAME -->` and `<!-- end NAME -->` in README.md is written here and nowhere else. What each
+benchmark took is printed as well.
 """
 
 from __future__ import annotations
@@ -14,41 +15,105 @@ import re
 from pathlib import Path
 from typing import Any
 
+from bench.bench_generate import LARGE
+from bench.bench_peers import LENGTH as PEER_LENGTH
+from bench.limits import cache_bytes, flops, weight_bytes
+from bench.peers import PEERS
 from knock.checkpoint import read_checkpoint
 from knock.model import load
 from knock.models import DEFAULT, shipped
+from tests.cases import EXAMPLE
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README, PICTURES = ROOT / "README.md", ROOT / ".github"
 SAMPLE_SEED = 7
 
-# Rows of the README's table: benchmark, what it is.
-ROWS = {
-    "bench_generate[numpy-relative]": "generate on NumPy, relative positions",
-    "bench_generate[numpy-absolute]": "generate on NumPy, absolute positions, window sliding",
-    "bench_generate[compiled-relative]": "generate compiled, relative positions",
-    "bench_generate[compiled-absolute]": "generate compiled, absolute positions, window sliding",
-    "bench_lanes": "generate compiled, relative positions, eight sequences together",
-    "bench_logits[numpy]": "logits of 1,024 positions on NumPy",
-    "bench_logits[compiled]": "logits of 1,024 positions compiled",
-    "bench_sample[temperature-65]": "one draw on NumPy, temperature alone, 65 characters",
-    "bench_sample[exact entropy-65]": "one draw on NumPy, exact entropy rule, 65 characters",
-    "bench_read": "read and check the shipped model file",
-    "bench_train[relative]": "train, relative positions, one thread",
-    "bench_train[absolute]": "train, absolute positions, one thread",
-}
+
+class Run:
+    """The results of one benchmark run, by name."""
+
+    def __init__(self, run: dict[str, Any]) -> None:
+        self.results = {result["name"]: result for result in run["benchmarks"]}
+        machine = run["machine_info"]
+        cpu = machine["cpu"].get("brand_raw", machine["machine"])
+        self.machine = f"{cpu}, {machine['cpu']['count']} cores, Python {machine['python_version']}"
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.results
+
+    def rate(self, name: str) -> float:
+        """Units a second, by the median round."""
+        return float(self.results[name]["extra_info"]["count"] / self.results[name]["stats"]["median"])
+
+    def unit(self, name: str) -> str:
+        """What is counted, in the plural."""
+        return str(self.results[name]["extra_info"]["unit"])
 
 
-def speed_table(run: dict[str, Any]) -> str:
-    """Medians of one run, with the machine they were measured on."""
-    results = {result["name"]: result for result in run["benchmarks"]}
-    lines = ["| what | median time each | rate |", "|---|---:|---:|"]
-    for name, what in ROWS.items():
-        median, info = results[name]["stats"]["median"], results[name]["extra_info"]
-        each = median / info["count"]
-        lines.append(f"| {what} | {_time(each)} | {1 / each:,.0f} {info['unit']}/s |")
-    machine = run["machine_info"]
-    cpu = machine["cpu"].get("brand_raw", machine["machine"])
-    lines += ["", f"Measured on {cpu}, {machine['cpu']['count']} cores, Python {machine['python_version']}."]
+def speed_table(run: Run) -> str:
+    """Generation and scoring, against the NumPy reference and the machine's limits of the same run."""
+    peak, L2, DRAM = (1e9 * run.rate(f"bench_{name}") for name in ("peak", "stream[L2]", "stream[DRAM]"))
+    streaming, arithmetic = L2 / weight_bytes(EXAMPLE), peak / flops(EXAMPLE)
+    large = DRAM / (weight_bytes(LARGE) + cache_bytes(LARGE))
+    rows = [
+        ("one text", "bench_generate[compiled-relative]", "bench_generate[numpy-relative]", streaming,
+         "weights from L2"),
+        ("eight texts together", "bench_heads[8-hybrid]", None, arithmetic, "multiply-adds"),
+        ("one text, absolute positions, window sliding", "bench_generate[compiled-absolute]",
+         "bench_generate[numpy-absolute]", None, ""),
+        ("logits of 1,024 positions", "bench_logits[compiled]", "bench_logits[numpy]", arithmetic, "multiply-adds"),
+        ("one text, 13 million parameters", "bench_large", None, large, "weights and cache from DRAM"),
+        ("logits of 1,024 positions, 13 million parameters", "bench_large_logits", None, peak / flops(LARGE),
+         "multiply-adds"),
+    ]  # fmt: skip
+    lines = ["| what | tokens/s | over NumPy | of the machine's limit |", "|---|---:|---:|---|"]
+    for what, name, reference, limit, kind in rows:
+        over = f"{run.rate(name) / run.rate(reference):.0f}x" if reference else ""
+        share = f"{run.rate(name) / limit:.0%}, {kind}" if limit else ""
+        lines.append(f"| {what} | {run.rate(name):,.0f} | {over} | {share} |")
+    anew = run.rate("bench_generate[compiled-relative]") / run.rate("bench_recompute")
+    told = (
+        f"The limits were measured in the same run: {peak / 1e9:.0f} GFLOP/s on one core; weights read at "
+        f"{L2 / 1e9:.0f} GB/s from the second-level cache and {DRAM / 1e9:.0f} from memory. NumPy is the reference, "
+        f"with a cache of its own; without one, which is how such a model is often written, one text here is "
+        f"{anew:.0f} times as fast."
+    )
+    lines += ["", told, _measured(run)]
+    return "\n".join(lines)
+
+
+def peer_table(run: Run) -> str:
+    """The same model elsewhere, by number of sequences; how many times faster knock is."""
+    ours = dict(
+        zip(PEER_LENGTH, ("bench_generate[compiled-relative]", "bench_heads[8-hybrid]", "bench_rows"), strict=True)
+    )
+    lines = [
+        "| tokens/s | " + " | ".join(f"batch {batch}" for batch in ours) + " |",
+        "|---" + "|---:" * len(ours) + "|",
+    ]
+    lines.append("| knock | " + " | ".join(f"{run.rate(name):,.0f}" for name in ours.values()) + " |")
+    peers = [(name, {batch: f"bench_peer[{name}-{batch}]" for batch in ours}) for name in PEERS]
+    peers = [(name, each) for name, each in peers if all(benchmark in run for benchmark in each.values())]
+    for name, each in sorted(peers, key=lambda peer: -run.rate(peer[1][1])):
+        cells = [f"{run.rate(each[b]):,.0f} ({run.rate(ours[b]) / run.rate(each[b]):.1f}x)" for b in ours]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += ["", _measured(run)]
+    return "\n".join(lines)
+
+
+def other_table(run: Run) -> str:
+    """What is not generation."""
+    rows = {
+        "bench_compile": "compile all kernels, with imports",
+        "bench_pack": "fold and pack a model's weights",
+        "bench_read": "read and check the shipped model file",
+        "bench_sampler[temperature-65]": "one draw of 65 characters",
+        "bench_sampler[top_p-5000]": "one draw of 5,000 characters, top_p",
+        "bench_train[relative]": "train, relative positions, a character",
+        "bench_train[absolute]": "train, absolute positions, a character",
+    }
+    lines = ["| what | time |", "|---|---:|"]
+    lines += [f"| {what} | {_time(1 / run.rate(name))} |" for name, what in rows.items()]
     return "\n".join(lines)
 
 
@@ -82,6 +147,10 @@ def fill(readme: str, name: str, content: str) -> str:
     return filled
 
 
+def _measured(run: Run) -> str:
+    return f"Measured on {run.machine}."
+
+
 def _time(seconds: float) -> str:
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if seconds >= size:
@@ -90,14 +159,27 @@ def _time(seconds: float) -> str:
 
 
 def main() -> None:
-    """Fill in the README."""
+    """Fill in the README, draw the plots, and print everything."""
+    from bench.plots import plot_places, plot_sizes  # Matplotlib is needed only here
+
     parser = argparse.ArgumentParser(prog="python -m bench.report", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("run", type=Path, help="the JSON file of pytest bench --benchmark-json=FILE")
-    run = json.loads(parser.parse_args().run.read_text(encoding="utf-8"))
+    run = Run(json.loads(parser.parse_args().run.read_text(encoding="utf-8")))
+    parts = {
+        "sample": sample(),
+        "models": model_table(),
+        "speed": speed_table(run),
+        "peers": peer_table(run),
+        "other": other_table(run),
+    }
     readme = README.read_text(encoding="utf-8")
-    for name, content in (("sample", sample()), ("models", model_table()), ("speed", speed_table(run))):
+    for name, content in parts.items():
         readme = fill(readme, name, content)
     README.write_text(readme, encoding="utf-8")
+    plot_sizes(run.rate, PICTURES / "speed-by-size.svg")
+    plot_places(run.rate, PICTURES / "speed-by-position.svg")
+    for name in run.results:
+        print(f"{name:48} {_time(1 / run.rate(name)):>9} {run.rate(name):>15,.1f} {run.unit(name)}/s")
 
 
 if __name__ == "__main__":

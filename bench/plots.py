@@ -1,0 +1,75 @@
+"""The README's plots: speed by model size, and time by position."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from bench.bench_generate import PLACES, SIZES
+from bench.limits import flops
+from knock.engine import MAX_LANES
+from tests.cases import EXAMPLE
+
+Rate = Callable[[str], float]
+
+# Okabe and Ito's colours, which colour-blind readers tell apart.
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#777777"
+STYLE = {
+    "svg.hashsalt": "knock",  # the same ids each time
+    "svg.fonttype": "none",
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "axes.axisbelow": True,
+}
+
+
+def plot_sizes(rate: Rate, path: Path) -> None:
+    """Tokens a second against embedding width."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure()
+        limit = [1e9 * rate("bench_peak") / flops(replace(EXAMPLE, n_emb=size, nodes=size)) for size in SIZES]
+        axes.plot(SIZES, limit, ":", color=GREY, label="limit of multiply-adds")
+        for count, color, label in ((MAX_LANES, ORANGE, "eight texts together"), (1, BLUE, "one text")):
+            speeds = [rate(f"bench_size[{size}-{count}]") for size in SIZES]
+            axes.plot(SIZES, speeds, "o-", color=color, label=label)
+        axes.set(
+            xscale="log", yscale="log", xlabel="embedding width C (MLP width the same)", ylabel="tokens/s, one thread"
+        )
+        axes.set_xticks(SIZES, [str(size) for size in SIZES])
+        axes.minorticks_off()
+        axes.legend(frameon=False)
+        _save(figure, path)
+
+
+def plot_places(rate: Rate, path: Path) -> None:
+    """Microseconds a token against its position in the text."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure()
+        for position, color, label in (
+            ("absolute", ORANGE, "absolute positions, window slides"),
+            ("relative", BLUE, "relative positions"),
+        ):
+            names = [(place, f"bench_place[{place}-{position}]") for place in PLACES]
+            times = {place: 1e6 / rate(name) for place, name in names if position == "relative" or place < PLACES[-1]}
+            axes.plot(list(times), list(times.values()), "o-", color=color, label=label)
+        axes.set(xscale="log", yscale="log", xlabel="position in the text, tokens", ylabel="µs a token, one thread")
+        axes.set_ylim(bottom=1)
+        axes.legend(frameon=False)
+        _save(figure, path)
+
+
+def _figure() -> tuple[Figure, Any]:
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, metadata={"Date": None}, facecolor="white")

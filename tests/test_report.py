@@ -1,0 +1,65 @@
+"""The report's tables, from a made-up run."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.limits import cache_bytes, flops, weight_bytes
+from bench.report import Run, fill, peer_table, speed_table
+from knock import ModelConfig
+from tests.cases import EXAMPLE
+
+
+class Made(dict[str, dict[str, object]]):
+    """A run in which every benchmark that is looked up took a second."""
+
+    def __missing__(self, name: str) -> dict[str, object]:
+        return {"extra_info": {"count": 10.0, "unit": "tokens"}, "stats": {"median": 1.0}}
+
+
+@pytest.fixture
+def run() -> Run:
+    machine = {"cpu": {"count": 2}, "machine": "a machine", "python_version": "3.11.7"}
+    run = Run({"benchmarks": [], "machine_info": machine})
+    run.results = Made()
+    return run
+
+
+def test_limits_count_every_product() -> None:
+    config = ModelConfig(vocab_size=7, T=5, n_emb=6, nodes=4, n_blocks=2, n_heads=3, position="relative")
+    matrices = 2 * (3 * 6 * 6 + 6 * 15 + 2 * 6 * 4) + 6 * 7
+    assert weight_bytes(config) == 4 * matrices
+    assert flops(config) == 2 * matrices + 2 * (2 * 2 * 6 * 5)
+    assert cache_bytes(config) == 4 * 2 * 2 * 5 * 6
+
+
+def test_speed_table_has_ratios_and_shares(run: Run) -> None:
+    run.results["bench_generate[compiled-relative]"] = {
+        "extra_info": {"count": 500, "unit": "tokens"},
+        "stats": {"median": 2.0},
+    }
+    run.results["bench_stream[L2]"] = {
+        "extra_info": {"count": 1000 * weight_bytes(EXAMPLE) / 1e9, "unit": "GB"},
+        "stats": {"median": 1.0},
+    }
+    table = speed_table(run)
+    assert "| one text | 250 | 25x | 25%, weights from L2 |" in table
+    assert "a machine, 2 cores, Python 3.11.7" in table
+
+
+def test_peers_that_are_missing_are_left_out(run: Run) -> None:
+    for batch, rate in ((1, 5), (8, 2), (256, 1)):
+        run.results[f"bench_peer[JAX-{batch}]"] = {
+            "extra_info": {"count": rate, "unit": "tokens"},
+            "stats": {"median": 1.0},
+        }
+    table = peer_table(run)
+    assert "| JAX | 5 (2.0x) | 2 (5.0x) | 1 (10.0x) |" in table
+    assert "torch" not in table
+
+
+def test_a_part_is_replaced_and_must_be_there() -> None:
+    readme = "a\n<!-- x -->\nold\n<!-- end x -->\nb\n"
+    assert fill(readme, "x", "new") == "a\n<!-- x -->\nnew\n<!-- end x -->\nb\n"
+    with pytest.raises(SystemExit, match="must have one part"):
+        fill(readme, "y", "new")
