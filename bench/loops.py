@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
+import llvmlite.binding as llvm
 import numpy as np
 
-from knock_kernels import jit
+from knock_kernels import build, jit, store
 from knock_kernels.attention import attention
 from knock_kernels.cpu import WIDTH
 from knock_kernels.forward import forward
@@ -87,9 +89,20 @@ def loop_uniform(out, times):  # type: ignore[no-untyped-def]
         out[0] = uniform(np.uint64(7), np.uint64(0), np.uint64(i))
 
 
+@cache
+def _loops() -> Any:
+    for each in jit.UNITS:
+        if each not in LOOPS:
+            llvm.add_symbol(each.symbol, store.loaded().get_function_address(each.symbol))
+    return store.load(build.compile_units(LOOPS))
+
+
+LOOPS = [each for each in jit.UNITS if each.symbol.startswith("knock_loop_")]
+
+
 def run(loop: str, *arguments: np.ndarray[Any, Any] | int) -> Callable[[], None]:
     """A function without arguments that runs one of these loops over arrays and numbers."""
-    function = jit.link()[f"loop_{loop}"]
+    function = store.function(_loops(), f"loop_{loop}")
     numbers = [each.ctypes.data if isinstance(each, np.ndarray) else each for each in arguments]
 
     def call() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,14 +20,16 @@ from knock_kernels import math as kernel_math
 from knock_kernels import rng as kernel_rng
 from knock_kernels import sampler as kernel_sampler
 from knock_kernels.cpu import WIDTH
+from knock_kernels.jit import UNITS
 from knock_kernels.layout import Control, Stat
 from knock_kernels.linear import linear
 from knock_kernels.mlp import mlp
 from knock_kernels.norm import layer_norm
 from knock_kernels.simd import softmax_weights
-from knock_kernels.store import entry_points
+from knock_kernels.store import loaded
 
-entry_points()  # units are called by symbol, once they are linked
+for unit in UNITS:  # kernels that Numba compiles here call units by symbol
+    llvm.add_symbol(unit.symbol, loaded().get_function_address(unit.symbol))
 
 
 @intrinsic

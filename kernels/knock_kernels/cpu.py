@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import llvmlite.binding as llvm
 
 
@@ -14,3 +16,12 @@ def vector_width() -> int:
 
 
 WIDTH = vector_width()
+
+
+def target_machine() -> Any:
+    """What makes code for this CPU, with all that it has, and loads it."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    target = llvm.Target.from_triple(llvm.get_process_triple())
+    features = llvm.get_host_cpu_features().flatten()
+    return target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=3, jit=True)

@@ -6,15 +6,12 @@ compiled into each unit that uses it, and optimised there.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
-from functools import cache, partial
 from inspect import Parameter, Signature
 from typing import Any, NamedTuple
 
-import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import cfunc, njit, types
+from numba import njit, types
 from numba.extending import intrinsic
 
 f32p = types.CPointer(types.float32)
@@ -25,10 +22,10 @@ f64 = types.float64
 void = types.void
 
 # Division as IEEE 754 has it: an error path for a zero divisor would keep loops from becoming vector code.
-_OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}}
+OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}}
 
-kernel = njit(**_OPTIONS)
-inlined = njit(**_OPTIONS, inline="always")
+kernel = njit(**OPTIONS)
+inlined = njit(**OPTIONS, inline="always")
 
 # Sums may be split over the lanes of a vector: the split depends on a kernel's own sizes, never on the batch. Nothing
 # that relies on the order of two additions, such as exp's rounding, may be in such a kernel.
@@ -83,38 +80,3 @@ def _caller(symbol: str, signature: Any) -> Any:
     names = ["_context", *(f"argument{i}" for i in range(len(signature.args)))]
     call.__signature__ = Signature([Parameter(name, Parameter.POSITIONAL_ONLY) for name in names])  # type: ignore[attr-defined]
     return intrinsic(call)
-
-
-@cache
-def compiled(symbol: str) -> Any:
-    """Compile a unit in this process, after those it calls; a function to be called from Python.
-
-    It takes pointers as addresses, and lets other threads run.
-    """
-    _, function, signature = next(each for each in UNITS if each.symbol == symbol)
-    compilation: Any = cfunc(signature, **_OPTIONS)(function)
-    # Beside the function there is a wrapper for C, which is not used.
-    address = compilation._library.get_pointer_to_function(compilation.native_name.removeprefix("cfunc."))
-    llvm.add_symbol(symbol, address)
-    _KEPT.append(compilation)
-    return partial(_call, _prototype(signature)(address), _C_TYPES[signature.return_type])
-
-
-def link() -> dict[str, Any]:
-    """Every unit that has been imported, compiled, by the name of its function."""
-    return {function.__name__: compiled(symbol) for symbol, function, _ in UNITS}
-
-
-_KEPT: list[Any] = []  # what owns the code
-_C_TYPES = {void: ctypes.c_void_p, i64: ctypes.c_int64, f64: ctypes.c_double}
-
-
-def _prototype(signature: Any) -> Any:
-    numbers = [_C_TYPES.get(each, ctypes.c_void_p) for each in signature.args]
-    return ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *numbers)
-
-
-def _call(function: Any, result_type: Any, *arguments: Any) -> Any:
-    result, error = result_type(), ctypes.c_void_p()
-    function(ctypes.addressof(result), ctypes.addressof(error), *arguments)
-    return result.value
