@@ -27,63 +27,63 @@ PANEL_COLUMNS = PANEL * WIDTH
 
 
 @unit(void(f32p, f32p, f32p, i64, i64))
-def loop_tile(x, w, out, K, times):  # type: ignore[no-untyped-def]
+def loop_tile(x, w, out, K, times):
     """The largest tile from the first cache: nothing but multiply-adds."""
     for _ in range(times):
         tiles(x, K, w, TILE_COLUMNS, out, 0, out, 0, TILE_ROWS, K, TILE_COLUMNS // WIDTH)
 
 
 @unit(void(f32p, f32p, f32p, i64, i64))
-def loop_stream(x, w, out, K, times):  # type: ignore[no-untyped-def]
+def loop_stream(x, w, out, K, times):
     """One row by a panel of weights: nothing but reading them, [K, PANEL_COLUMNS]."""
     for _ in range(times):
         tiles(x, 0, w, PANEL_COLUMNS, out, 0, out, 0, 1, K, PANEL)
 
 
 @unit(void(f32p, f32p, f32p, i64, i64, i64, i64))
-def loop_linear(x, w, out, rows, K, vectors, times):  # type: ignore[no-untyped-def]
+def loop_linear(x, w, out, rows, K, vectors, times):
     """See `knock_kernels.linear`."""
     for _ in range(times):
         linear(x, K, w, out, 0, out, vectors * WIDTH, rows, K, vectors, 0, vectors)
 
 
 @unit(void(f32p, f32p, i64, i64))
-def loop_layer_norm(x, out, C, times):  # type: ignore[no-untyped-def]
+def loop_layer_norm(x, out, C, times):
     """See `knock_kernels.norm`."""
     for _ in range(times):
         layer_norm(x, out, C)
 
 
 @unit(void(f32p, f32p, f32p, f32p, i64, i64, i64))
-def loop_mlp(n, w, hidden, x, rows, C, times):  # type: ignore[no-untyped-def]
+def loop_mlp(n, w, hidden, x, rows, C, times):
     """See `knock_kernels.mlp`; F = C, whole vectors."""
     for _ in range(times):
         mlp(n, w, hidden, w, hidden, x, rows, C, C, C, C)
 
 
 @unit(void(f32p, f32p, i64, i64, f32p, f32p, f32p, i64p, i64))
-def loop_attention(projected, ring, position, rows, zeros, scratch, x, plan, times):  # type: ignore[no-untyped-def]
+def loop_attention(projected, ring, position, rows, zeros, scratch, x, plan, times):
     """See `knock_kernels.attention`."""
     for _ in range(times):
         attention(projected, ring, position, rows, zeros, scratch, x, plan)
 
 
 @unit(void(i64p, i64p, i64p, i64, f32p, f32p, i64p, i64))
-def loop_forward(tokens, positions, caches, rows, weights, scratch, plan, times):  # type: ignore[no-untyped-def]
+def loop_forward(tokens, positions, caches, rows, weights, scratch, plan, times):
     """See `knock_kernels.forward`."""
     for _ in range(times):
         forward(tokens, positions, caches, rows, rows, weights, scratch, plan)
 
 
 @unit(void(f32p, i64, f64p, f32p, f64p, i64))
-def loop_sample(logits, V, controls, work, stats, times):  # type: ignore[no-untyped-def]
+def loop_sample(logits, V, controls, work, stats, times):
     """See `knock_kernels.sampler`, with a number of its own each time."""
     for i in range(times):
         sample(logits, logits, 0, V, controls, uniform(np.uint64(7), np.uint64(0), np.uint64(i)), work, stats)
 
 
 @unit(void(f64p, i64))
-def loop_uniform(out, times):  # type: ignore[no-untyped-def]
+def loop_uniform(out, times):
     """See `knock_kernels.rng`."""
     for i in range(times):
         out[0] = uniform(np.uint64(7), np.uint64(0), np.uint64(i))
