@@ -144,20 +144,28 @@ def test_mlp(rows: int, C: int, F: int, seed: int) -> None:
     np.testing.assert_allclose(x, expected, atol=1e-4)
 
 
-@given(st.integers(1, 5), st.data())
-def test_softmax_weights_are_those_of_hybrid_softmax(vectors: int, data: st.DataObject) -> None:
+@given(st.integers(1, 5), st.sampled_from([5.0, 1e3, 1e12]), st.data())
+def test_softmax_weights_are_those_of_hybrid_softmax(vectors: int, scale: float, data: st.DataObject) -> None:
     columns = vectors * WIDTH
     seen = data.draw(st.integers(1, columns))
     slot = data.draw(st.integers(0, seen - 1))
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
-    content, reweight, out = 5 * normal(rng, columns), 5 * normal(rng, columns), np.empty(columns, np.float32)
+    content, reweight = (np.float32(scale) * normal(rng, columns) for _ in range(2))
+    out = np.empty(columns, np.float32)
     total = run_softmax(content, reweight, seen, slot, 3.25, out)
-    logits = content.astype(np.float64)
-    logits[slot] = 3.25
-    visible = np.arange(columns)[None] < seen
-    expected = reference.hybrid_softmax((logits + reweight)[None, None], None, None, visible)[0, 0]
+    content[slot] = 3.25
+    logits = (content + reweight).astype(np.float64)
+    expected = reference.hybrid_softmax(logits[None, None], None, None, np.arange(columns)[None] < seen)[0, 0]
     np.testing.assert_allclose(out / total, expected, atol=1e-6)
     assert (out[seen:] == 0).all()
+
+
+def test_a_masked_score_of_zero_gets_nothing() -> None:
+    """What is masked is masked by its position, however much larger it is than what is seen."""
+    content, out = np.zeros(WIDTH, np.float32), np.empty(WIDTH, np.float32)
+    content[:3] = -90
+    total = run_softmax(content, np.zeros(WIDTH, np.float32), 3, 1, -90, out)
+    assert np.array_equal(out / total, [1 / np.float32(3)] * 3 + [0] * (WIDTH - 3))
 
 
 def test_exp_and_gelu() -> None:

@@ -215,6 +215,18 @@ def _each_vector(builder: Any, vectors: Any, start: Any, step: Any) -> Any:
     return result
 
 
+def _vectors_of(builder: Any, n: Any) -> Any:
+    """How many vectors n numbers fill, the last one perhaps in part."""
+    return builder.sdiv(builder.add(n, ir.Constant(_i64, WIDTH - 1)), ir.Constant(_i64, WIDTH))
+
+
+def _lanes_below(builder: Any, v: Any, n: Any) -> Any:
+    """Which lanes of vector v are among the first n numbers."""
+    ivec = ir.VectorType(_i32, WIDTH)
+    left = builder.trunc(builder.sub(n, builder.mul(v, ir.Constant(_i64, WIDTH))), _i32)
+    return builder.icmp_signed("<", ir.Constant(ivec, list(range(WIDTH))), _broadcast(builder, left, ivec))
+
+
 def _reduce(builder: Any, vector: Any, combine: Any) -> Any:
     """The lanes of a vector combined pairwise, halves first."""
     width = WIDTH
@@ -268,14 +280,13 @@ def _vector_exp2(builder: Any, x: Any) -> Any:
 def softmax_weights(
     _context: Any, content: Any, reweight: Any, vectors: Any, seen: Any, slot: Any, newest: Any, out: Any
 ) -> Any:
-    """out = exp(logits - max), to a common factor near 1, over the first `seen` columns, 0 in the others; and its sum.
+    """out = exp(logits - max) over the first `seen` columns, 0 in the others; returns the sum.
 
     The logits are content + reweight; `newest` stands for content in column `slot`. `out` may be `content`.
     """
 
     def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         content, reweight, vectors, seen, slot, newest, out = arguments
-        fma = _declare(builder.module, f"llvm.fma.v{WIDTH}f32", ir.FunctionType(_vec, [_vec] * 3))
         ivec = ir.VectorType(_i32, WIDTH)
         lanes = ir.Constant(ivec, list(range(WIDTH)))
         lowest, zero = ir.Constant(_vec, [-3.0e38] * WIDTH), ir.Constant(_vec, [0.0] * WIDTH)
@@ -293,14 +304,13 @@ def softmax_weights(
 
         largest = _each_vector(builder, vectors, lowest, mix)
         largest = _reduce(builder, largest, lambda a, b: _larger(builder, a, b))
-        # exp as a power of 2. The largest logit is rounded after scaling, the same for all weights, which are divided
-        # by their sum.
+        largest = _broadcast(builder, largest)
         log2e = ir.Constant(_vec, [math.log2(math.e)] * WIDTH)
-        shift = builder.fneg(builder.fmul(_broadcast(builder, largest), log2e))
 
         def weigh(v: Any, total: Any) -> Any:
-            scaled = builder.call(fma, [_load(builder, out, v), log2e, shift])
-            weight = _vector_exp2(builder, scaled)
+            # The difference first: beside a huge logit, one that was scaled would be rounded by more than exp can take.
+            difference = builder.fsub(_load(builder, out, v), largest)
+            weight = _vector_exp2(builder, builder.fmul(difference, log2e))
             _store(builder, weight, out, v)
             return builder.fadd(total, weight)
 
@@ -354,13 +364,10 @@ def dot(_context: Any, x: Any, y: Any, n: Any) -> Any:
     def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         x, y, n = arguments
         fma = _declare(builder.module, f"llvm.fma.v{WIDTH}f32", ir.FunctionType(_vec, [_vec] * 3))
-        ivec = ir.VectorType(_i32, WIDTH)
-        zero, lanes = ir.Constant(_vec, [0.0] * WIDTH), ir.Constant(ivec, list(range(WIDTH)))
-        vectors = builder.sdiv(builder.add(n, ir.Constant(_i64, WIDTH - 1)), ir.Constant(_i64, WIDTH))
+        zero, vectors = ir.Constant(_vec, [0.0] * WIDTH), _vectors_of(builder, n)
 
         def multiply(v: Any, total: Any) -> Any:
-            left = builder.sub(n, builder.mul(v, ir.Constant(_i64, WIDTH)))
-            inside = builder.icmp_signed("<", lanes, _broadcast(builder, builder.trunc(left, _i32), ivec))
+            inside = _lanes_below(builder, v, n)
             a = builder.select(inside, _load(builder, x, v), zero)
             b = builder.select(inside, _load(builder, y, v), zero)
             return builder.call(fma, [a, b, total])
@@ -377,15 +384,11 @@ def standardize(_context: Any, x: Any, out: Any, n: Any, eps: Any) -> Any:
     def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         x, out, n, eps = arguments
         fma = _declare(builder.module, f"llvm.fma.v{WIDTH}f32", ir.FunctionType(_vec, [_vec] * 3))
-        ivec = ir.VectorType(_i32, WIDTH)
-        zero, lanes = ir.Constant(_vec, [0.0] * WIDTH), ir.Constant(ivec, list(range(WIDTH)))
-        vectors = builder.sdiv(builder.add(n, ir.Constant(_i64, WIDTH - 1)), ir.Constant(_i64, WIDTH))
+        zero, vectors = ir.Constant(_vec, [0.0] * WIDTH), _vectors_of(builder, n)
         count = builder.sitofp(n, _f32)
 
         def deviation(v: Any, mean: Any) -> Any:
-            left = builder.trunc(builder.sub(n, builder.mul(v, ir.Constant(_i64, WIDTH))), _i32)
-            inside = builder.icmp_signed("<", lanes, _broadcast(builder, left, ivec))
-            return builder.select(inside, builder.fsub(_load(builder, x, v), mean), zero)
+            return builder.select(_lanes_below(builder, v, n), builder.fsub(_load(builder, x, v), mean), zero)
 
         def add(v: Any, total: Any) -> Any:
             return builder.fadd(total, deviation(v, zero))
