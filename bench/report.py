@@ -74,7 +74,8 @@ def speed_table(run: Run) -> str:
     anew = run.rate("bench_generate[compiled-relative]") / run.rate("bench_recompute")
     told = (
         f"The limits were measured in the same run: {peak / 1e9:.0f} GFLOP/s on one core; weights read at "
-        f"{L2 / 1e9:.0f} GB/s from the second-level cache and {DRAM / 1e9:.0f} from memory. NumPy is the reference, "
+        f"{L2 / 1e9:.0f} GB/s from the second-level cache and {DRAM / 1e9:.0f} from memory, of which the third-level "
+        f"cache may keep a part for the large model. NumPy is the reference, "
         f"with a cache of its own; without one, which is how such a model is often written, one text here is "
         f"{anew:.0f} times as fast."
     )
