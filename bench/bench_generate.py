@@ -9,8 +9,9 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from knock import ModelConfig, Sampling, reference
+from knock.backends import Backend
 from knock.config import HEAD_TYPES, POSITIONS, HeadType, Position
-from knock.engine import BACKENDS, MAX_LANES, Backend, Engine, Lanes
+from knock.engine import MAX_LANES, Engine, Lanes
 from tests.cases import EXAMPLE, float64, random_tokens, random_weights
 
 LENGTH = {"numpy": 50, "compiled": 2000}
@@ -20,7 +21,7 @@ PLACES = (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
 
 
 @pytest.mark.parametrize("position", POSITIONS)
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LENGTH)
 def bench_generate(benchmark: BenchmarkFixture, backend: Backend, position: Position) -> None:
     """One sequence, past its window, so that a relative model rolls and an absolute one slides."""
     generate(benchmark, replace(EXAMPLE, position=position), 1, LENGTH[backend], backend)
@@ -55,7 +56,7 @@ def bench_recompute(benchmark: BenchmarkFixture) -> None:
     benchmark(lambda: reference.sample(reference.forward(tokens, weights, EXAMPLE)[-1], Sampling(), 0.5))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LENGTH)
 def bench_logits(benchmark: BenchmarkFixture, backend: Backend) -> None:
     """Every position of 1,024 tokens at once."""
     logits(benchmark, EXAMPLE, backend)

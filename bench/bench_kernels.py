@@ -11,6 +11,7 @@ from bench.loops import run
 from knock.compiled_backend import CompiledBackend, control_row
 from knock.packing import aligned
 from knock_kernels.layout import At, Stat, padded
+from knock_kernels.store import entry_points
 from tests.cases import EXAMPLE, random_weights
 
 TIMES = 1000
@@ -43,7 +44,7 @@ def bench_mlp(benchmark: BenchmarkFixture, rows: int) -> None:
 @pytest.mark.parametrize("rows", [1, 8])
 def bench_attention(benchmark: BenchmarkFixture, rows: int) -> None:
     """One block at a full window; or eight positions of a first window together."""
-    backend = CompiledBackend(random_weights(EXAMPLE, 0, scale=0.1))
+    backend = CompiledBackend(random_weights(EXAMPLE, 0, scale=0.1), entry_points())
     plan, scratch = backend.plan, backend.scratch(1)
     projected, ring = aligned(rows * int(plan[At.N_in])), scratch[backend.cache_offset(0) :]
     projected[:] = 0.1
@@ -56,7 +57,7 @@ def bench_attention(benchmark: BenchmarkFixture, rows: int) -> None:
 @pytest.mark.parametrize("rows", [1, 8])
 def bench_forward(benchmark: BenchmarkFixture, rows: int) -> None:
     """One step of one lane or eight, without head and sampling."""
-    backend = CompiledBackend(random_weights(EXAMPLE, 0, scale=0.1))
+    backend = CompiledBackend(random_weights(EXAMPLE, 0, scale=0.1), entry_points())
     tokens, positions = np.arange(rows), np.full(rows, 100)
     caches = np.array([backend.cache_offset(i) for i in range(rows)])
     benchmark.extra_info.update(unit="rows", count=rows * TIMES)

@@ -2,6 +2,6 @@
 
 import sys
 
-from knock.cli.main import main
+from knock.cli.main import script
 
-sys.exit(main())
+sys.exit(script())

@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +32,7 @@ StoredType = Literal["float32", "bfloat16"]
 STORED_TYPES: tuple[StoredType, ...] = get_args(StoredType)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Checkpoint:
     """What a model file holds.
 
@@ -57,7 +56,7 @@ def model_digest(weights: Weights, vocab: Vocab | None = None) -> str:
     sha.update(json.dumps([_config_json(weights.config), vocab.to_json() if vocab else None, lowercase]).encode())
     for name in sorted(weights):
         sha.update(f"{name} {weights[name].shape}".encode())
-        sha.update(weights[name].astype("<f4", copy=False).tobytes())
+        sha.update(weights[name].astype("<f4", copy=False).data)
     return sha.hexdigest()
 
 
@@ -241,7 +240,7 @@ def _target(path: str | os.PathLike[str]) -> Path:
 
 
 def _temporary(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    return target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
 
 
 def _write_atomically(target: Path, content: bytes) -> None:

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from knock.backends import Backend
 from knock.config import ModelConfig
 from knock.errors import GenerationError
 from knock.packing import aligned, pack
 from knock.sampling import Sampling, TokenStats
 from knock.vocab import TokenArray
 from knock.weights import FloatArray, Weights
-from knock_kernels.store import SPAN, At, Control, Lane, Stat, entry_points
+from knock_kernels.store import SPAN, At, Control, Lane, Stat
 
 _POSITIONS_AT_ONCE = 4096  # bounds the memory of one call
 
 
 class CompiledBackend:
-    """A model, packed for the kernels."""
+    """A model, packed for the kernels.
 
-    def __init__(self, weights: Weights) -> None:
+    Args:
+        weights: the model.
+        kernels: the compiled entry points.
+    """
+
+    name: Backend = "compiled"
+
+    def __init__(self, weights: Weights, kernels: SimpleNamespace) -> None:
         self.config: ModelConfig = weights.config
-        self._kernels: Any = entry_points()
+        self._kernels = kernels
         self.plan, self.weights = pack(weights)
         if self.plan[At.table] >= 0:
             self.call("tabulate", self.weights, self.scratch(0), self.plan)

@@ -6,22 +6,23 @@ Token ids in, token ids and statistics out; text is the business of `knock.model
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, Protocol, get_args
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from knock.checks import shown, whole_number
+from knock.backends import Backend, chosen, kernels
+from knock.checks import whole_number
 from knock.config import ModelConfig
-from knock.errors import KnockError, SamplingError, VocabError
+from knock.errors import SamplingError, VocabError
 from knock.sampling import Sampling, TokenStats
 from knock.vocab import TokenArray, check_tokens
 from knock.weights import Weights
 
-Backend = Literal["numpy", "compiled"]
-BACKENDS: tuple[Backend, ...] = get_args(Backend)
-
 MAX_LANES = 8
+
+# What the NumPy reference takes, roughly: a step for its calls and for each weight, a position of many at once.
+_STEP_BLOCK, _STEP_PARAMETER, _POSITION_PARAMETER = 100e-6, 4e-10, 3e-10  # seconds
 
 
 class Engine:
@@ -29,19 +30,54 @@ class Engine:
 
     Args:
         weights: the model.
-        backend: `"numpy"` runs the float64 reference; `"compiled"` runs fused Numba kernels in float32, compiled in
-            this process when they are first needed.
+        backend: `"numpy"` runs the float64 reference, `"compiled"` runs fused kernels in float32. `"auto"` runs the
+            kernels where they are compiled already; where they are not, short work runs on NumPy while they are
+            compiled in the background, and long work waits for them. The environment variable KNOCK_BACKEND says
+            what `"auto"` is to mean.
 
     Raises:
-        KnockError: if there is no such backend.
+        KnockError: if there is no such backend, or the kernels were asked for and cannot be run.
     """
 
-    def __init__(self, weights: Weights, backend: Backend = "numpy") -> None:
-        if backend not in BACKENDS:
-            raise KnockError(f"backend must be one of {', '.join(BACKENDS)}, got {shown(backend)}")
-        self.backend = backend
+    def __init__(self, weights: Weights, backend: Backend = "auto") -> None:
         self.weights = weights
-        self._runner = _runner(weights, backend)
+        self._wanted = chosen(backend)
+        self._prepared: _Runner | None = None
+        if self._wanted == "compiled":
+            self.expect()
+
+    def expect(self, steps: int = 0, positions: int = 0) -> None:
+        """Tell what is about to be done, so that `"auto"` can choose; what has been started goes on as it was.
+
+        Args:
+            steps: tokens to generate, in all sequences together.
+            positions: tokens to read or to score.
+        """
+        if self.backend == "compiled":
+            return
+        blocks, parameters = self.config.n_blocks, self.weights.n_parameters
+        seconds = steps * (_STEP_BLOCK * blocks + _STEP_PARAMETER * parameters)
+        compiled = kernels(self._wanted, seconds + positions * _POSITION_PARAMETER * parameters)
+        if compiled is not None:
+            from knock.compiled_backend import CompiledBackend
+
+            self._prepared = CompiledBackend(self.weights, compiled)
+        elif self._prepared is None:
+            from knock.numpy_backend import NumpyBackend
+
+            self._prepared = NumpyBackend(self.weights)
+
+    @property
+    def backend(self) -> Backend | None:
+        """What runs the model, `"numpy"` or `"compiled"`; None while nothing does yet."""
+        return None if self._prepared is None else self._prepared.name
+
+    @property
+    def _runner(self) -> _Runner:
+        if self._prepared is None:
+            self.expect()
+        assert self._prepared is not None
+        return self._prepared
 
     @property
     def config(self) -> ModelConfig:
@@ -55,6 +91,7 @@ class Engine:
             VocabError: if a token is not in [0, V).
         """
         ids = check_tokens(tokens, self.config.vocab_size)
+        self.expect(positions=len(ids))
         out = np.empty((len(ids), self.config.vocab_size), np.float32)
         for start, piece in self._runner.logits(ids):
             out[start : start + len(piece)] = piece
@@ -74,6 +111,7 @@ class Engine:
         ids, after = (check_tokens(each, self.config.vocab_size) for each in (tokens, targets))
         if len(ids) != len(after):
             raise VocabError(f"there must be a target for each token, got {len(ids)} tokens and {len(after)} targets")
+        self.expect(positions=len(ids))
         return self._runner.log_probs(ids, after)
 
     def start(self, tokens: npt.ArrayLike, sampling: Sampling, seed: int, stream: int = 0) -> TokenStream:
@@ -168,6 +206,8 @@ class _Decoder(Protocol):
 class _Runner(Protocol):
     """What a backend does; everything is checked already."""
 
+    name: Backend
+
     def logits(self, ids: TokenArray) -> Iterator[tuple[int, npt.NDArray[np.float64]]]: ...
 
     def log_probs(self, ids: TokenArray, targets: TokenArray) -> npt.NDArray[np.float64]: ...
@@ -177,13 +217,3 @@ class _Runner(Protocol):
     ) -> Lanes: ...
 
     def decoder(self) -> _Decoder: ...
-
-
-def _runner(weights: Weights, backend: Backend) -> _Runner:
-    if backend == "compiled":
-        from knock.compiled_backend import CompiledBackend
-
-        return CompiledBackend(weights)
-    from knock.numpy_backend import NumpyBackend
-
-    return NumpyBackend(weights)

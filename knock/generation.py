@@ -18,7 +18,7 @@ _PIECE = 16  # tokens between two looks at the stop strings, and in one piece of
 _COUNTED_AT_ONCE = 4096  # characters whose statistics are held before they go into the summary
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Generation:
     """A generated text.
 
@@ -106,7 +106,7 @@ class TextStream(Iterator[str]):
         return self._summary.stats(self.seed)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Score:
     """How well a model predicts a text.
 

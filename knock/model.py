@@ -6,15 +6,16 @@ import os
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
+from knock.backends import Backend
 from knock.checkpoint import read_checkpoint, write_checkpoint
 from knock.checks import whole_number
 from knock.config import HeadType, ModelConfig, Position
-from knock.engine import Backend, Engine
+from knock.engine import Engine
 from knock.errors import CheckpointError, SamplingError
 from knock.generation import Generation, Score, TextStream, collect
 from knock.models import locate
@@ -57,7 +58,7 @@ class ReweightGPT:
         *,
         position: Position | None = None,
         seed: int = 42,
-        backend: Backend = "numpy",
+        backend: Backend = "auto",
     ) -> None:
         config = ModelConfig(
             vocab_size=vocab_size,
@@ -73,14 +74,14 @@ class ReweightGPT:
         self.engine = Engine(Weights.random(config, resolve_seed(seed)), backend)
 
     @classmethod
-    def from_weights(cls, weights: Weights, *, backend: Backend = "numpy") -> ReweightGPT:
+    def from_weights(cls, weights: Weights, *, backend: Backend = "auto") -> ReweightGPT:
         """The model with these weights."""
         model = cls.__new__(cls)
         model.engine = Engine(weights, backend)
         return model
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, backend: Backend = "numpy") -> ReweightGPT:
+    def load(cls, path: str | os.PathLike[str], *, backend: Backend = "auto") -> ReweightGPT:
         """The model in a file.
 
         Raises:
@@ -133,6 +134,7 @@ class ReweightGPT:
         """
         resolved = resolve_seed(seed)
         prompt = check_tokens(seed_seq, self.config.vocab_size)
+        self.engine.expect(steps=whole_number("length", length, 0, error=SamplingError))
         stream = self.engine.start(prompt if prompt.size else [0], _controls(sampling, options), resolved)
         tokens, per_token = stream.advance(length)
         return tokens, summarize(per_token, resolved)
@@ -151,6 +153,12 @@ class ReweightGPT:
 
     def __repr__(self) -> str:
         return f"ReweightGPT({self.weights.n_parameters:,} parameters, {self.config})"
+
+
+class _Request(NamedTuple):
+    tokens: TokenArray
+    sampling: Sampling
+    stop: tuple[str, ...]
 
 
 class LanguageModel:
@@ -192,7 +200,10 @@ class LanguageModel:
         Characters that may be part of a stop string are held back until it is clear.
         """
         controls, resolved = _controls(sampling, options), resolve_seed(seed)
-        return self._stream(prompt, 0, max_new_tokens, controls, resolved, stop, unknown, token_stats)
+        length = whole_number("max_new_tokens", max_new_tokens, 0, error=SamplingError)
+        request = self._request(prompt, controls, stop, unknown)
+        self.model.engine.expect(steps=length)
+        return self._start(request, 0, length, resolved, token_stats)
 
     def generate(
         self,
@@ -274,13 +285,17 @@ class LanguageModel:
             raise SamplingError(f"got {len(each)} controls for {len(prompts)} prompts; give one for all, or as many")
         stop = StopStrings(stop).strings
         resolved = resolve_seed(seed)
-        rows = [(prompt, _controls(s, {})) for prompt, s in zip(prompts, each, strict=True) for _ in range(n)]
-        # Every row is checked before the first is generated; a row that is done leaves the queue, and its memory.
+        length = whole_number("max_new_tokens", max_new_tokens, 0, error=SamplingError)
+        # Every row is checked before the first is generated.
+        requests = [
+            self._request(prompt, _controls(s, {}), stop, unknown) for prompt, s in zip(prompts, each, strict=True)
+        ]
+        self.model.engine.expect(steps=length * n * len(prompts))
         streams = deque(
-            self._stream(prompt, i, max_new_tokens, controls, resolved, stop, unknown, token_stats)
-            for i, (prompt, controls) in enumerate(rows)
+            self._start(requests[i // n], i, length, resolved, token_stats) for i in range(n * len(prompts))
         )
-        return [collect(streams.popleft(), prompt) for prompt, _ in rows]
+        # A row that is done leaves the queue, and its memory.
+        return [collect(streams.popleft(), prompt) for prompt in prompts for _ in range(n)]
 
     def score(self, text: str, *, unknown: Unknown = "error") -> Score:
         """How well the model predicts a text, the first character as after an empty prompt.
@@ -303,27 +318,22 @@ class LanguageModel:
     def __repr__(self) -> str:
         return f"LanguageModel({self.model!r}, {self.vocab!r})"
 
-    def _stream(
-        self,
-        prompt: str,
-        row: int,
-        length: int,
-        sampling: Sampling,
-        seed: int,
-        stop: str | Iterable[str] | None,
-        unknown: Unknown,
-        token_stats: bool,
-    ) -> TextStream:
-        length = whole_number("max_new_tokens", length, 0, error=SamplingError)
+    def _request(self, prompt: str, sampling: Sampling, stop: str | Iterable[str] | None, unknown: Unknown) -> _Request:
+        """What is to be generated, checked."""
         if sampling.logit_bias:
             bias = {self._token(key): value for key, value in sampling.logit_bias.items()}
             sampling = replace(sampling, logit_bias=bias)
-        stop_strings = StopStrings(stop)
+        stop_strings = StopStrings(stop).strings
         if self.vocab.lowercase:
-            stop_strings = StopStrings([self.vocab.normalize(string) for string in stop_strings.strings])
+            stop_strings = StopStrings([self.vocab.normalize(string) for string in stop_strings]).strings
         tokens = self.vocab.encode(prompt, unknown=unknown)
-        started = self.model.engine.start(tokens if tokens.size else [self.vocab.start_id], sampling, seed, row)
-        return TextStream(started, self.vocab, length, stop_strings, token_stats)
+        if not tokens.size:
+            tokens = np.array([self.vocab.start_id], np.int32)
+        return _Request(tokens=tokens, sampling=sampling, stop=stop_strings)
+
+    def _start(self, request: _Request, row: int, length: int, seed: int, token_stats: bool) -> TextStream:
+        started = self.model.engine.start(request.tokens, request.sampling, seed, row)
+        return TextStream(started, self.vocab, length, StopStrings(request.stop), token_stats)
 
     def _token(self, key: object) -> object:
         if not isinstance(key, str):
@@ -334,7 +344,7 @@ class LanguageModel:
         return self.vocab.characters.index(char)
 
 
-def load(model: str | os.PathLike[str], *, backend: Backend = "numpy") -> LanguageModel:
+def load(model: str | os.PathLike[str], *, backend: Backend = "auto") -> LanguageModel:
     """A model by the name of a shipped one, the path of a file, or the path of a folder that holds one file.
 
     Raises:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from knock import reference
+from knock.backends import Backend
 from knock.config import ModelConfig
 from knock.errors import GenerationError
 from knock.sampling import Sampling, TokenStats
@@ -19,6 +20,8 @@ _LOGITS_AT_ONCE = 4096  # positions a forward pass works on at a time, which bou
 
 class NumpyBackend:
     """A model, in float64."""
+
+    name: Backend = "numpy"
 
     def __init__(self, weights: Weights) -> None:
         self.config: ModelConfig = weights.config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import secrets
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypedDict, get_args
@@ -190,11 +190,11 @@ def resolve_seed(seed: int | None) -> int:
         SamplingError: if the seed is not a whole number in [0, 2**64).
     """
     if seed is None:
-        return secrets.randbits(32)
+        return int.from_bytes(os.urandom(4), "little")
     return whole_number("seed", seed, 0, 2**64 - 1, error=SamplingError)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class TokenStats:
     """Statistics of each generated token, one array a kind, float64, shape (N,).
 

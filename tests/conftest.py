@@ -1,10 +1,25 @@
+import os
+import tempfile
+
 import pytest
 from hypothesis import settings
 
+# Before knock is imported: the kernels are compiled once for all tests and all processes they start. A folder that the
+# variable names already is used instead, and makes the next run quicker.
+if "KNOCK_CACHE_DIR" not in os.environ:
+    _folder = tempfile.TemporaryDirectory(prefix="knock-tests-")
+    os.environ["KNOCK_CACHE_DIR"] = _folder.name
+os.environ.pop("KNOCK_BACKEND", None)
+
+from knock.backends import compile_now
 from knock.model import LanguageModel, load
 
 settings.register_profile("knock", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("knock")
+
+
+def pytest_sessionstart() -> None:
+    compile_now()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 from knock import LanguageModel, __version__
 from knock.checkpoint import read_checkpoint, write_checkpoint
-from knock.cli.main import main
+from knock.cli.main import COMMANDS, main
 from knock.cli.options import CONTROLS, unescape
 from knock.cli.stats_box import stats_box
 from knock.models import shipped
@@ -90,6 +91,7 @@ def test_every_control_reaches_the_pipeline(
 
 
 def test_choices_are_those_of_the_library() -> None:
+    from knock.backends import BACKENDS
     from knock.cli import options
     from knock.sampling import ENTROPY_RULES
     from knock.vocab import UNKNOWN
@@ -97,6 +99,13 @@ def test_choices_are_those_of_the_library() -> None:
     assert tuple(PRESETS) == options.PRESETS
     assert options.ENTROPY_RULES == ENTROPY_RULES
     assert options.UNKNOWN == UNKNOWN
+    assert options.BACKENDS == BACKENDS
+
+
+def test_commands_are_summed_up_as_their_modules_say() -> None:
+    for name, summary in COMMANDS.items():
+        module = importlib.import_module(f"knock.cli.{name}")
+        assert (module.__doc__ or "").splitlines()[0] == summary
 
 
 def test_escapes() -> None:
@@ -145,7 +154,7 @@ def test_box_of_statistics_is_the_one_in_the_readme_and_stays_aligned() -> None:
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "--version")[:2] == (0, f"knock {__version__}\n")
-    for command in ("generate", "train", "info"):
+    for command in COMMANDS:
         assert command in run(capsys, "--help")[1]
         code, out, _ = run(capsys, command, "--help")
         assert code == 0

@@ -15,7 +15,7 @@ from knock.compiled_backend import CompiledBackend
 from knock.engine import MAX_LANES, Engine
 from knock.errors import GenerationError
 from knock.weights import Weights
-from knock_kernels.store import ROWS
+from knock_kernels.store import ROWS, entry_points
 from tests.cases import KINDS, SMALL, float64, random_tokens, random_weights
 
 CONTROLS = [
@@ -111,7 +111,7 @@ def test_lanes_and_chunks_change_nothing(kind: str) -> None:
 def test_same_tokens_as_the_reference(kind: str, controls: Sampling) -> None:
     weights = random_weights(SMALL[kind], 0)
     prompt = random_tokens(weights.config, 17)
-    expected, expected_stats = Engine(weights).start(prompt, controls, 3, 2).advance(100)
+    expected, expected_stats = Engine(weights, "numpy").start(prompt, controls, 3, 2).advance(100)
     result, stats = Engine(weights, "compiled").start(prompt, controls, 3, 2).advance(100)
     assert np.array_equal(result, expected)
     for name, values in vars(stats).items():
@@ -120,7 +120,7 @@ def test_same_tokens_as_the_reference(kind: str, controls: Sampling) -> None:
 
 def test_ten_thousand_tokens_of_the_shipped_model(shakespeare: LanguageModel) -> None:
     weights = shakespeare.model.weights
-    expected, _ = Engine(weights).start([0], Sampling(), 7).advance(10_000)
+    expected, _ = Engine(weights, "numpy").start([0], Sampling(), 7).advance(10_000)
     result, _ = Engine(weights, "compiled").start([0], Sampling(), 7).advance(10_000)
     assert (result != expected).sum() == 0
 
@@ -145,7 +145,7 @@ def test_dropping_what_a_prompt_cannot_reach_changes_no_bit(kind: str, monkeypat
         whole_tokens, whole_stats = engine.start(prompt, Sampling(), 0).advance(20)
         assert np.array_equal(tokens, whole_tokens)
         assert np.array_equal(stats.surprise, whole_stats.surprise)
-    expected, _ = Engine(engine.weights).start(prompt, Sampling(), 0).advance(20)
+    expected, _ = Engine(engine.weights, "numpy").start(prompt, Sampling(), 0).advance(20)
     assert np.array_equal(tokens, expected)
 
 
@@ -161,7 +161,7 @@ def test_smallest_models(V: int, head_type: str, position: str) -> None:
     assert_close(Engine(weights, "compiled").logits(tokens), expected)
     assert np.array_equal(
         Engine(weights, "compiled").start([0], Sampling(), 1).advance(30)[0],
-        Engine(weights).start([0], Sampling(), 1).advance(30)[0],
+        Engine(weights, "numpy").start([0], Sampling(), 1).advance(30)[0],
     )
 
 
@@ -234,7 +234,7 @@ def test_table_or_no_table_is_the_same_bit_for_bit(monkeypatch: pytest.MonkeyPat
     tokens = random_tokens(weights.config, 40)
     with_table = Engine(weights, "compiled").logits(tokens)
     monkeypatch.setattr(packing, "_TABLE_FLOATS", 0)
-    backend = CompiledBackend(weights)
+    backend = CompiledBackend(weights, entry_points())
     without = np.concatenate([piece for _, piece in backend.logits(tokens)]).astype(np.float32)
     assert np.array_equal(with_table, without)
 

@@ -18,7 +18,7 @@ MIROSTAT = Sampling(mirostat=2.0)
 def test_stream_is_the_reference_step_by_step(weights: Weights, prompt: int, length: int, sampling: Sampling) -> None:
     """Every token follows from a full forward pass over all tokens before it."""
     start = random_tokens(weights.config, prompt)
-    tokens, stats = Engine(weights).start(start, sampling, seed=3, stream=5).advance(length)
+    tokens, stats = Engine(weights, "numpy").start(start, sampling, seed=3, stream=5).advance(length)
     sequence = np.concatenate((start, tokens))
     logits = reference.forward(sequence[:-1], float64(weights), weights.config)[prompt - 1 :]
     mu = 2 * MIROSTAT.mirostat
@@ -31,7 +31,7 @@ def test_stream_is_the_reference_step_by_step(weights: Weights, prompt: int, len
 
 @pytest.mark.parametrize("kind", SMALL)
 def test_chunks_change_nothing(kind: str) -> None:
-    runner = Engine(random_weights(SMALL[kind], 0))
+    runner = Engine(random_weights(SMALL[kind], 0), "numpy")
     at_once, stats = runner.start([1, 2], MIROSTAT, seed=1).advance(40)
     stream = runner.start([1, 2], MIROSTAT, seed=1)
     pieces = [stream.advance(n) for n in (0, 1, 7, 12, 20)]
@@ -41,7 +41,7 @@ def test_chunks_change_nothing(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", SMALL)
 def test_only_the_receptive_field_of_a_prompt_counts(kind: str) -> None:
-    runner = Engine(random_weights(SMALL[kind], 0))
+    runner = Engine(random_weights(SMALL[kind], 0), "numpy")
     prompt = random_tokens(runner.config, 50)
     whole, _ = runner.start(prompt, Sampling(), seed=1).advance(20)
     end, _ = runner.start(prompt[-runner.config.receptive_field :], Sampling(), seed=1).advance(20)
@@ -50,7 +50,7 @@ def test_only_the_receptive_field_of_a_prompt_counts(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", SMALL)
 def test_logits_in_pieces_are_those_of_one_pass(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    runner = Engine(random_weights(SMALL[kind], 0))
+    runner = Engine(random_weights(SMALL[kind], 0), "numpy")
     tokens = random_tokens(runner.config, 50)
     at_once = runner.logits(tokens)
     assert at_once.dtype == np.float32
@@ -66,7 +66,7 @@ def test_logits_in_pieces_are_those_of_one_pass(kind: str, monkeypatch: pytest.M
 
 
 def test_seed_and_stream_decide() -> None:
-    runner = Engine(random_weights(SMALL["hybrid-relative"], 0))
+    runner = Engine(random_weights(SMALL["hybrid-relative"], 0), "numpy")
     texts = {tuple(runner.start([0], Sampling(), seed, stream).advance(20)[0]) for seed in (0, 1) for stream in (0, 1)}
     assert len(texts) == 4
 
@@ -82,7 +82,7 @@ def test_logits_that_are_not_finite_stop_at_their_step() -> None:
         name: array.astype(np.float64) * 1e200 if name in ("wout", "ln_f.bias") else array
         for name, array in arrays.items()
     }
-    runner = Engine(Weights(config, arrays))
+    runner = Engine(Weights(config, arrays), "numpy")
     runner._runner.arrays = big  # no float32 weights are large enough for the float64 reference to overflow
     stream = runner.start([0], Sampling(), seed=0)
     with pytest.raises(GenerationError, match="step 0 are not finite"):
@@ -90,8 +90,8 @@ def test_logits_that_are_not_finite_stop_at_their_step() -> None:
 
 
 def test_bad_arguments_are_refused() -> None:
-    runner = Engine(random_weights(SMALL["hybrid-relative"], 0))
-    with pytest.raises(KnockError, match="backend must be one of numpy, compiled"):
+    runner = Engine(random_weights(SMALL["hybrid-relative"], 0), "numpy")
+    with pytest.raises(KnockError, match="backend must be one of auto, numpy, compiled"):
         Engine(runner.weights, backend="cuda")
     with pytest.raises(VocabError, match="0 to 10, got 11"):
         runner.logits([11])

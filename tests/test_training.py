@@ -90,7 +90,7 @@ def naive_losses(weights: Weights, tokens: np.ndarray, block: int) -> tuple[floa
     """Block and stream loss from the reference's logits."""
 
     def summed(part: np.ndarray) -> float:
-        return -Engine(weights).log_probs(part[:-1], part[1:]).sum()
+        return -Engine(weights, "numpy").log_probs(part[:-1], part[1:]).sum()
 
     n = len(tokens) - 1
     return sum(summed(tokens[i : i + block + 1]) for i in range(0, n, block)) / n, summed(tokens) / n

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -10,13 +11,14 @@ from numba import cfunc
 
 from knock_kernels.cpu import target_machine
 from knock_kernels.jit import OPTIONS, Unit
+from knock_kernels.objects import ObjectCode
 
 
-def compile_units(units: Iterable[Unit]) -> bytes:
-    """One object file in which each unit is a function by its symbol, for this machine's CPU.
+def compile_units(units: Iterable[Unit]) -> ObjectCode:
+    """One object in which each unit is a function by its symbol, for this machine's CPU.
 
     Args:
-        units: callees before callers. What they call beyond each other must have an address in this process.
+        units: callees before callers.
     """
     whole = llvm.parse_assembly("")
     for unit in units:
@@ -27,7 +29,9 @@ def compile_units(units: Iterable[Unit]) -> bytes:
     passes = llvm.create_new_module_pass_manager()
     passes.add_global_dead_code_eliminate_pass()
     passes.run(whole, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
-    return bytes(machine.emit_object(whole))
+    declared = [function.name for function in whole.functions if function.is_declaration]
+    calls = tuple(name for name in declared if not name.startswith("llvm."))
+    return ObjectCode(bytes(machine.emit_object(whole)), calls)
 
 
 _NOWHERE = 1
@@ -35,9 +39,7 @@ _NOWHERE = 1
 
 def _module(unit: Unit) -> Any:
     """A unit's optimised code, under its own symbol; all else in it is nobody else's."""
-    compiled: Any = cfunc(unit.signature, **OPTIONS)(unit.function)
-    # Beside the function there is a wrapper for C, which is not used: with its error path it falls away.
-    name = compiled.native_name.removeprefix("cfunc.")
+    compiled, name = _compiled(unit)
     module = llvm.parse_assembly(compiled._library.get_llvm_str())
     for value in (*module.functions, *module.global_variables):
         if value.name == name:
@@ -45,3 +47,22 @@ def _module(unit: Unit) -> Any:
         elif not value.is_declaration:
             value.linkage = "internal"
     return module
+
+
+def compile_in_process(units: Iterable[Unit]) -> Any:
+    """The same, for this process alone: an engine that knows the addresses of the units, which Numba has loaded."""
+    addresses: dict[str, int] = {}
+    for unit in units:
+        compiled, name = _compiled(unit)
+        addresses[unit.symbol] = compiled._library.get_pointer_to_function(name)
+        llvm.add_symbol(unit.symbol, addresses[unit.symbol])
+    return SimpleNamespace(get_function_address=addresses.__getitem__)
+
+
+def _compiled(unit: Unit) -> tuple[Any, str]:
+    """What Numba makes of a unit, and its name there.
+
+    Beside the function there is a wrapper for C, which is not used: with its error path it falls away.
+    """
+    compiled: Any = cfunc(unit.signature, **OPTIONS)(unit.function)
+    return compiled, compiled.native_name.removeprefix("cfunc.")

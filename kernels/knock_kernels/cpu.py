@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import llvmlite
 import llvmlite.binding as llvm
+
+_OLDEST_LLVMLITE = (0, 45)
+
+if tuple(map(int, llvmlite.__version__.split(".")[:2])) < _OLDEST_LLVMLITE:
+    oldest = ".".join(map(str, _OLDEST_LLVMLITE))
+    raise ImportError(f"llvmlite {llvmlite.__version__} is too old, {oldest} is needed; pip install -U numba")
 
 
 def vector_width() -> int:
@@ -16,6 +23,12 @@ def vector_width() -> int:
 
 
 WIDTH = vector_width()
+
+
+def machine_name() -> list[str]:
+    """Everything that machine code for this CPU depends on, in words."""
+    features = llvm.get_host_cpu_features().flatten()
+    return [llvm.get_host_cpu_name(), llvm.get_process_triple(), features, llvmlite.__version__]
 
 
 def target_machine() -> Any:

@@ -1,42 +1,81 @@
-"""The compiled entry points, and the layout of what they work on: all that the engine sees of this package."""
+"""The compiled entry points, loaded by llvmlite from where they are kept, and the layout of what they work on."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 from functools import cache, partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import llvmlite.binding as llvm
 
 from knock_kernels.cpu import WIDTH, target_machine
+from knock_kernels.folder import Refused
 from knock_kernels.layout import PANEL, ROWS, SPAN, At, Control, Lane, Plan, Stat, make_plan
+from knock_kernels.objects import ObjectCode, find
 
 __all__ = [
-    "PANEL", "ROWS", "SPAN", "WIDTH", "At", "Control", "Lane", "Plan", "Stat", "entry_points", "make_plan",
+    "PANEL", "ROWS", "SPAN", "WIDTH", "At", "Control", "Lane", "NotCompiled", "Plan", "Refused", "Stat",
+    "entry_points", "kept", "make_plan",
 ]  # fmt: skip
 
 _ENTRY_POINTS = ("decode", "read", "score", "tabulate")
 
 
+class NotCompiled(LookupError):
+    """There is no object for these kernels on this machine yet."""
+
+
 @cache
 def entry_points() -> SimpleNamespace:
-    """The compiled functions by name. They take numbers, and arrays as addresses, and let other threads run."""
-    return SimpleNamespace(**{name: function(loaded(), name) for name in _ENTRY_POINTS})
+    """The compiled functions by name. They take numbers, and arrays as addresses, and let other threads run.
+
+    Raises:
+        NotCompiled: if there are none for this machine yet.
+        Refused: if there is no folder for them.
+    """
+    return named(loaded())
+
+
+def named(engine: Any) -> SimpleNamespace:
+    """An engine's entry points by name."""
+    return SimpleNamespace(**{name: function(engine, name) for name in _ENTRY_POINTS})
+
+
+def kept() -> Path | None:
+    """The file of this machine's object, if there is one.
+
+    Raises:
+        Refused: if there is no folder for it.
+    """
+    where = find()
+    return where.path if where.found else None
 
 
 @cache
 def loaded() -> Any:
-    """The kernels, made by Numba in this process, as an engine that knows their addresses."""
-    from knock_kernels import build, decode, jit  # noqa: F401  the second brings the third all its units
+    """This machine's object, as an engine that knows the addresses of its functions.
 
-    return load(build.compile_units(jit.UNITS))
+    Raises:
+        NotCompiled: if there is none yet.
+        Refused: if there is no folder for it.
+    """
+    found = find().found
+    if found is None:
+        raise NotCompiled("the kernels have not been compiled for this machine")
+    return load(found)
 
 
-def load(object_code: bytes) -> Any:
-    """An engine with the functions of an object file."""
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
-    engine.add_object_file(llvm.ObjectFileRef.from_data(object_code))
+def load(content: ObjectCode) -> Any:
+    """An engine with the functions of an object."""
+    machine = target_machine()
+    for symbol in content.calls:
+        if llvm.address_of_symbol(symbol) is None:
+            llvm.add_symbol(symbol, ctypes.cast(_aborting(symbol), ctypes.c_void_p).value)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(content.code))
     engine.finalize_object()
     return engine
 
@@ -52,3 +91,14 @@ def _call(pointer: Any, *arguments: int) -> int:
     result, error = ctypes.c_int64(), ctypes.c_void_p()
     pointer(ctypes.byref(result), ctypes.byref(error), *map(ctypes.c_int64, arguments))
     return result.value
+
+
+@cache  # which keeps it alive
+def _aborting(symbol: str) -> Any:
+    """A function to stand in for one that this process does not have."""
+
+    def abort() -> None:
+        os.write(2, f"knock: compiled code called {symbol}, which this process does not have\n".encode())
+        os.abort()
+
+    return ctypes.CFUNCTYPE(None)(abort)

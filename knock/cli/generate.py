@@ -9,7 +9,14 @@ import argparse
 import os
 import sys
 
-from knock.cli.options import UNKNOWN, add_sampling_arguments, sampling_options, unescape, whole_number
+from knock.cli.options import (
+    UNKNOWN,
+    add_backend_argument,
+    add_sampling_arguments,
+    sampling_options,
+    unescape,
+    whole_number,
+)
 from knock.cli.terminal import columns, read_input, say, write
 from knock.models import DEFAULT
 
@@ -35,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unknown", choices=UNKNOWN, default="error",
                         help="what to do with characters that the model does not know (default: error)")  # fmt: skip
     parser.add_argument("--stats", action="store_true", help="print statistics to standard error at the end")
+    add_backend_argument(parser)
     add_sampling_arguments(parser)
 
 
@@ -44,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     from knock.model import load
 
     prompt = _read_prompt(options.prompt)
-    stream = load(options.model).stream(
+    stream = load(options.model, backend=options.backend).stream(
         prompt,
         max_new_tokens=options.length,
         sampling=options.sampling,

@@ -6,24 +6,46 @@ Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import gc
+import importlib
 import sys
+import warnings
 from typing import Any, NoReturn
 
 from knock import __version__
-from knock.cli import generate, info, train
 from knock.cli.terminal import discard_output, open_streams, say
 from knock.errors import ConfigError, KnockError, SamplingError
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
-COMMANDS = {"generate": generate, "train": train, "info": info}
+# Modules of this package, each with the first line of its docstring: none is imported but the one that runs.
+COMMANDS = {
+    "generate": "Generate text from a model.",
+    "train": "Train a model on a text.",
+    "info": "Show what a model file holds: shape, size, vocabulary, how it was trained, how well it does.",
+    "warmup": "Compile the kernels for this machine, or say where they are.",
+}
+
+_OBJECTS = 100_000  # more than any command's imports make
+
+
+def script() -> int:
+    """Run `main` as a process of its own."""
+    # What a short command makes is modules, not garbage: looking through them for it, on the way and once more at the
+    # exit, would take a fifth of the time in which 300 characters are there.
+    gc.set_threshold(_OBJECTS)
+    code = main()
+    gc.freeze()
+    return code
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
     open_streams()
     try:
-        return _run(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return _run(arguments)
     except (SamplingError, ConfigError) as error:
         return _fail(error, USAGE)
     except KnockError as error:
@@ -41,8 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str] | None) -> int:
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        options = _parser().parse_args(arguments)
+        options = _parser(given[0] if given else "").parse_args(given)
         code: int = options.run(options)
     except SystemExit as exit_:  # argparse is done: it has printed help, a version or an error
         code = exit_.code if isinstance(exit_.code, int) else DONE
@@ -59,18 +82,23 @@ class _Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"{self.prog}: error: {line}; see {self.prog} --help\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(chosen: str) -> argparse.ArgumentParser:
+    """The parser of the command line, with the options of the one command that is chosen."""
     parser = _Parser(
         prog="knock",
         description="Train a character-level language model on your own text, and generate from it.",
         epilog="knock COMMAND --help tells more about a command.",
     )
     parser.add_argument("--version", action="version", version=f"knock {__version__}")
-    commands: Any = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, module in COMMANDS.items():
+    commands: Any = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, prog="knock")
+    for name, summary in COMMANDS.items():
+        if name != chosen:
+            commands.add_parser(name, help=summary)
+            continue
+        module = importlib.import_module(f"knock.cli.{name}")
         command = commands.add_parser(
             name,
-            help=(module.__doc__ or "").split("\n")[0],
+            help=summary,
             description=module.__doc__,
             epilog=module.EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -78,6 +106,12 @@ def _parser() -> argparse.ArgumentParser:
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     return parser
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_place: object, **_more: object) -> None:
+    """Write a warning as one line, without the place in the code."""
+    kind = "" if category is UserWarning else f"{category.__name__}: "
+    say(f"knock: {kind}{message}")
 
 
 def _fail(error: object, code: int) -> int:

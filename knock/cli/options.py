@@ -12,6 +12,18 @@ from knock.checks import shown
 PRESETS = ("basic", "top_k", "top_p", "entropy")
 ENTROPY_RULES = ("exact", "ratio")
 UNKNOWN = ("error", "skip", "replace")
+BACKENDS = ("auto", "numpy", "compiled")
+
+
+def add_backend_argument(parser: argparse.ArgumentParser) -> None:
+    """What runs the model."""
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="auto",
+        help="what runs the model: the NumPy reference, compiled kernels, or auto: kernels as soon as it pays "
+        "(default: auto, or what KNOCK_BACKEND says)",
+    )
 
 
 def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:

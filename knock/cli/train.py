@@ -180,7 +180,7 @@ class _Reporter:
     def _sample(self, weights: Weights) -> str:
         from knock.model import LanguageModel, ReweightGPT
 
-        model = LanguageModel(ReweightGPT.from_weights(weights), self._vocab)
+        model = LanguageModel(ReweightGPT.from_weights(weights, backend="numpy"), self._vocab)
         return model.generate(max_new_tokens=_SAMPLE_LENGTH, temperature=0.8, seed=self._evaluations).text
 
 
