@@ -146,7 +146,7 @@ def _without(backend: Backend, problem: str) -> None:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=2)
+    warnings.warn(message, stacklevel=1)
 
 
 class _Clock:

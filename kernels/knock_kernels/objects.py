@@ -48,7 +48,8 @@ class Place(NamedTuple):
 def find() -> Place:
     """The first folder that has the object, or can take it: the user's own, or else a temporary one.
 
-    What is wrong with a better place is told by a warning.
+    What is wrong with a better place is told by a warning, with the same line of code each time, so that Python shows
+    it once.
 
     Raises:
         Refused: if there is neither.
@@ -66,7 +67,7 @@ def find() -> Place:
     else:
         raise Refused("; ".join(problems))
     for problem in problems:
-        warnings.warn(f"compiled kernels are kept in {path.parent}: {problem}", stacklevel=2)
+        warnings.warn(f"compiled kernels are kept in {path.parent}: {problem}", stacklevel=1)
     return Place(path, found)
 
 
@@ -78,7 +79,7 @@ def _read_or_delete(path: Path) -> ObjectCode | None:
     except OSError as error:
         raise Refused(f"{path} cannot be read: {reason(error)}") from error
     except Damaged as damaged:
-        warnings.warn(f"{damaged}, and is not used", stacklevel=3)
+        warnings.warn(f"{damaged}, and is not used", stacklevel=1)
         with contextlib.suppress(OSError):
             path.unlink()
         return None

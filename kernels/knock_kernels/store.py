@@ -70,11 +70,10 @@ def loaded() -> Any:
 
 def load(content: ObjectCode) -> Any:
     """An engine with the functions of an object."""
-    machine = target_machine()
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
     for symbol in content.calls:
-        if llvm.address_of_symbol(symbol) is None:
+        if llvm.address_of_symbol(symbol) is None:  # once there is an engine, the process's own functions are known
             llvm.add_symbol(symbol, ctypes.cast(_aborting(symbol), ctypes.c_void_p).value)
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
     engine.add_object_file(llvm.ObjectFileRef.from_data(content.code))
     engine.finalize_object()
     return engine

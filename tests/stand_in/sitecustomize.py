@@ -1,0 +1,84 @@
+"""A quick compiler in place of Numba's, for processes that tests start with this folder on PYTHONPATH.
+
+It gives the object that the tests' own process compiled, after a while, and can be killed at any point.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+_FOLDER = Path(os.environ["STAND_IN_FOLDER"])
+_OBJECT = Path(os.environ["STAND_IN_OBJECT"])
+_SECONDS = float(os.environ.get("STAND_IN_SECONDS", "0.5"))
+_KILLED_AT = os.environ.get("STAND_IN_KILLED_AT", "")
+_NUMBA = os.environ.get("STAND_IN_NUMBA", "")
+_LLVMLITE = os.environ.get("STAND_IN_LLVMLITE", "")
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+
+
+def _dying(function: Any) -> Any:
+    def die_first(*_: object, **__: object) -> None:
+        _die()
+
+    def die_after(*arguments: Any, **named: Any) -> None:
+        function(*arguments, **named)
+        _die()
+
+    return die_after if _KILLED_AT.endswith("ed") else die_first
+
+
+def _compile_units(_units: object) -> Any:
+    from knock_kernels import compiling, objects, store
+
+    with (_FOLDER / "compilations").open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    if _KILLED_AT == "error":
+        raise RuntimeError("the stand-in was told to fail")
+    if _KILLED_AT == "crash":
+        os.write(2, b"LLVM ERROR: the stand-in was told to crash\n")
+        os.abort()
+    time.sleep(_SECONDS)
+    if _KILLED_AT == "compile":
+        _die()
+    for module, name, points in (
+        (store, "load", ("load", "loaded")),
+        (os, "fsync", ("sync", "synced")),
+        (Path, "replace", ("replace", "replaced")),
+        (compiling, "prune", ("prune", "pruned")),
+    ):
+        if _KILLED_AT in points:
+            setattr(module, name, _dying(getattr(module, name)))
+    digest, _, body = _OBJECT.read_bytes().partition(b"\n")
+    assert digest
+    calls, _, code = body.partition(b"\n")
+    return objects.ObjectCode(code, tuple(calls.decode().split()))
+
+
+def _stand_in(name: str, **names: Any) -> None:
+    module = ModuleType(name)
+    vars(module).update(names)
+    sys.modules[name] = module
+
+
+_stand_in("knock_kernels.build", compile_units=_compile_units)
+_stand_in("knock_kernels.decode")
+_stand_in("knock_kernels.jit", UNITS=SimpleNamespace())
+if _NUMBA == "none":
+    sys.modules["numba"] = None  # type: ignore[assignment]  # which is how Python notes what cannot be imported
+elif _NUMBA:
+    from knock_kernels import objects
+
+    objects._numba_version = lambda: _NUMBA
+if _LLVMLITE:
+    import llvmlite
+
+    llvmlite.__version__ = _LLVMLITE
