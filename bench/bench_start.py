@@ -1,25 +1,191 @@
-"""What comes before the first token: compiling the kernels, packing the weights."""
+"""What comes before the first token: whole processes, what they spend it on, and compiling.
+
+Processes that are compared take turns, so that a machine that is slow for a while is slow for all of them.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+import statistics
 import subprocess
 import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench.installed import Installed
 from knock.compiled_backend import CompiledBackend
+from knock_kernels import objects, store
 from tests.cases import EXAMPLE, random_weights
 
+ROUNDS = 21
+PROMPT, LENGTH = "ROMEO:", 300
 
-def bench_compile(benchmark: BenchmarkFixture) -> None:
-    """Every kernel, in a process of its own, imports included."""
-    code = "from knock_kernels.store import entry_points; entry_points()"
+
+@pytest.fixture(scope="module")
+def installed() -> Iterator[Installed]:
+    """A fresh environment; its kernels are compiled already, being those of the suite's own."""
+    folder = Path(tempfile.mkdtemp(prefix="knock-bench-"))
+    try:
+        yield Installed(folder)
+    except OSError as error:
+        pytest.skip(f"an environment of links cannot be made here: {error}")
+    finally:
+        shutil.rmtree(folder)
+
+
+def bench_processes(benchmark: BenchmarkFixture, installed: Installed) -> None:
+    """Whole processes, from start to exit, the kernels being compiled."""
+    python, knock = installed.python, installed.knock
+    commands = {
+        "pass": [python, "-c", "pass"],
+        "import numpy": [python, "-c", "import numpy"],
+        "import numba": [python, "-c", "import numba"],
+        "import knock": [python, "-c", "import knock"],
+        "help": [knock, "--help"],
+        "generate": [knock, "generate", PROMPT, "--length", str(LENGTH)],
+        "generate on NumPy": [knock, "generate", PROMPT, "--length", str(LENGTH), "--backend", "numpy"],
+    }
+
+    def once() -> dict[str, float]:
+        return {name: _seconds(lambda command=command: _run(command)) for name, command in commands.items()}
+
+    _collect(benchmark, once)
+
+
+def bench_first_run(benchmark: BenchmarkFixture, installed: Installed, tmp_path: Path) -> None:
+    """The first run ever, while the kernels are compiled in the background."""
+
+    def once() -> dict[str, float]:
+        cache = Path(tempfile.mkdtemp(dir=tmp_path))
+        started, seen, times = time.perf_counter(), 0, {}
+        command = [installed.knock, "generate", PROMPT, "--length", str(LENGTH)]
+        environment = os.environ | {"KNOCK_CACHE_DIR": str(cache)}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0, env=environment) as process:
+            assert process.stdout is not None
+            while piece := process.stdout.read(4096):
+                seen += len(piece)
+                if seen > len(PROMPT):
+                    times.setdefault("first text", time.perf_counter() - started)
+            times["all text"] = time.perf_counter() - started
+        times["exit"] = time.perf_counter() - started
+        assert seen == len(PROMPT) + LENGTH
+        _stop_compiler(cache)
+        return times
+
+    _collect(benchmark, once)
+
+
+def bench_stages(benchmark: BenchmarkFixture, installed: Installed) -> None:
+    """What `knock generate` spends its time on, step by step in one process."""
+
+    def once() -> dict[str, float]:
+        started = time.time()
+        done = subprocess.run([installed.python, "-c", STAGES], check=True, capture_output=True, text=True)
+        ended = time.time()
+        lines = [line.split("\t") for line in done.stderr.splitlines()]
+        moments = [(name, float(moment)) for name, moment in lines]
+        before = [started, *(moment for _, moment in moments)]
+        return {name: moment - then for (name, moment), then in zip([*moments, ("exit", ended)], before, strict=True)}
+
+    _collect(benchmark, once)
+
+
+STAGES = f"""
+import sys, time
+moments = []
+def done(name): moments.append((name, time.time()))
+done("Python")
+import gc
+gc.set_threshold(100_000)
+from knock.cli.main import _parser
+options = _parser("generate").parse_args(["generate", {PROMPT!r}])
+done("options")
+import numpy
+done("NumPy")
+import knock.model
+done("knock's modules")
+import llvmlite.binding
+done("llvmlite")
+from knock_kernels import objects, store
+objects.name()
+done("find the kernels")
+store.entry_points()
+done("load the kernels")
+model = knock.model.load(options.model)
+done("read the weights")
+model.model.engine.expect(steps={LENGTH})
+done("pack the weights")
+for piece in model.stream({PROMPT!r}, max_new_tokens={LENGTH}): sys.stdout.write(piece)
+done("generate")
+print(*(f"{{name}}\\t{{moment}}" for name, moment in moments), sep="\\n", file=sys.stderr)
+gc.freeze()
+"""
+
+
+def bench_compile(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+    """Every kernel, in a process of its own, kept."""
+    command = [sys.executable, "-m", "knock", "warmup"]
+
+    def run() -> None:
+        environment = os.environ | {"KNOCK_CACHE_DIR": tempfile.mkdtemp(dir=tmp_path)}
+        subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
     benchmark.extra_info.update(unit="times", count=1)
-    benchmark.pedantic(subprocess.run, ([sys.executable, "-c", code],), {"check": True}, rounds=3)
+    benchmark.pedantic(run, rounds=3)
+
+
+def bench_load(benchmark: BenchmarkFixture) -> None:
+    """Read the kept object, check it, and make it code that runs."""
+    path = objects.find().path
+    benchmark.extra_info.update(unit="times", count=1)
+    benchmark(lambda: store.load(objects.read(path)))
 
 
 def bench_pack(benchmark: BenchmarkFixture) -> None:
     """Fold, pad and tabulate the example shape."""
-    weights = random_weights(EXAMPLE, 0, scale=0.1)
+    weights, kernels = random_weights(EXAMPLE, 0, scale=0.1), store.entry_points()
     benchmark.extra_info.update(unit="models", count=1)
-    benchmark(CompiledBackend, weights)
+    benchmark(CompiledBackend, weights, kernels)
+
+
+def _collect(benchmark: BenchmarkFixture, once: Callable[[], dict[str, float]]) -> None:
+    """Run some rounds; keep the median of each thing that one takes the time of."""
+    times = defaultdict(list)
+
+    def run() -> None:
+        for name, seconds in once().items():
+            times[name].append(seconds)
+
+    benchmark.pedantic(run, rounds=ROUNDS, warmup_rounds=1)
+    medians = {name: statistics.median(each[-ROUNDS:]) for name, each in times.items()}
+    benchmark.extra_info.update(unit="rounds", count=1, medians=medians)
+
+
+def _seconds(call: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+def _stop_compiler(cache: Path) -> None:
+    """Or it would slow down what comes after."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        for log in cache.glob("*.log"):
+            words = log.read_text(encoding="utf-8").split()  # process NUMBER compiles ...
+            if len(words) > 1:
+                os.kill(int(words[1]), signal.SIGTERM)
+                return
+        time.sleep(0.01)

@@ -9,3 +9,10 @@ for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB_MAXIMUM"):
 os.environ["NPROC"] = "1"  # the size of XLA's own pool
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false"
 os.environ["JAX_PLATFORMS"] = "cpu"
+
+
+def pytest_sessionstart() -> None:
+    """What is measured runs compiled kernels."""
+    from knock.backends import compile_now
+
+    compile_now()

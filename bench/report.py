@@ -45,6 +45,10 @@ class Run:
         """Units a second, by the median round."""
         return float(self.results[name]["extra_info"]["count"] / self.results[name]["stats"]["median"])
 
+    def medians(self, name: str) -> dict[str, float]:
+        """Median seconds of each thing that a benchmark of several took the time of."""
+        return dict(self.results[name]["extra_info"]["medians"])
+
     def unit(self, name: str) -> str:
         """What is counted, in the plural."""
         return str(self.results[name]["extra_info"]["unit"])
@@ -102,10 +106,32 @@ def peer_table(run: Run) -> str:
     return "\n".join(lines)
 
 
+def start_table(run: Run) -> str:
+    """Whole processes, against an import of NumPy in the same run; and what the time goes to."""
+    processes, first, stages = (run.medians(f"bench_{name}") for name in ("processes", "first_run", "stages"))
+    numpy = processes["import numpy"]
+    rows = {
+        '`knock generate "ROMEO:"`, 300 characters': processes["generate"],
+        "the first run ever: first text": first["first text"],
+        "the first run ever: all 300 characters, and exit": first["exit"],
+        "`knock --help`": processes["help"],
+        '`python -c "import knock"`': processes["import knock"],
+        '`python -c "import numpy"`': numpy,
+        '`python -c "import numba"`': processes["import numba"],
+        '`python -c "pass"`': processes["pass"],
+    }
+    lines = ["| process | time | against import numpy |", "|---|---:|---:|"]
+    lines += [f"| {what} | {_time(seconds)} | {seconds / numpy:.2f}x |" for what, seconds in rows.items()]
+    steps = ", ".join(f"{what} {_time(seconds)}" for what, seconds in stages.items())
+    told = f"What a warm `knock generate` spends it on, in this order: {steps}."
+    return "\n".join([*lines, "", told, _measured(run)])
+
+
 def other_table(run: Run) -> str:
     """What is not generation."""
     rows = {
-        "bench_compile": "compile all kernels, with imports",
+        "bench_compile": "compile all kernels, as a process",
+        "bench_load": "read, check and load the compiled kernels",
         "bench_pack": "fold and pack a model's weights",
         "bench_read": "read and check the shipped model file",
         "bench_sampler[temperature-65]": "one draw of 65 characters",
@@ -171,6 +197,7 @@ def main() -> None:
         "models": model_table(),
         "speed": speed_table(run),
         "peers": peer_table(run),
+        "start": start_table(run),
         "other": other_table(run),
     }
     readme = README.read_text(encoding="utf-8")
@@ -181,6 +208,8 @@ def main() -> None:
     plot_places(run.rate, PICTURES / "speed-by-position.svg")
     for name in run.results:
         print(f"{name:48} {_time(1 / run.rate(name)):>9} {run.rate(name):>15,.1f} {run.unit(name)}/s")
+        for what, seconds in run.results[name]["extra_info"].get("medians", {}).items():
+            print(f"  {what:46} {_time(seconds):>9}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.limits import cache_bytes, flops, weight_bytes
-from bench.report import Run, fill, peer_table, speed_table
+from bench.report import Run, fill, peer_table, speed_table, start_table
 from knock import ModelConfig
 from tests.cases import EXAMPLE
 
@@ -63,3 +63,17 @@ def test_a_part_is_replaced_and_must_be_there() -> None:
     assert fill(readme, "x", "new") == "a\n<!-- x -->\nnew\n<!-- end x -->\nb\n"
     with pytest.raises(SystemExit, match="must have one part"):
         fill(readme, "y", "new")
+
+
+def test_start_is_told_as_times_and_against_numpy(run: Run) -> None:
+    names = ("generate", "help", "import knock", "import numpy", "import numba", "pass")
+    for name, medians in {
+        "processes": {each: 0.1 * (i + 1) for i, each in enumerate(names)},
+        "first_run": {"first text": 0.2, "all text": 0.6, "exit": 0.8},
+        "stages": {"Python": 0.012, "NumPy": 0.05},
+    }.items():
+        run.results[f"bench_{name}"] = {"extra_info": {"medians": medians}}
+    table = start_table(run)
+    assert '| `knock generate "ROMEO:"`, 300 characters | 100 ms | 0.25x |' in table
+    assert "| the first run ever: all 300 characters, and exit | 800 ms | 2.00x |" in table
+    assert "Python 12 ms, NumPy 50 ms." in table
