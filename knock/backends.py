@@ -94,7 +94,7 @@ def compile_now() -> Path:
     from knock_kernels import compiling
 
     try:
-        return _wait()
+        return _wait(insist=True)
     except compiling.CompilationError as error:
         raise KnockError(f"the kernels cannot be compiled and kept: {error}") from error
 
@@ -127,11 +127,11 @@ def _compile_first(backend: Backend) -> SimpleNamespace | None:
         return None
 
 
-def _wait() -> Path:
+def _wait(insist: bool = False) -> Path:
     from knock_kernels import compiling
 
     with _Clock() as clock:
-        return compiling.wait(clock.tell)
+        return compiling.wait(clock.tell, insist)
 
 
 def _without(backend: Backend, problem: str) -> None:

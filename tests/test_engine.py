@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knock import Sampling, numpy_backend, reference
+from knock import LanguageModel, ReweightGPT, Sampling, Vocab, engine, numpy_backend, reference
 from knock.engine import Engine
 from knock.errors import GenerationError, KnockError, SamplingError, VocabError
 from knock.weights import Weights
@@ -87,6 +87,22 @@ def test_logits_that_are_not_finite_stop_at_their_step() -> None:
     stream = runner.start([0], Sampling(), seed=0)
     with pytest.raises(GenerationError, match="step 0 are not finite"):
         stream.advance(1)
+
+
+def test_all_that_is_to_be_done_is_known_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether compiling pays is decided by it."""
+    seconds: list[float] = []
+    monkeypatch.setattr(engine, "kernels", lambda backend, work: seconds.append(work))
+    model = LanguageModel(ReweightGPT(vocab_size=3), Vocab("abc"))
+    model.generate("a", max_new_tokens=10)
+    model.generate_batch(["a", "b"], n=3, max_new_tokens=10)
+    model.model.generate([0], length=20)
+    model.score("abc" * 100)
+    model.model.logits([0] * 600)
+    assert seconds[0] > 0
+    np.testing.assert_allclose(np.divide(seconds, seconds[0])[1:3], [6, 2])
+    assert seconds[4] == pytest.approx(2 * seconds[3])
+    assert model.model.engine.backend == "numpy"
 
 
 def test_bad_arguments_are_refused() -> None:

@@ -112,6 +112,7 @@ def test_first_run_does_not_wait_and_the_next_one_runs_the_kernels(machine: Mach
     assert machine.run(*GENERATE, STAND_IN_SECONDS=3) == (0, text, "")
     assert not machine.objects()  # the compiler is still at work
     machine.until(1)
+    assert os.name == "nt" or (machine.notes / "detached").read_text() == "True"  # a Ctrl-C is not meant for it
     assert len(machine.objects()) == 1
     assert {path.name for path in machine.cache.iterdir()} == {"lock", machine.objects()[0].name}
     assert machine.run(*GENERATE) == (0, text, "")
@@ -152,7 +153,7 @@ def test_warmup_compiles_and_says_where(machine: Machine) -> None:
     code, out, err = machine.run("warmup", "--check")
     assert (code, out) == (1, "")
     assert "have not been compiled" in err
-    code, out, _ = machine.run("warmup")
+    code, out, _ = machine.run("warmup", NUMBA_DISABLE_JIT="1")
     assert (code, out) == (0, f"{machine.objects()[0]}\n")
     assert machine.run("warmup", "--check") == (0, out, "")
     assert machine.run("warmup") == (0, out, "")
@@ -189,6 +190,8 @@ def test_compiler_killed_at_any_moment(machine: Machine, text: str, moment: str)
         assert machine.run(*GENERATE)[1:] == (text, "")
         machine.settle()
         assert machine.compilations == 1
+        assert machine.run("warmup")[0] == 0  # which tries all the same
+        assert machine.backend() == "compiled"
         return
     machine.until(2)
     assert machine.run(*GENERATE)[1:] == (text, "")
@@ -346,6 +349,12 @@ def test_interrupted_while_it_compiles(machine: Machine) -> None:
     assert process.communicate(timeout=20)[0] == ""
     assert process.returncode == 130
     assert machine.run("generate", "A", "--length", "5")[2] == ""  # there is nothing to tell
+
+
+def test_warnings_that_are_errors_are_one_line(machine: Machine) -> None:
+    code, out, err = machine.run(*GENERATE, STAND_IN_NUMBA="none", PYTHONWARNINGS="error::UserWarning")
+    assert (code, out) == (1, "")
+    assert err == "knock: error: running on NumPy, which is slower: Numba is not installed; pip install numba\n"
 
 
 def test_kernels_that_cannot_be_loaded_are_compiled_in_the_process(machine: Machine, text: str) -> None:

@@ -62,11 +62,12 @@ def start() -> str | None:
     return failure
 
 
-def wait(progress: Callable[[float], None]) -> Path:
+def wait(progress: Callable[[float], None], insist: bool = False) -> Path:
     """Have the kernels compiled, and wait for it.
 
     Args:
         progress: told several times a second for how many seconds it has gone on.
+        insist: try it even if what came out could not be loaded lately.
 
     Returns:
         Where they are.
@@ -81,7 +82,7 @@ def wait(progress: Callable[[float], None]) -> Path:
         raise NotKeptError(str(refused)) from refused
     if where.found:
         return where.path
-    if _is_recent(_beside(where.path, _UNLOADABLE)):
+    if not insist and _is_recent(_beside(where.path, _UNLOADABLE)):
         raise NotKeptError("kept kernels cannot be loaded on this machine")
     process = _process(background=False)
     started = time.monotonic()
@@ -101,6 +102,8 @@ def wait(progress: Callable[[float], None]) -> Path:
         failure = _last_line(said) or from_log or f"the compiler ended with exit code {process.returncode}"
         not_kept = process.returncode == _NOT_KEPT or _is_recent(_beside(where.path, _UNLOADABLE))
         raise (NotKeptError if not_kept else CompilationError)(failure)
+    if find().found is None:
+        raise NotKeptError(f"{where.path} was there, and is gone")
     return where.path
 
 

@@ -27,7 +27,7 @@ def user_folder() -> Path:
         Refused: if the user has no home.
     """
     if os.environ.get(VARIABLE):
-        return Path(os.environ[VARIABLE]).absolute()
+        return Path(os.path.expanduser(os.environ[VARIABLE])).absolute()  # noqa: PTH111  # which raises nothing
     if sys.platform == "win32":
         return _home("LOCALAPPDATA", "AppData/Local") / "knock" / "Cache"
     if sys.platform == "darwin":

@@ -52,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(error, FAILED)
     except MemoryError as error:
         return _fail(f"not enough memory: {error}; make the model or the text smaller", FAILED)
+    except Warning as warning:  # where Python was told to make errors of them
+        return _fail(warning, FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # the reader has seen enough

@@ -41,6 +41,10 @@ def _compile_units(_units: object) -> Any:
 
     with (_FOLDER / "compilations").open("a") as file:
         file.write(f"{os.getpid()}\n")
+    if any(name.startswith("NUMBA_") for name in os.environ):
+        raise RuntimeError("Numba is set up for something else")
+    if hasattr(os, "getsid"):
+        (_FOLDER / "detached").write_text(str(os.getsid(0) == os.getpid()))
     if _KILLED_AT == "error":
         raise RuntimeError("the stand-in was told to fail")
     if _KILLED_AT == "crash":
