@@ -19,6 +19,7 @@ STAND_IN = Path(__file__).parent / "stand_in"
 KNOCK = [sys.executable, "-m", "knock"]
 GENERATE = ("generate", "ROMEO:", "--seed", "7", "--length", "60")
 LONG = ("generate", "ROMEO:", "--seed", "7", "--length", "40000")  # long enough to compile first
+PATHS = [path for path in (os.environ.get("PYTHONPATH"),) if path]
 ON_POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals, modes or limits")
 
 
@@ -39,7 +40,7 @@ class Machine:
             **os.environ,
             "KNOCK_CACHE_DIR": str(self.cache),
             "TMPDIR": str(self.temporary),
-            "PYTHONPATH": str(STAND_IN),
+            "PYTHONPATH": os.pathsep.join([str(STAND_IN), *PATHS]),
             "STAND_IN_FOLDER": str(self.notes),
             "STAND_IN_OBJECT": str(kept),
         }
@@ -287,7 +288,7 @@ def test_full_disk(machine: Machine, text: str, tmp_path: Path) -> None:
         + "\nimport resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n",
         encoding="utf-8",
     )
-    limited = {"PYTHONPATH": tmp_path / "limited", "STAND_IN_SECONDS": 0}
+    limited = {"PYTHONPATH": os.pathsep.join([str(tmp_path / "limited"), *PATHS]), "STAND_IN_SECONDS": 0}
     assert machine.run(*GENERATE, **limited)[:2] == (0, text)
     machine.until(1)
     assert not machine.objects()
@@ -361,7 +362,7 @@ def test_kernels_that_cannot_be_loaded_are_compiled_in_the_process(machine: Mach
     """This one takes as long as the real compiler does."""
     machine.cache.mkdir(mode=0o700)
     (machine.cache / f"{objects.name()}.unloadable").touch()
-    del machine.environment["PYTHONPATH"]
+    machine.environment["PYTHONPATH"] = os.pathsep.join(PATHS)
     code, out, err = machine.run(*GENERATE, "--backend", "compiled")
     assert (code, out) == (0, text)
     assert err.startswith("knock: the kernels are compiled for this process alone: kept kernels cannot be loaded")
