@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 import warnings
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Literal, get_args
@@ -24,6 +24,7 @@ BACKENDS: tuple[Backend, ...] = get_args(Backend)
 VARIABLE = "KNOCK_BACKEND"
 
 _WORTH_COMPILING = 10.0  # seconds of work on NumPy: compiling takes about as long
+_started = threading.Lock()  # taken for good by the first thread that has them compiled: once is enough
 _NOTICE = "compiling knock's kernels, once for this machine"
 
 
@@ -55,13 +56,11 @@ def kernels(backend: Backend, seconds: float) -> SimpleNamespace | None:
         return None
     try:
         from knock_kernels import store
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # OSError: llvmlite is there, and its library is not
         _without(backend, str(error))
         return None
-    try:
+    with contextlib.suppress(store.NotCompiled):
         return store.entry_points()
-    except (store.NotCompiled, store.Refused):
-        pass
     if backend == "auto" and seconds < _WORTH_COMPILING:
         _start_compiling()
         return None
@@ -72,16 +71,13 @@ def kept() -> Path | None:
     """Where the compiled kernels of this machine are, if there are any.
 
     Raises:
-        KnockError: if there can be none.
+        KnockError: if they could not be loaded.
     """
     try:
         from knock_kernels import store
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         raise KnockError(str(error)) from error
-    try:
-        return store.kept()
-    except store.Refused as refused:
-        raise KnockError(f"there is no place for compiled kernels: {refused}") from refused
+    return store.kept()
 
 
 def compile_now() -> Path:
@@ -90,7 +86,9 @@ def compile_now() -> Path:
     Raises:
         KnockError: if they cannot be compiled, or not be kept.
     """
-    kept()  # says more clearly what is wrong
+    where = kept()
+    if where is not None:
+        return where
     from knock_kernels import compiling
 
     try:
@@ -99,8 +97,9 @@ def compile_now() -> Path:
         raise KnockError(f"the kernels cannot be compiled and kept: {error}") from error
 
 
-@cache  # once is enough for one process
 def _start_compiling() -> None:
+    if not _started.acquire(blocking=False):
+        return
     from knock_kernels import compiling, store
 
     try:
@@ -168,9 +167,11 @@ class _Clock:
                 self._write(f"{_NOTICE} ...\n")
             self._shown = int(seconds)
 
-    def __exit__(self, *exception: object) -> None:
-        if self._shown >= 0:
-            self._write("\r\x1b[K" if self._live else f"it took {self._shown} s\n")
+    def __exit__(self, exception: type[BaseException] | None, *_: object) -> None:
+        if self._shown >= 0 and self._live:
+            self._write("\r\x1b[K")
+        elif self._shown >= 0 and exception is None:
+            self._write(f"it took {self._shown} s\n")
 
     def _write(self, text: str) -> None:
         with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or never there

@@ -7,78 +7,134 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import llvmlite.binding as llvm
 import pytest
 
-from knock_kernels import compiling, cpu, folder, objects, store
+from knock_kernels import cpu, folder, objects, store
 from knock_kernels.objects import Damaged, ObjectCode
 from knock_kernels.store import Refused
 
+ON_POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows has no such owners, modes, links or pipes")
 OBJECT = ObjectCode(bytes(range(256)) * 20, ("exp", "log"))
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder for objects, and another for the temporary one to be in."""
-    monkeypatch.setenv("KNOCK_CACHE_DIR", str(tmp_path / "cache"))
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    monkeypatch.setattr(folder.tempfile, "tempdir", str(temporary))
-    return tmp_path / "cache"
+    """The user's folder, which is not there yet; and the temporary one is below another folder."""
+    monkeypatch.setenv("KNOCK_CACHE_DIR", str(tmp_path / "some" / "cache"))
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    return tmp_path / "some" / "cache"
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
-def test_folder_is_made_for_its_user_alone(home: Path) -> None:
-    os.umask(os.umask(0) & 0o777)  # read it, whatever it is
-    assert objects.find() == (home / objects.name(), None)
-    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+@pytest.fixture
+def path(home: Path) -> Path:
+    """Where this machine's object goes, in the user's folder."""
+    return objects.place()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_looking_changes_nothing(home: Path) -> None:
+    assert objects.find() is None
+    assert not home.parent.exists()
+
+
+@ON_POSIX
+def test_folders_are_made_for_their_user_alone(home: Path) -> None:
+    before = os.umask(0)
+    try:
+        path = objects.place()
+        objects.write(path, OBJECT)
+    finally:
+        os.umask(before)
+    assert path == home / objects.name()
+    assert [stat.S_IMODE(each.stat().st_mode) for each in (home.parent, home, path)] == [0o700, 0o700, 0o644]
+
+
+@ON_POSIX
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
-def test_folder_that_others_may_write_to_is_refused(home: Path, mode: int) -> None:
-    home.mkdir()
-    home.chmod(mode)
-    objects.write(home / objects.name(), OBJECT)
+def test_folder_that_others_may_write_to_is_refused(path: Path, mode: int) -> None:
+    objects.write(path, OBJECT)
+    path.parent.chmod(mode)
+    assert objects.find() is None
     with pytest.warns(UserWarning, match=r"kept in .*knock-.*others may write"):
-        where = objects.find()
-    assert where.found is None
-    assert where.path.parent == folder.temporary_folder()
-    assert stat.S_IMODE(where.path.parent.stat().st_mode) == 0o700
+        temporary = objects.place()
+    assert temporary.parent == folder.temporary_folder()
+    assert stat.S_IMODE(temporary.parent.stat().st_mode) == 0o700
+    objects.write(temporary, OBJECT)
+    with pytest.warns(UserWarning, match=r"kept in .*knock-.*others may write"):
+        assert objects.find() == (temporary, OBJECT)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such owners")
-def test_folder_of_someone_else_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home.mkdir()
-    owner = home.stat().st_uid
-    monkeypatch.setattr(folder, "_ADMINISTRATOR", owner)
+@ON_POSIX
+def test_object_that_others_may_write_to_is_refused(path: Path) -> None:
+    objects.write(path, OBJECT)
+    path.chmod(0o666)
+    with pytest.raises(Refused, match="others may write to"):
+        objects.read(path)
+    assert objects.find() is None
+
+
+@ON_POSIX
+def test_what_belongs_to_someone_else_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects.write(path, OBJECT)
+    owner = path.stat().st_uid
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
-    assert folder.trusted(home) == home  # the administrator's
+    monkeypatch.setattr(folder, "_ADMINISTRATOR", owner)
+    assert objects.find() == (path, OBJECT)
     monkeypatch.setattr(folder, "_ADMINISTRATOR", owner + 2)
     with pytest.raises(Refused, match="belongs to another user"):
-        objects.find()  # and so does the temporary one
+        objects.read(path)
+    assert objects.find() is None
+    with pytest.raises(Refused, match=r"belongs to another user; .* belongs to another user"):
+        objects.place()
+    monkeypatch.setenv("KNOCK_CACHE_DIR", str(path.parent / "below"))
+    with pytest.raises(Refused, match="belongs to another user"):  # whose own programs may want to make it
+        objects.place()
+    assert not (path.parent / "below").exists()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="links need a privilege")
-def test_temporary_folder_that_is_a_link_is_refused(home: Path, tmp_path: Path) -> None:
+@ON_POSIX
+def test_link_in_place_of_the_temporary_folder_is_refused(home: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     folder.temporary_folder().symlink_to(tmp_path / "elsewhere")
+    home.parent.mkdir()
     home.write_text("no folder")
-    with pytest.raises(Refused, match=r"cache cannot be used.*; .*knock-\S* is not a folder"):
-        objects.find()
+    with pytest.raises(Refused, match=r"cache is not a folder; .*knock-\S* is a link"):
+        objects.place()
+    assert objects.find() is None
 
 
-def test_folder_that_cannot_be_written_to_is_still_read(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home.mkdir(mode=0o700)
-    objects.write(home / objects.name(), OBJECT)
-    monkeypatch.setattr(os, "access", lambda path, _: path != home)
-    assert objects.find() == (home / objects.name(), OBJECT)
-    (home / objects.name()).unlink()
+@ON_POSIX
+def test_pipe_in_place_of_the_object_is_refused_at_once(path: Path) -> None:
+    os.mkfifo(path)
+    assert objects.find() is None
+
+
+def test_kept_object_needs_no_folder_for_temporary_files(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    objects.write(path, OBJECT)
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    assert objects.find() == (path, OBJECT)
+    path.unlink()
+    assert objects.find() is None
+    path.parent.rmdir()
+    path.parent.write_text("no folder")
+    with pytest.raises(Refused, match="no folder for temporary files: no usable"):
+        objects.place()
+
+
+def test_folder_that_cannot_be_written_to_is_still_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects.write(path, OBJECT)
+    monkeypatch.setattr(os, "access", lambda each, _: each != path.parent)
+    assert objects.find() == (path, OBJECT)
     with pytest.warns(UserWarning, match="cannot be written to"):
-        assert objects.find().path.parent == folder.temporary_folder()
+        assert objects.place().parent == folder.temporary_folder()
 
 
 def test_user_folder_is_the_platforms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -88,29 +144,28 @@ def test_user_folder_is_the_platforms(monkeypatch: pytest.MonkeyPatch, tmp_path:
         monkeypatch.setenv(name, str(tmp_path))
     for platform, below in (("linux", ".cache/knock"), ("darwin", "Library/Caches/knock"),
                             ("win32", "AppData/Local/knock/Cache")):  # fmt: skip
-        monkeypatch.setattr(folder.sys, "platform", platform)
+        monkeypatch.setattr(sys, "platform", platform)
         assert folder.user_folder() == tmp_path / below
-    monkeypatch.setattr(folder.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
     assert folder.user_folder() == tmp_path / "x" / "knock"
     monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
     assert folder.user_folder() == tmp_path / ".cache" / "knock"
-    for name in ("HOME", "USERPROFILE"):
-        monkeypatch.setenv(name, str(tmp_path / "nowhere"))
-    with pytest.raises(Refused, match="does not exist"):
-        folder.user_folder()
+    for home in (str(tmp_path / "nowhere"), ""):
+        for name in ("HOME", "USERPROFILE"):
+            monkeypatch.setenv(name, home)
+        with pytest.raises(Refused, match="there is no home folder"):
+            folder.user_folder()
 
 
-def test_what_was_written_is_read(home: Path) -> None:
-    path = objects.find().path
+def test_what_was_written_is_read(path: Path) -> None:
     for content in (OBJECT, ObjectCode(b"\n\n", ()), ObjectCode(b"", ("a",))):
         objects.write(path, content)
         assert objects.read(path) == content
-    assert list(home.iterdir()) == [path]
+    assert list(path.parent.iterdir()) == [path]
 
 
-def test_every_cut_and_every_flipped_bit_is_found(home: Path) -> None:
-    path = objects.find().path
+def test_every_cut_and_every_flipped_bit_is_found(path: Path) -> None:
     objects.write(path, ObjectCode(b"machine code", ("exp",)))
     whole = path.read_bytes()
     for length in range(len(whole)):
@@ -125,20 +180,18 @@ def test_every_cut_and_every_flipped_bit_is_found(home: Path) -> None:
             objects.read(path)
 
 
-def test_object_under_another_name_is_not_loaded(home: Path) -> None:
-    path = objects.find().path
-    objects.write(home / f"other{objects.SUFFIX}", OBJECT)
-    (home / f"other{objects.SUFFIX}").rename(path)
-    with pytest.warns(UserWarning, match="was cut or altered"):
-        assert objects.find().found is None
-    assert not path.exists()
+def test_object_under_another_name_is_not_loaded(path: Path) -> None:
+    other = path.with_name(f"other-{path.name}")
+    objects.write(other, OBJECT)
+    other.rename(path)
+    with pytest.warns(UserWarning, match="was cut or altered, and is not used"):
+        assert objects.find() is None
 
 
 @pytest.mark.parametrize("step", ["open", "fsync", "replace"])
 def test_object_that_cannot_be_written_leaves_what_was_there(
-    home: Path, monkeypatch: pytest.MonkeyPatch, step: str
+    path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    path = objects.find().path
     objects.write(path, OBJECT)
 
     def fail(*_: object, **__: object) -> None:
@@ -149,7 +202,7 @@ def test_object_that_cannot_be_written_leaves_what_was_there(
         with pytest.raises(OSError, match="No space"):
             objects.write(path, ObjectCode(b"new"))
     assert objects.read(path) == OBJECT
-    assert list(home.iterdir()) == [path]
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_name_tells_sources_versions_and_cpu_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -180,32 +233,40 @@ def test_numba_is_known_without_importing_it() -> None:
     assert said.endswith(" False\n")
 
 
-def test_objects_of_other_cpus_stay_and_are_not_loaded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other, mine = home / f"pentium-0{objects.SUFFIX}", objects.find().path
+def test_kernels_without_their_sources_are_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Or those of one version would be taken for those of another."""
+    monkeypatch.setattr(objects, "__file__", str(tmp_path / "objects.pyc"))
+    with pytest.raises(Refused, match="sources of the kernels are not there"):
+        objects.current_name()
+
+
+def test_objects_of_other_cpus_stay_and_are_not_loaded(path: Path) -> None:
+    other = path.with_name(f"pentium-{'0' * 32}{objects.SUFFIX}")
     objects.write(other, OBJECT)
+    assert objects.find() is None
     with pytest.raises(store.NotCompiled):
         store.loaded.__wrapped__()
-    monkeypatch.setattr(compiling.store, "load", lambda content: None)
-    assert compiling.main(background=False, compile_object=lambda: ObjectCode(b"mine")) == 0
-    assert objects.read(other) == OBJECT
-    assert objects.read(mine) == ObjectCode(b"mine")
+    objects.write(path, OBJECT)
+    objects.prune(path.parent)
+    assert objects.read(other) == objects.read(path) == OBJECT
 
 
-def test_what_was_not_used_for_longest_goes_first(home: Path) -> None:
-    now = time.time()
-    path = objects.find().path
-    for age in range(12):
-        file = home / f"{age}{objects.SUFFIX}"
+def test_what_was_not_used_for_longest_goes_first(path: Path) -> None:
+    day, now = 86400, time.time()
+
+    def made(name: str, days: float) -> Path:
+        file = path.with_name(name)
         objects.write(file, OBJECT)
-        os.utime(file, (now - 100_000 * (age + 1),) * 2)
-    for name, age in (("old", 7200), ("new", 60)):
-        file = path.with_name(f"{name}{objects.SUFFIX}.tmp")
-        file.touch()
-        os.utime(file, (now - age,) * 2)
-    objects.read(home / f"11{objects.SUFFIX}")  # which notes its use
-    objects.prune(home)
-    left = {file.name.removesuffix(objects.SUFFIX) for file in home.iterdir()}
-    assert left == {*map(str, range(7)), "11", f"new{objects.SUFFIX}.tmp"}
+        os.utime(file, (now - days * day,) * 2)
+        return file
+
+    own = [made(f"cpu-{i:032}{objects.SUFFIX}", 5 * (i + 1)) for i in range(12)]  # 5 to 60 days
+    left = made(f"cpu-{0:032}{objects.SUFFIX}.tmp", 0.1), made(f"cpu-{0:032}{objects.SUFFIX}.log", 0.01)
+    others = [made(name, 100) for name in (f"thesis{objects.SUFFIX}", f"linux{objects.SUFFIX}.tar.gz", "lock")]
+    objects.read(own[11])  # which notes its use
+    objects.prune(path.parent)
+    # The eight that were used last, and none that was used within 30 days.
+    assert set(path.parent.iterdir()) == {*own[:7], own[11], left[1], *others}
 
 
 def test_function_that_is_missing_is_named_when_it_is_called() -> None:
@@ -232,8 +293,8 @@ print("not reached")
 
 def test_kernels_call_nothing_of_numbas() -> None:
     """What they do call is there in any process."""
-    content = objects.find().found
-    assert content is not None
-    assert not [symbol for symbol in content.calls if symbol.startswith(("NRT_", "numba_", "Py", "_Py", "_ZN"))]
+    kept = objects.find()
+    assert kept is not None
+    assert not [symbol for symbol in kept.content.calls if symbol.startswith(("NRT_", "numba_", "Py", "_Py", "_ZN"))]
     store.loaded()
-    assert all(llvm.address_of_symbol(symbol) for symbol in content.calls)
+    assert all(llvm.address_of_symbol(symbol) for symbol in kept.content.calls)

@@ -1,6 +1,6 @@
 """The folder in which compiled kernels are kept: where it is, and whether what lies in it can be trusted.
 
-Code from it is run, so it must be a folder that nobody but its user, or the system's administrator, can write to.
+Code from it is run, so nobody but its user, and the system's administrator, may be able to put something there.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 import stat
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 VARIABLE = "KNOCK_CACHE_DIR"
@@ -16,8 +17,8 @@ VARIABLE = "KNOCK_CACHE_DIR"
 _ADMINISTRATOR = 0
 
 
-class Refused(Exception):  # it says what happened to the folder
-    """A folder that is not there, or not to be trusted; the message says why."""
+class Refused(Exception):
+    """A folder or a file that cannot be had, or is not to be trusted; the message says why."""
 
 
 def user_folder() -> Path:
@@ -27,7 +28,11 @@ def user_folder() -> Path:
         Refused: if the user has no home.
     """
     if os.environ.get(VARIABLE):
-        return Path(os.path.expanduser(os.environ[VARIABLE])).absolute()  # noqa: PTH111  # which raises nothing
+        given = os.path.expanduser(os.environ[VARIABLE])  # noqa: PTH111  # this one raises nothing
+        try:
+            return Path(given).absolute()
+        except OSError as error:
+            raise Refused(f"{given} is below a folder that is gone") from error
     if sys.platform == "win32":
         return _home("LOCALAPPDATA", "AppData/Local") / "knock" / "Cache"
     if sys.platform == "darwin":
@@ -36,31 +41,77 @@ def user_folder() -> Path:
 
 
 def temporary_folder() -> Path:
-    """A folder of this user's among the temporary files, for when the other cannot be used."""
-    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
-    return Path(tempfile.gettempdir()) / f"knock-{user}"
-
-
-def trusted(folder: Path) -> Path:
-    """The folder, made if there is none, if nobody else can put something into it.
+    """A folder of this user's among the temporary files, for when the other cannot be used.
 
     Raises:
-        Refused: if it cannot be made, belongs to someone else, or others may write to it.
+        Refused: if there is no place for temporary files, or someone has put a link in this one's.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+    try:
+        folder = Path(tempfile.gettempdir()) / f"knock-{user}"
+    except OSError as error:
+        raise Refused(f"there is no folder for temporary files: {reason(error)}") from error
+    if folder.is_symlink():
+        raise Refused(f"{folder} is a link")
+    return folder
+
+
+def writable(folder: Path) -> Path:
+    """The folder, if something can be put into it by this user alone; made if it is not there.
+
+    Raises:
+        Refused: if it cannot be made or written to, belongs to someone else, or others may write to it.
     """
     try:
-        folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
-        # What someone else has put in its place, among the temporary files, may be a link.
-        status = folder.lstat() if folder == temporary_folder() else folder.stat()
+        missing = [each for each in (folder, *folder.parents) if not each.exists()]
+        if missing:
+            _check_owner(missing[-1].parent)  # or what an administrator makes would be in a user's way
+        for each in reversed(missing):
+            each.mkdir(mode=stat.S_IRWXU, exist_ok=True)
+        check(folder)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise Refused(f"{folder} cannot be used: {reason(error)}") from error
+    if not os.access(folder, os.W_OK):
+        raise Refused(f"{folder} cannot be written to")
+    return folder
+
+
+def check(folder: Path) -> None:
+    """Do nothing, if nobody else can put something into a folder.
+
+    Raises:
+        Refused: if it is no folder, belongs to someone else, or others may write to it.
+        OSError: if it cannot be looked at.
+    """
+    status = folder.stat()
     if not stat.S_ISDIR(status.st_mode):
         raise Refused(f"{folder} is not a folder")
-    if hasattr(os, "geteuid"):
-        if status.st_uid not in (os.geteuid(), _ADMINISTRATOR):
-            raise Refused(f"{folder} belongs to another user")
-        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise Refused(f"others may write to {folder}; chmod go-w would change that")
-    return folder
+    check_status(status, folder)
+
+
+def check_status(status: os.stat_result, path: Path) -> None:
+    """Do nothing, if nobody else can write to a folder or file.
+
+    Raises:
+        Refused: if it belongs to someone else, or others may write to it.
+    """
+    _check_owner(path, status)
+    if hasattr(os, "geteuid") and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise Refused(f"others may write to {path}")
+
+
+def _check_owner(path: Path, status: os.stat_result | None = None) -> None:
+    if hasattr(os, "geteuid") and (status or path.stat()).st_uid not in (os.geteuid(), _ADMINISTRATOR):
+        raise Refused(f"{path} belongs to another user")
+
+
+def candidates() -> Iterator[Path | Refused]:
+    """Folders in the order in which they are tried, or why there is none."""
+    for choose in (user_folder, temporary_folder):
+        try:
+            yield choose()
+        except Refused as refused:
+            yield refused
 
 
 def reason(error: Exception) -> str:
@@ -73,10 +124,7 @@ def _home(variable: str = "", below: str = "") -> Path:
     given = os.environ.get(variable, "")
     if os.path.isabs(given):  # noqa: PTH117  # a name that is not absolute does not count
         return Path(given)
-    try:
-        home = Path("~").expanduser()
-    except RuntimeError as error:
-        raise Refused("there is no home folder") from error
-    if not home.is_dir():
-        raise Refused(f"the home folder {home} does not exist")
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111  # this one raises nothing
+    if not home.is_absolute() or home == Path(home.anchor) or not home.is_dir():
+        raise Refused(f"there is no home folder: {home}")
     return home / below

@@ -10,20 +10,24 @@ import contextlib
 import hashlib
 import importlib.util
 import os
+import re
+import stat
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from knock_kernels.cpu import machine_name
-from knock_kernels.folder import Refused, reason, temporary_folder, trusted, user_folder
+from knock_kernels.folder import Refused, candidates, check, check_status, reason, writable
 
 SUFFIX = ".kernels"
 
+_OURS = re.compile(rf"[\w.+-]+-[0-9a-f]{{32}}\{SUFFIX}(\.\w+)?")  # with marks and temporary files
 _KEPT = 8  # objects: of other CPUs that share the folder, other environments, earlier states of the sources
-_FORGOTTEN = 3600.0  # seconds after which a temporary file is nobody's any more
+_UNUSED = 30 * 86400.0  # seconds after which others go, if nobody has used them
+_FORGOTTEN = 3600.0  # seconds after which a mark or a temporary file is nobody's any more
 _NOTED = 86400.0  # seconds after which it is noted again that an object was used
 
 
@@ -38,64 +42,88 @@ class ObjectCode(NamedTuple):
     calls: tuple[str, ...] = ()
 
 
-class Place(NamedTuple):
-    """Where this machine's object is, or where it should go, and the object, if it is there and whole."""
+class Kept(NamedTuple):
+    """This machine's object, and the file it is in."""
 
     path: Path
-    found: ObjectCode | None
+    content: ObjectCode
 
 
-def find() -> Place:
-    """The first folder that has the object, or can take it: the user's own, or else a temporary one.
+def find() -> Kept | None:
+    """This machine's object: from the user's own folder, or else from a temporary one. Nothing is changed.
 
-    What is wrong with a better place is told by a warning, with the same line of code each time, so that Python shows
-    it once.
+    What is wrong with a better folder is told by a warning.
+    """
+    problems: list[str] = []
+    for folder in candidates():
+        try:
+            if isinstance(folder, Refused):
+                raise folder
+            check(folder)
+            kept = Kept(folder / name(), read(folder / name()))
+        except FileNotFoundError:
+            continue
+        except Refused as refused:
+            problems.append(str(refused))
+        except OSError as error:
+            problems.append(f"{folder} cannot be read: {reason(error)}")
+        except Damaged as damaged:
+            _warn(f"{damaged}, and is not used")
+        else:
+            _tell(kept.path, problems)
+            return kept
+    return None
+
+
+def place() -> Path:
+    """Where this machine's object is to be written: in the user's own folder, or else in a temporary one.
+
+    What is wrong with the better one is told by a warning.
 
     Raises:
         Refused: if there is neither.
     """
-    problems = []
-    for choose in (user_folder, temporary_folder):
+    problems: list[str] = []
+    for folder in candidates():
         try:
-            path = trusted(choose()) / name()
-            found = _read_or_delete(path)
-            if found or os.access(path.parent, os.W_OK):
-                break
-            problems.append(f"{path.parent} cannot be written to")
+            if isinstance(folder, Refused):
+                raise folder
+            path = writable(folder) / name()
         except Refused as refused:
             problems.append(str(refused))
-    else:
-        raise Refused("; ".join(problems))
-    for problem in problems:
-        warnings.warn(f"compiled kernels are kept in {path.parent}: {problem}", stacklevel=1)
-    return Place(path, found)
+        else:
+            _tell(path, problems)
+            return path
+    raise Refused("; ".join(problems))
 
 
-def _read_or_delete(path: Path) -> ObjectCode | None:
-    try:
-        return read(path)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise Refused(f"{path} cannot be read: {reason(error)}") from error
-    except Damaged as damaged:
-        warnings.warn(f"{damaged}, and is not used", stacklevel=1)
-        with contextlib.suppress(OSError):
-            path.unlink()
-        return None
+def _tell(path: Path, problems: Sequence[str]) -> None:
+    if problems:
+        _warn(f"compiled kernels are kept in {path.parent}: {'; '.join(problems)}")
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=1)  # from one line of code each time, so that Python shows it once
 
 
 @cache
 def name() -> str:
-    """Of the file: the CPU, and a digest of everything that the object depends on."""
+    """Of this machine's object: the CPU, and a digest of everything that it depends on.
+
+    Raises:
+        Refused: if that cannot be found out.
+    """
     return current_name()
 
 
 def current_name() -> str:
     """What `name` would be with the sources as they are now."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    if not sources:
+        raise Refused("the sources of the kernels are not there, so nothing compiled from them can be told apart")
     cpu, *others = machine_name()
     sha = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    for source in sources:
         sha.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     for each in (cpu, *others, _numba_version()):
         sha.update(each.encode() + b"\0")
@@ -110,9 +138,12 @@ def _numba_version() -> str:
     try:
         return Path(spec.origin).with_name("_version.py").read_text(encoding="utf-8")
     except OSError:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        return version("numba")
+        try:
+            return version("numba")
+        except PackageNotFoundError:  # something else of that name
+            return "none"
 
 
 def read(path: Path) -> ObjectCode:
@@ -120,13 +151,19 @@ def read(path: Path) -> ObjectCode:
 
     Raises:
         OSError: if it cannot be read.
+        Refused: if someone else could have written it.
         Damaged: if it was cut or altered since it was written, or written under another name.
     """
-    content = path.read_bytes()
+    with path.open("rb") if os.name == "nt" else os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise Refused(f"{path} is not a file")
+        check_status(status, path)
+        content = file.read()
     digest, _, body = content.partition(b"\n")
     if digest != _digest(path, body):
         raise Damaged(f"{path} was cut or altered")
-    if time.time() - path.stat().st_mtime > _NOTED:
+    if time.time() - status.st_mtime > _NOTED:
         with contextlib.suppress(OSError):
             os.utime(path)
     calls, _, code = body.partition(b"\n")
@@ -143,6 +180,8 @@ def write(path: Path, content: ObjectCode) -> None:
     temporary = path.with_name(f"{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
+            if hasattr(os, "fchmod"):
+                os.fchmod(file.fileno(), 0o644)  # others may use it where the folder lets them in
             file.write(_digest(path, body) + b"\n" + body)
             file.flush()
             os.fsync(file.fileno())
@@ -154,18 +193,18 @@ def write(path: Path, content: ObjectCode) -> None:
 
 
 def prune(folder: Path) -> None:
-    """Delete the objects that have not been used for longest, and what killed processes left."""
-    objects = sorted(_dated(folder, f"*{SUFFIX}"), reverse=True)
-    others = [each for each in _dated(folder, f"*{SUFFIX}.*") if each[0] < time.time() - _FORGOTTEN]
-    for _, path in objects[_KEPT:] + others:
+    """Delete objects that have not been used for long, if there are many, and what killed processes left."""
+    ages: dict[Path, float] = {}
+    for path in folder.iterdir():
+        if _OURS.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                ages[path] = time.time() - path.stat().st_mtime
+    objects = sorted((path for path in ages if path.suffix == SUFFIX), key=ages.__getitem__)
+    old = [path for path in objects[_KEPT:] if ages[path] > _UNUSED]
+    left = [path for path in ages if path.suffix != SUFFIX and ages[path] > _FORGOTTEN]
+    for path in old + left:
         with contextlib.suppress(OSError):
             path.unlink()
-
-
-def _dated(folder: Path, pattern: str) -> Iterator[tuple[float, Path]]:
-    for path in folder.glob(pattern):
-        with contextlib.suppress(OSError):
-            yield path.stat().st_mtime, path
 
 
 def _digest(path: Path, body: bytes) -> bytes:

@@ -34,7 +34,6 @@ def entry_points() -> SimpleNamespace:
 
     Raises:
         NotCompiled: if there are none for this machine yet.
-        Refused: if there is no folder for them.
     """
     return named(loaded())
 
@@ -45,13 +44,9 @@ def named(engine: Any) -> SimpleNamespace:
 
 
 def kept() -> Path | None:
-    """The file of this machine's object, if there is one.
-
-    Raises:
-        Refused: if there is no folder for it.
-    """
-    where = find()
-    return where.path if where.found else None
+    """The file of this machine's object, if there is one."""
+    found = find()
+    return None if found is None else found.path
 
 
 @cache
@@ -60,12 +55,11 @@ def loaded() -> Any:
 
     Raises:
         NotCompiled: if there is none yet.
-        Refused: if there is no folder for it.
     """
-    found = find().found
+    found = find()
     if found is None:
         raise NotCompiled("the kernels have not been compiled for this machine")
-    return load(found)
+    return load(found.content)
 
 
 def load(content: ObjectCode) -> Any:

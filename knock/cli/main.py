@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
+            warnings.simplefilter("default", UserWarning)  # notices, never errors
             return _run(arguments)
     except (SamplingError, ConfigError) as error:
         return _fail(error, USAGE)
@@ -52,8 +53,6 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(error, FAILED)
     except MemoryError as error:
         return _fail(f"not enough memory: {error}; make the model or the text smaller", FAILED)
-    except Warning as warning:  # where Python was told to make errors of them
-        return _fail(warning, FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # the reader has seen enough

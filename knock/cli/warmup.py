@@ -14,7 +14,7 @@ from knock.errors import KnockError
 EXAMPLES = """examples:
   knock warmup
   knock warmup --check
-  KNOCK_CACHE_DIR=/opt/knock knock warmup
+  mkdir -m 755 /opt/knock && KNOCK_CACHE_DIR=/opt/knock knock warmup   (for all users)
 """
 
 

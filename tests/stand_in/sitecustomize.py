@@ -37,7 +37,7 @@ def _dying(function: Any) -> Any:
 
 
 def _compile_units(_units: object) -> Any:
-    from knock_kernels import compiling, objects, store
+    from knock_kernels import compiler, objects, store
 
     with (_FOLDER / "compilations").open("a") as file:
         file.write(f"{os.getpid()}\n")
@@ -57,7 +57,7 @@ def _compile_units(_units: object) -> Any:
         (store, "load", ("load", "loaded")),
         (os, "fsync", ("sync", "synced")),
         (Path, "replace", ("replace", "replaced")),
-        (compiling, "prune", ("prune", "pruned")),
+        (compiler, "prune", ("prune", "pruned")),
     ):
         if _KILLED_AT in points:
             setattr(module, name, _dying(getattr(module, name)))
