@@ -105,6 +105,14 @@ def test_all_that_is_to_be_done_is_known_beforehand(monkeypatch: pytest.MonkeyPa
     assert model.model.engine.backend == "numpy"
 
 
+def test_a_model_is_packed_once() -> None:
+    runner = Engine(random_weights(SMALL["hybrid-relative"], 0), "compiled")
+    packed = runner._runner
+    runner.logits([1, 2])
+    runner.expect(steps=10**9)
+    assert runner._runner is packed
+
+
 def test_bad_arguments_are_refused() -> None:
     runner = Engine(random_weights(SMALL["hybrid-relative"], 0), "numpy")
     with pytest.raises(KnockError, match="backend must be one of auto, numpy, compiled"):

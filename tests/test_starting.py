@@ -131,7 +131,7 @@ def test_eight_processes_at_once_compile_once(machine: Machine, text: str) -> No
 
 
 def test_eight_processes_that_wait_compile_once(machine: Machine) -> None:
-    processes = [machine.start("warmup") for _ in range(8)]
+    processes = [machine.start("warmup", STAND_IN_SECONDS=2) for _ in range(8)]
     results = [(*process.communicate(timeout=60), process.returncode) for process in processes]
     (path,) = machine.objects()
     assert {(out, code) for out, _, code in results} == {(f"{path}\n", 0)}
@@ -203,7 +203,11 @@ def test_compiler_killed_at_any_moment(machine: Machine, text: str, moment: str)
 @ON_POSIX
 @pytest.mark.parametrize(
     ("moment", "says"),
-    [("error", "RuntimeError: the stand-in was told to fail"), ("crash", "LLVM ERROR: the stand-in was told to crash")],
+    [
+        ("error", "RuntimeError: the stand-in was told to fail"),
+        ("crash", "LLVM ERROR: the stand-in was told to crash"),
+        ("edited", "RuntimeError: the sources of the kernels changed while they were compiled"),
+    ],
 )
 def test_failure_is_told_once_and_not_tried_for_ever(machine: Machine, text: str, moment: str, says: str) -> None:
     told = []
