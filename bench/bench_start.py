@@ -55,7 +55,7 @@ def bench_processes(benchmark: BenchmarkFixture, installed: Installed) -> None:
     }
 
     def once() -> dict[str, float]:
-        return {name: _seconds(lambda command=command: _run(command)) for name, command in commands.items()}
+        return {name: _seconds(lambda command=command: _run(command, installed)) for name, command in commands.items()}
 
     _collect(benchmark, once)
 
@@ -68,7 +68,9 @@ def bench_first_run(benchmark: BenchmarkFixture, installed: Installed, tmp_path:
         started, seen, times = time.perf_counter(), 0, {}
         command = [installed.knock, "generate", PROMPT, "--length", str(LENGTH)]
         environment = os.environ | {"KNOCK_CACHE_DIR": str(cache)}
-        with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0, env=environment) as process:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, bufsize=0, env=environment, cwd=installed.folder
+        ) as process:
             assert process.stdout is not None
             while piece := process.stdout.read(4096):
                 seen += len(piece)
@@ -88,7 +90,8 @@ def bench_stages(benchmark: BenchmarkFixture, installed: Installed) -> None:
 
     def once() -> dict[str, float]:
         started = time.time()
-        done = subprocess.run([installed.python, "-c", STAGES], check=True, capture_output=True, text=True)
+        command = [installed.python, "-c", STAGES]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=installed.folder)
         ended = time.time()
         lines = [line.split("\t") for line in done.stderr.splitlines()]
         moments = [(name, float(moment)) for name, moment in lines]
@@ -176,8 +179,8 @@ def _seconds(call: Callable[[], None]) -> float:
     return time.perf_counter() - started
 
 
-def _run(command: list[str]) -> None:
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+def _run(command: list[str], installed: Installed) -> None:
+    subprocess.run(command, check=True, cwd=installed.folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
 def _stop_compiler(cache: Path) -> None:

@@ -22,11 +22,13 @@ class Installed:
     """The environment.
 
     Attributes:
+        folder: where it is. Processes start there, or Python would find the sources before what is installed.
         python: its interpreter.
         knock: its command.
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         venv.create(folder, symlinks=True, with_pip=False)
         paths = sysconfig.get_paths(scheme="venv", vars={"base": str(folder), "platbase": str(folder)})
         scripts, packages = Path(paths["scripts"]), Path(paths["purelib"])
