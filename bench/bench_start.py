@@ -26,6 +26,7 @@ from knock_kernels import objects, store
 from tests.cases import EXAMPLE, random_weights
 
 ROUNDS = 21
+STAGE = "stage: "  # before the name of a stage, among the processes' times
 PROMPT, LENGTH = "ROMEO:", 300
 
 
@@ -42,7 +43,7 @@ def installed() -> Iterator[Installed]:
 
 
 def bench_processes(benchmark: BenchmarkFixture, installed: Installed) -> None:
-    """Whole processes, from start to exit, the kernels being compiled."""
+    """Whole processes, from start to exit, the kernels being compiled; and what one spends its time on."""
     python, knock = installed.python, installed.knock
     commands = {
         "pass": [python, "-c", "pass"],
@@ -55,7 +56,8 @@ def bench_processes(benchmark: BenchmarkFixture, installed: Installed) -> None:
     }
 
     def once() -> dict[str, float]:
-        return {name: _seconds(lambda command=command: _run(command, installed)) for name, command in commands.items()}
+        whole = {name: _seconds(lambda command=command: _run(command, installed)) for name, command in commands.items()}
+        return whole | {f"{STAGE}{name}": seconds for name, seconds in _stages(installed).items()}
 
     _collect(benchmark, once)
 
@@ -85,20 +87,15 @@ def bench_first_run(benchmark: BenchmarkFixture, installed: Installed, tmp_path:
     _collect(benchmark, once)
 
 
-def bench_stages(benchmark: BenchmarkFixture, installed: Installed) -> None:
+def _stages(installed: Installed) -> dict[str, float]:
     """What `knock generate` spends its time on, step by step in one process."""
-
-    def once() -> dict[str, float]:
-        started = time.time()
-        command = [installed.python, "-c", STAGES]
-        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=installed.folder)
-        ended = time.time()
-        lines = [line.split("\t") for line in done.stderr.splitlines()]
-        moments = [(name, float(moment)) for name, moment in lines]
-        before = [started, *(moment for _, moment in moments)]
-        return {name: moment - then for (name, moment), then in zip([*moments, ("exit", ended)], before, strict=True)}
-
-    _collect(benchmark, once)
+    command = [installed.python, "-c", STAGES]
+    started = time.time()
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=installed.folder)
+    ended = time.time()
+    moments = [(name, float(moment)) for name, moment in (line.split("\t") for line in done.stderr.splitlines())]
+    before = [started, *(moment for _, moment in moments)]
+    return {name: moment - then for (name, moment), then in zip([*moments, ("exit", ended)], before, strict=True)}
 
 
 STAGES = f"""

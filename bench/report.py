@@ -17,6 +17,7 @@ from typing import Any
 
 from bench.bench_generate import LARGE
 from bench.bench_peers import LENGTH as PEER_LENGTH
+from bench.bench_start import STAGE
 from bench.limits import cache_bytes, flops, weight_bytes
 from bench.peers import PEERS
 from knock.checkpoint import read_checkpoint
@@ -108,7 +109,8 @@ def peer_table(run: Run) -> str:
 
 def start_table(run: Run) -> str:
     """Whole processes, against an import of NumPy in the same run; and what the time goes to."""
-    processes, first, stages = (run.medians(f"bench_{name}") for name in ("processes", "first_run", "stages"))
+    processes, first = run.medians("bench_processes"), run.medians("bench_first_run")
+    stages = {name.removeprefix(STAGE): time for name, time in processes.items() if name.startswith(STAGE)}
     numpy = processes["import numpy"]
     rows = {
         '`knock generate "ROMEO:"`, 300 characters': processes["generate"],
