@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from knock.config import ModelConfig as ModelConfig
     from knock.errors import CheckpointError as CheckpointError
     from knock.errors import KnockError as KnockError
+    from knock.generation import Prompt as Prompt
     from knock.model import LanguageModel as LanguageModel
     from knock.model import ReweightGPT as ReweightGPT
     from knock.model import load as load
@@ -26,6 +27,7 @@ _HOME = {
     "KnockError": "knock.errors",
     "LanguageModel": "knock.model",
     "ModelConfig": "knock.config",
+    "Prompt": "knock.generation",
     "ReweightGPT": "knock.model",
     "Sampling": "knock.sampling",
     "Vocab": "knock.vocab",

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from knock.backends import Backend
+from knock.batch import Job, Request
 from knock.config import ModelConfig
 from knock.errors import GenerationError
 from knock.packing import aligned, pack
@@ -79,6 +80,12 @@ class CompiledBackend:
                 raise GenerationError.not_finite(start + done)
             yield start, length, out
 
+    def job(self, requests: Sequence[Request], seed: int, keep_stats: bool) -> Job:
+        """Requests to work on."""
+        from knock.compiled_batch import CompiledJob
+
+        return CompiledJob(self, requests, seed, keep_stats)
+
     def decoder(self) -> CompiledDecoder:
         """A sequence that is fed a token at a time."""
         return CompiledDecoder(self)
@@ -104,7 +111,7 @@ class CompiledLanes:
         config = backend.config
         count, V, T = len(prompts), config.vocab_size, config.T
         self._backend = backend
-        self._prompts: list[TokenArray] | None = [_kept(prompt, config) for prompt in prompts]
+        self._prompts: list[TokenArray] | None = [kept_prompt(prompt, config) for prompt in prompts]
         self._scratch = np.empty(0, np.float32)  # made when it is first needed: a batch may wait in line
         self._lanes = np.zeros((count, len(Lane)), np.int64)
         self._controls = np.array([control_row(sampling) for sampling in samplings])
@@ -188,7 +195,7 @@ class CompiledDecoder:
         return out[-config.vocab_size :].astype(np.float32)
 
 
-def _kept(prompt: TokenArray, config: ModelConfig) -> TokenArray:
+def kept_prompt(prompt: TokenArray, config: ModelConfig) -> TokenArray:
     """The tokens of a prompt that can reach what comes next.
 
     What a relative model drops is a whole number of windows, so that each token keeps its slot in the ring and sums

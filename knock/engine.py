@@ -5,21 +5,23 @@ Token ids in, token ids and statistics out; text is the business of `knock.model
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from knock.backends import Backend, chosen, kernels
+from knock.batch import NOT_FINITE, Job, Request, Rows, available_threads, work_together
 from knock.checks import whole_number
 from knock.config import ModelConfig
-from knock.errors import SamplingError, VocabError
+from knock.errors import GenerationError, SamplingError, VocabError
 from knock.sampling import Sampling, TokenStats
 from knock.vocab import TokenArray, check_tokens
 from knock.weights import Weights
 
 MAX_LANES = 8
+MAX_THREADS = 1024
 
 # What the NumPy reference takes, roughly: a step for its calls and for each weight, a position of many at once.
 _STEP_BLOCK, _STEP_PARAMETER, _POSITION_PARAMETER = 100e-6, 4e-10, 3e-10  # seconds
@@ -154,6 +156,40 @@ class Engine:
             raise VocabError("generation needs at least one token to start from, got none")
         return self._runner.start(checked, samplings, seed, streams)
 
+    def run(
+        self,
+        requests: Sequence[Request],
+        seed: int,
+        *,
+        threads: int | None = None,
+        keep_stats: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Rows:
+        """Generate sequences to their ends, each as it would be alone.
+
+        Args:
+            requests: what to generate, checked.
+            seed: of all.
+            threads: how many work on it; None for as many as there are CPUs.
+            keep_stats: whether to keep the statistics of each token.
+            progress: told now and then how many sequences are done.
+
+        Raises:
+            SamplingError: if the number of threads is out of range.
+            GenerationError: if the logits of a step are not finite.
+        """
+        if threads is None:
+            threads = available_threads()
+        threads = whole_number("threads", threads, 1, MAX_THREADS, error=SamplingError)
+        self.expect(steps=sum(request.limit for request in requests))
+        job = self._runner.job(requests, seed, keep_stats)
+        work_together(job, max(1, min(threads, len(requests))), progress)
+        rows = job.rows()
+        broken = np.flatnonzero(rows.reasons == NOT_FINITE)
+        if broken.size:
+            raise GenerationError.not_finite(int(rows.lengths[broken[0]]))
+        return rows
+
     def decoder(self) -> Decoder:
         """One sequence, fed a token at a time, for callers with sampling of their own."""
         return Decoder(self._runner.decoder(), self.config.vocab_size)
@@ -215,5 +251,7 @@ class _Runner(Protocol):
     def start(
         self, prompts: Sequence[TokenArray], samplings: Sequence[Sampling], seed: int, streams: Sequence[int]
     ) -> Lanes: ...
+
+    def job(self, requests: Sequence[Request], seed: int, keep_stats: bool) -> Job: ...
 
     def decoder(self) -> _Decoder: ...

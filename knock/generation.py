@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from knock.batch import REASONS, Rows
 from knock.engine import TokenStream
-from knock.sampling import Stats, Summary, TokenStats
+from knock.sampling import Sampling, Stats, Summary, TokenStats, summarize_rows
 from knock.stopping import StopStrings
 from knock.vocab import Vocab
 
@@ -37,6 +38,24 @@ class Generation:
     seed: int
     stats: Stats
     token_stats: TokenStats | None
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt with controls of its own; what is None is as for the other prompts of its batch.
+
+    Attributes:
+        text: what to go on from.
+        sampling: a `Sampling`, or a preset's name.
+        stop: one or more stop strings.
+        max_new_tokens: how many characters to generate.
+    """
+
+    text: str = ""
+    _: KW_ONLY
+    sampling: str | Sampling | None = None
+    stop: str | Iterable[str] | None = None
+    max_new_tokens: int | None = None
 
 
 class TextStream(Iterator[str]):
@@ -132,6 +151,34 @@ class Score:
     def perplexity(self) -> float:
         """Exp of the mean cross-entropy in nats."""
         return math.exp(self.nats_per_char)
+
+
+def generations(rows: Rows, prompts: Sequence[str], vocab: Vocab, seed: int, keep_stats: bool) -> Iterator[Generation]:
+    """The texts of rows that were generated with statistics.
+
+    Args:
+        rows: what came of them.
+        prompts: of each.
+        vocab: their characters.
+        seed: of the batch.
+        keep_stats: whether to keep the statistics of each character.
+    """
+    assert rows.stats is not None
+    places, ends = rows.places, np.cumsum(rows.kept).tolist()
+    text, per_token = vocab.decode(rows.tokens[places]), TokenStats.from_array(rows.stats[places])
+    start = 0
+    summaries = summarize_rows(per_token, rows.kept, seed)
+    for prompt, end, reason, stats in zip(prompts, ends, rows.reasons.tolist(), summaries, strict=True):
+        part = slice(start, end)
+        yield Generation(
+            prompt=prompt,
+            text=text[part],
+            finish_reason=REASONS[reason],
+            seed=seed,
+            stats=stats,
+            token_stats=per_token[part] if keep_stats else None,
+        )
+        start = end
 
 
 def collect(stream: TextStream, prompt: str) -> Generation:

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from typing import Any, NamedTuple, Unpack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from knock.backends import Backend
+from knock.batch import Request, windows
 from knock.checkpoint import read_checkpoint, write_checkpoint
 from knock.checks import whole_number
 from knock.config import HeadType, ModelConfig, Position
 from knock.engine import Engine
 from knock.errors import CheckpointError, SamplingError
-from knock.generation import Generation, Score, TextStream, collect
+from knock.generation import Generation, Prompt, Score, TextStream, collect, generations
 from knock.models import locate
-from knock.sampling import Sampling, SamplingOptions, Stats, resolve_seed, summarize
+from knock.requests import Requests, prompt_tokens, with_token_bias
+from knock.sampling import (
+    Sampling,
+    SamplingOptions,
+    Stats,
+    TokenStats,
+    resolve_seed,
+    summarize,
+    summarize_rows,
+)
 from knock.stopping import StopStrings
 from knock.vocab import TokenArray, Unknown, Vocab, check_tokens
 from knock.weights import Weights
@@ -139,6 +147,43 @@ class ReweightGPT:
         tokens, per_token = stream.advance(length)
         return tokens, summarize(per_token, resolved)
 
+    def generate_batch(
+        self,
+        prompts: Sequence[npt.ArrayLike],
+        length: int,
+        sampling: str | Sampling | Sequence[str | Sampling] = "basic",
+        *,
+        seed: int | None = 0,
+        threads: int | None = None,
+    ) -> tuple[TokenArray, list[Stats]]:
+        """Generate tokens for each prompt. Row i depends on its prompt, its controls, the seed and i alone.
+
+        Args:
+            prompts: token ids to go on from; token 0 stands in for an empty sequence.
+            length: how many to generate for each.
+            sampling: the controls of all prompts, or as many as there are prompts.
+            seed: of the whole batch; None draws one, told in the statistics.
+            threads: how many work on it; None for as many as there are CPUs.
+
+        Returns:
+            The new tokens, int32 of shape (rows, length), and the statistics of each row.
+
+        Raises:
+            VocabError: if a token is not in [0, V).
+            SamplingError: if a control is out of range, or the lists differ in length.
+        """
+        length, resolved = whole_number("length", length, 0, error=SamplingError), resolve_seed(seed)
+        checked = [check_tokens(prompt, self.config.vocab_size) for prompt in prompts]
+        start = np.zeros(1, np.int32)
+        requests = [
+            Request(tokens if tokens.size else start, controls, None, length, i)
+            for i, (tokens, controls) in enumerate(zip(checked, _controls_of_each(sampling, len(checked)), strict=True))
+        ]
+        rows = self.engine.run(requests, resolved, threads=threads, keep_stats=True)
+        assert rows.stats is not None
+        stats = summarize_rows(TokenStats.from_array(rows.stats), rows.lengths, resolved)
+        return rows.tokens.reshape(len(requests), length), stats
+
     def save(self, path: str | os.PathLike[str], vocab: Vocab | None = None) -> str:
         """Write the model to a `.safetensors` file, and return its digest.
 
@@ -153,12 +198,6 @@ class ReweightGPT:
 
     def __repr__(self) -> str:
         return f"ReweightGPT({self.weights.n_parameters:,} parameters, {self.config})"
-
-
-class _Request(NamedTuple):
-    tokens: TokenArray
-    sampling: Sampling
-    stop: tuple[str, ...]
 
 
 class LanguageModel:
@@ -201,9 +240,11 @@ class LanguageModel:
         """
         controls, resolved = _controls(sampling, options), resolve_seed(seed)
         length = whole_number("max_new_tokens", max_new_tokens, 0, error=SamplingError)
-        request = self._request(prompt, controls, stop, unknown)
+        tokens, controls = prompt_tokens(prompt, self.vocab, unknown), with_token_bias(controls, self.vocab)
+        strings = [self.vocab.normalize(string) for string in StopStrings(stop).strings]
         self.model.engine.expect(steps=length)
-        return self._start(request, 0, length, resolved, token_stats)
+        started = self.model.engine.start(tokens, controls, resolved)
+        return TextStream(started, self.vocab, length, StopStrings(strings), token_stats)
 
     def generate(
         self,
@@ -248,7 +289,7 @@ class LanguageModel:
 
     def generate_batch(
         self,
-        prompts: Iterable[str],
+        prompts: Iterable[str | Prompt],
         sampling: str | Sampling | Iterable[str | Sampling] = "basic",
         n: int = 1,
         seed: int | None = 0,
@@ -257,13 +298,15 @@ class LanguageModel:
         stop: str | Iterable[str] | None = None,
         unknown: Unknown = "error",
         token_stats: bool = False,
+        threads: int | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> list[Generation]:
         """Generate a text for each prompt, in the order of the prompts.
 
         Row i depends on the model, its prompt, its controls, the seed and i, and on no other row.
 
         Args:
-            prompts: what to go on from.
+            prompts: what to go on from; a `Prompt` has controls of its own.
             sampling: the controls of all prompts, or a list with those of each.
             n: texts for each prompt, side by side in the result.
             seed: of the whole batch; None draws one.
@@ -271,6 +314,8 @@ class LanguageModel:
             stop: as in `generate`.
             unknown: as in `generate`.
             token_stats: as in `generate`.
+            threads: how many work on it; None for as many as there are CPUs.
+            progress: told now and then how many texts are done.
 
         Raises:
             VocabError: if a prompt has an unknown character.
@@ -278,24 +323,69 @@ class LanguageModel:
         """
         if isinstance(prompts, str):
             raise SamplingError(f"prompts must be a list of strings, got one string; pass [{prompts[:20]!r}]")
-        prompts = list(prompts)
-        n = whole_number("n", n, 1, error=SamplingError)
-        each = [sampling] * len(prompts) if isinstance(sampling, (str, Sampling)) else list(sampling)
-        if len(each) != len(prompts):
-            raise SamplingError(f"got {len(each)} controls for {len(prompts)} prompts; give one for all, or as many")
-        stop = StopStrings(stop).strings
-        resolved = resolve_seed(seed)
-        length = whole_number("max_new_tokens", max_new_tokens, 0, error=SamplingError)
+        prompts, n, resolved = list(prompts), whole_number("n", n, 1, error=SamplingError), resolve_seed(seed)
+        each = _controls_of_each(sampling, len(prompts))
+        requests = Requests(self.vocab, "basic", stop, max_new_tokens, unknown)
         # Every row is checked before the first is generated.
-        requests = [
-            self._request(prompt, _controls(s, {}), stop, unknown) for prompt, s in zip(prompts, each, strict=True)
+        asked = [
+            requests.request(prompt, i * n + k, controls)
+            for i, (prompt, controls) in enumerate(zip(prompts, each, strict=True))
+            for k in range(n)
         ]
-        self.model.engine.expect(steps=length * n * len(prompts))
-        streams = deque(
-            self._start(requests[i // n], i, length, resolved, token_stats) for i in range(n * len(prompts))
-        )
-        # A row that is done leaves the queue, and its memory.
-        return [collect(streams.popleft(), prompt) for prompt in prompts for _ in range(n)]
+        self.model.engine.expect(steps=sum(request.limit for request in asked))
+        return list(self._sample(asked, resolved, token_stats, threads, progress))
+
+    def sample_iter(
+        self,
+        prompts: Iterable[str | Prompt],
+        sampling: str | Sampling = "basic",
+        n: int = 1,
+        seed: int | None = 0,
+        *,
+        max_new_tokens: int = 300,
+        stop: str | Iterable[str] | None = None,
+        unknown: Unknown = "error",
+        token_stats: bool = False,
+        threads: int | None = None,
+        first: int = 0,
+    ) -> Iterator[Generation]:
+        """`generate_batch` for any number of prompts: texts in order, as they come, in memory that does not grow.
+
+        Args:
+            prompts: what to go on from; may never end.
+            sampling: the controls of prompts without their own.
+            n: as in `generate_batch`.
+            seed: as in `generate_batch`.
+            max_new_tokens: as in `generate_batch`.
+            stop: as in `generate`.
+            unknown: as in `generate`.
+            token_stats: as in `generate`.
+            threads: as in `generate_batch`.
+            first: index of the first row, to go on with a batch that was begun before.
+
+        Raises:
+            VocabError: when it comes to a prompt with an unknown character.
+            SamplingError: if a control is out of range.
+        """
+        n, first = (whole_number(*each, error=SamplingError) for each in (("n", n, 1), ("first", first, 0)))
+        requests = Requests(self.vocab, sampling, stop, max_new_tokens, unknown)
+        asked = (requests.request(prompt, first + i * n + k) for i, prompt in enumerate(prompts) for k in range(n))
+        return self._sample(asked, resolve_seed(seed), token_stats, threads)
+
+    def _sample(
+        self,
+        asked: Iterable[Request],
+        seed: int,
+        token_stats: bool,
+        threads: int | None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Iterator[Generation]:
+        done = 0
+        for part in windows(asked):
+            told = None if progress is None else _counting_on(progress, done)
+            rows = self.model.engine.run(part, seed, threads=threads, keep_stats=True, progress=told)
+            yield from generations(rows, [request.prompt for request in part], self.vocab, seed, token_stats)
+            done += len(part)
 
     def score(self, text: str, *, unknown: Unknown = "error") -> Score:
         """How well the model predicts a text, the first character as after an empty prompt.
@@ -318,31 +408,6 @@ class LanguageModel:
     def __repr__(self) -> str:
         return f"LanguageModel({self.model!r}, {self.vocab!r})"
 
-    def _request(self, prompt: str, sampling: Sampling, stop: str | Iterable[str] | None, unknown: Unknown) -> _Request:
-        """What is to be generated, checked."""
-        if sampling.logit_bias:
-            bias = {self._token(key): value for key, value in sampling.logit_bias.items()}
-            sampling = replace(sampling, logit_bias=bias)
-        stop_strings = StopStrings(stop).strings
-        if self.vocab.lowercase:
-            stop_strings = StopStrings([self.vocab.normalize(string) for string in stop_strings]).strings
-        tokens = self.vocab.encode(prompt, unknown=unknown)
-        if not tokens.size:
-            tokens = np.array([self.vocab.start_id], np.int32)
-        return _Request(tokens=tokens, sampling=sampling, stop=stop_strings)
-
-    def _start(self, request: _Request, row: int, length: int, seed: int, token_stats: bool) -> TextStream:
-        started = self.model.engine.start(request.tokens, request.sampling, seed, row)
-        return TextStream(started, self.vocab, length, StopStrings(request.stop), token_stats)
-
-    def _token(self, key: object) -> object:
-        if not isinstance(key, str):
-            return key
-        char = self.vocab.normalize(key)
-        if char not in self.vocab:
-            raise SamplingError(f"logit_bias names {key!r}, which is not one of the model's {self.vocab.describe()}")
-        return self.vocab.characters.index(char)
-
 
 def load(model: str | os.PathLike[str], *, backend: Backend = "auto") -> LanguageModel:
     """A model by the name of a shipped one, the path of a file, or the path of a folder that holds one file.
@@ -364,3 +429,19 @@ def _controls(sampling: str | Sampling, options: SamplingOptions) -> Sampling:
     if isinstance(sampling, Sampling):
         return Sampling.of({**vars(sampling), **options}) if options else sampling
     return Sampling.preset(sampling, options)
+
+
+def _controls_of_each(sampling: str | Sampling | Iterable[str | Sampling], count: int) -> list[Sampling]:
+    """The controls of so many prompts; those that are the same are one object."""
+    if isinstance(sampling, (str, Sampling)):
+        return [_controls(sampling, {})] * count
+    given = list(sampling)
+    if len(given) != count:
+        raise SamplingError(f"got {len(given)} controls for {count} prompts; give one for all, or as many")
+    presets = {name: Sampling.preset(name, {}) for name in given if isinstance(name, str)}
+    return [presets[each] if isinstance(each, str) else each for each in given]
+
+
+def _counting_on(progress: Callable[[int], None], done: int) -> Callable[[int], None]:
+    """Progress that counts on from the rows that were done before."""
+    return lambda rows: progress(done + rows)

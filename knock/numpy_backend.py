@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from knock import reference
 from knock.backends import Backend
+from knock.batch import LENGTH, NOT_FINITE, STOP, Request, Rows
 from knock.config import ModelConfig
 from knock.errors import GenerationError
 from knock.sampling import Sampling, TokenStats
@@ -60,6 +62,10 @@ class NumpyBackend:
             for prompt, sampling, stream in zip(prompts, samplings, streams, strict=True)
         ]
         return NumpyLanes(lanes)
+
+    def job(self, requests: Sequence[Request], seed: int, keep_stats: bool) -> NumpyJob:
+        """Requests to work on."""
+        return NumpyJob(self, requests, seed, keep_stats)
 
     def decoder(self) -> NumpyDecoder:
         """A sequence that is fed a token at a time."""
@@ -123,3 +129,60 @@ class NumpyDecoder:
         with np.errstate(all="ignore"):
             logits, self._cache = reference.step(token, self._cache, self._backend.arrays, self._backend.config)
         return logits.astype(np.float32)
+
+
+class NumpyJob:
+    """Requests, one after the other; threads take turns."""
+
+    def __init__(self, backend: NumpyBackend, requests: Sequence[Request], seed: int, keep_stats: bool) -> None:
+        self._backend = backend
+        self._requests = requests
+        self._seed = seed
+        self._rows = Rows.empty(requests, keep_stats)
+        self._left = iter(range(len(requests)))
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def work(self) -> None:
+        """Generate rows until none is left."""
+        while not self._stopped:
+            with self._lock:
+                i = next(self._left, None)
+            if i is None:
+                return
+            self._generate(i)
+
+    def _generate(self, i: int) -> None:
+        request, rows, state = self._requests[i], self._rows, 0
+        lanes = self._backend.start([request.tokens], [request.sampling], self._seed, [request.stream])
+        for step in range(request.limit):
+            if self._stopped:
+                return
+            try:
+                (token,), stats = lanes.advance(1)[0]
+            except GenerationError:
+                rows.finish(i, step, step, NOT_FINITE)
+                return
+            place = rows.starts[i] + step
+            rows.tokens[place] = token
+            if rows.stats is not None:
+                rows.stats[place] = [value[0] for value in vars(stats).values()]
+            if request.automaton is not None:
+                state = int(request.automaton[state, token])
+                cut = int(request.automaton[state, -1])
+                if cut:
+                    rows.finish(i, step + 1, step + 1 - cut, STOP)
+                    return
+        rows.finish(i, request.limit, request.limit, LENGTH)
+
+    def stop(self) -> None:
+        """Make those that work return at their next step."""
+        self._stopped = True
+
+    def done(self) -> int:
+        """How many rows have come to their ends."""
+        return int(np.count_nonzero(self._rows.reasons))
+
+    def rows(self) -> Rows:
+        """What came of it so far."""
+        return self._rows

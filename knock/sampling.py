@@ -224,6 +224,11 @@ class TokenStats:
         return TokenStats(**{f.name: getattr(self, f.name)[part] for f in fields(self)})
 
     @classmethod
+    def from_array(cls, array: npt.NDArray[np.float64]) -> TokenStats:
+        """From one column a kind, in the order above: (N, 5)."""
+        return cls(**{f.name: array[:, i] for i, f in enumerate(fields(cls))})
+
+    @classmethod
     def concatenate(cls, parts: list[TokenStats]) -> TokenStats:
         """One after the other."""
         return cls(**{f.name: np.concatenate([np.empty(0), *(getattr(p, f.name) for p in parts)]) for f in fields(cls)})
@@ -294,3 +299,33 @@ def summarize(stats: TokenStats, seed: int) -> Stats:
     summary = Summary()
     summary.add(stats)
     return summary.stats(seed)
+
+
+def summarize_rows(stats: TokenStats, lengths: npt.NDArray[np.int64], seed: int) -> list[Stats]:
+    """`summarize` for each row of a batch.
+
+    Args:
+        stats: of all tokens, one row's after the other's.
+        lengths: how many each row has, int64 of shape (rows,).
+        seed: of the batch.
+    """
+    some = lengths > 0
+    starts = (np.cumsum(lengths) - lengths)[some]
+
+    def by_row(reduce: np.ufunc, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        out = np.full(len(lengths), math.nan)
+        if starts.size:
+            out[some] = reduce.reduceat(values, starts)
+        return out
+
+    count = np.maximum(lengths, 1)
+    means = {f.name: by_row(np.add, getattr(stats, f.name)) / count for f in fields(TokenStats)}
+    squares = by_row(np.add, (stats.entropy - np.repeat(means["entropy"], lengths)) ** 2)
+    columns = (
+        lengths, means["entropy"], by_row(np.minimum, stats.entropy), by_row(np.maximum, stats.entropy),
+        np.sqrt(squares / count), means["sampled_entropy"], means["confidence"], means["temperature"],
+        means["surprise"],
+    )  # fmt: skip
+    names = [name for name in Stats.__annotations__ if name != "seed"]
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [{"seed": seed, **dict(zip(names, row, strict=True))} for row in rows]  # type: ignore[typeddict-item]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
 
 from knock.errors import SamplingError
 
@@ -50,6 +54,46 @@ class StopStrings:
         """The text held back so far, once no more is to come."""
         held, self._held = self._held, ""
         return held
+
+
+def automaton(stop: Iterable[Sequence[int]], vocab_size: int) -> npt.NDArray[np.int64]:
+    """`StopStrings` as a machine that is fed tokens (Aho and Corasick 1975, "Efficient string matching").
+
+    Args:
+        stop: stop strings as tokens in [0, V), none of them empty.
+        vocab_size: V.
+
+    Returns:
+        A row for each state, of shape (states, V + 1); the first is that of an empty text. `table[state, token]` is the
+        next state, and `table[state, V]` how many tokens are to be cut from the end of a text in this state: 0 until a
+        stop string is complete.
+    """
+    V = vocab_size
+    children: list[dict[int, int]] = [{}]
+    cut = [0]
+    for tokens in stop:
+        state = 0
+        for token in tokens:
+            if token not in children[state]:
+                children[state][token] = len(children)
+                children.append({})
+                cut.append(0)
+            state = children[state][token]
+        cut[state] = len(tokens)
+    table = np.zeros((len(children), V + 1), np.int64)
+    shorter = [0] * len(children)  # the state of the longest proper end of the text that a stop string begins with
+    queue = deque([0])
+    while queue:
+        state = queue.popleft()
+        if state:
+            table[state, :V] = table[shorter[state], :V]
+        for token, child in children[state].items():
+            shorter[child] = int(table[state, token])
+            table[state, token] = child
+            cut[child] = cut[child] or cut[shorter[child]]
+            queue.append(child)
+    table[:, V] = cut
+    return table
 
 
 def _overlap(text: str, stop: str) -> int:

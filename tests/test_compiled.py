@@ -141,7 +141,7 @@ def test_dropping_what_a_prompt_cannot_reach_changes_no_bit(kind: str, monkeypat
     prompt = random_tokens(engine.config, 501)
     tokens, stats = engine.start(prompt, Sampling(), 0).advance(20)
     if engine.config.position == "relative":  # an absolute model's cache has no room for more than its window
-        monkeypatch.setattr(compiled_backend, "_kept", lambda prompt, config: prompt)
+        monkeypatch.setattr(compiled_backend, "kept_prompt", lambda prompt, config: prompt)
         whole_tokens, whole_stats = engine.start(prompt, Sampling(), 0).advance(20)
         assert np.array_equal(tokens, whole_tokens)
         assert np.array_equal(stats.surprise, whole_stats.surprise)

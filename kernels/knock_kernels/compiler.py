@@ -79,7 +79,7 @@ def _compile_and_keep(path: Path) -> None:
     with _told_as_not_kept(path.parent):
         write(path.with_name(f"{path.name}.room"), ObjectCode(bytes(_ROOM)))
         path.with_name(f"{path.name}.room").unlink()
-    from knock_kernels import build, decode, jit  # noqa: F401  the second brings the third all its units
+    from knock_kernels import batch, build, jit  # noqa: F401  the first brings the third all its units
 
     content = build.compile_units(jit.UNITS)
     if current_name() != path.name:

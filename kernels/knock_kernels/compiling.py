@@ -112,7 +112,7 @@ def in_process() -> SimpleNamespace:
     if current_name() != name():
         raise CompilationError("the sources of the kernels changed since this process began")
     try:
-        from knock_kernels import build, decode, jit  # noqa: F401  the second brings the third all its units
+        from knock_kernels import batch, build, jit  # noqa: F401  the first brings the third all its units
 
         return store.named(build.compile_in_process(jit.UNITS))
     except Exception as error:  # whatever Numba, or its absence, may raise

@@ -12,7 +12,7 @@ from knock_kernels.rng import uniform
 from knock_kernels.sampler import log_probability, sample
 from knock_kernels.simd import at
 
-_TOKEN, _POSITION, _CACHE, _SEED, _STREAM, _STEP, _BIAS = (int(part) for part in Lane)
+_TOKEN, _POSITION, _CACHE, _SEED, _STREAM, _STEP, _BIAS = (int(part) for part in list(Lane)[:7])
 _LANE, _CONTROLS, _STATS = len(Lane), len(Control), len(Stat)
 _V, _T, _RELATIVE, _V_PADDED = (int(part) for part in (At.V, At.T, At.relative, At.V_padded))
 _LOGITS, _WORK = int(At.logits), int(At.work)
@@ -37,34 +37,48 @@ def decode(lanes, count, length, controls, biases, history, rows, weights, scrat
         tokens: [count, length], int64, written.
         stats: [count, length, Stat], float64, written.
     """
-    V, T, Vp = plan[_V], plan[_T], plan[_V_PADDED]
-    logits, work = at(scratch, plan[_LOGITS]), at(scratch, plan[_WORK])
+    T = plan[_T]
     for t in range(length):
-        if plan[_RELATIVE]:
-            for i in range(count):
-                lane = at(lanes, i * _LANE)
-                rows[_TOKENS + i] = lane[_TOKEN]
-                rows[_POSITIONS + i] = lane[_POSITION]
-                rows[_CACHES + i] = lane[_CACHE]
-            forward(at(rows, _TOKENS), at(rows, _POSITIONS), at(rows, _CACHES), count, count, weights, scratch, plan)
-            head(0, count, weights, scratch, plan)
+        advance_all(lanes, count, rows, weights, scratch, plan)
         for i in range(count):
             lane = at(lanes, i * _LANE)
-            row = at(logits, i * Vp)
-            if not plan[_RELATIVE]:
-                slide(lane, at(history, i * T), rows, weights, scratch, plan)
-                row = logits
-            bias = max(lane[_BIAS], 0)
-            u = uniform(np.uint64(lane[_SEED]), np.uint64(lane[_STREAM]), np.uint64(lane[_STEP]))
-            token = sample(row, at(biases, bias), lane[_BIAS] >= 0, V, at(controls, i * _CONTROLS), u, work,
-                           at(stats, (i * length + t) * _STATS))  # fmt: skip
+            token = draw(i, lane, at(controls, i * _CONTROLS), biases, at(history, i * T), rows, weights, scratch, plan,
+                         at(stats, (i * length + t) * _STATS))  # fmt: skip
             if token < 0:
                 return t
             tokens[i * length + t] = token
-            lane[_TOKEN] = token
-            lane[_POSITION] += 1
-            lane[_STEP] += 1
     return length
+
+
+@inlined
+def advance_all(lanes, count, rows, weights, scratch, plan):
+    """Logits after the last token of each lane, in a relative model; in an absolute one `draw` sees to it."""
+    if plan[_RELATIVE]:
+        for i in range(count):
+            lane = at(lanes, i * _LANE)
+            rows[_TOKENS + i] = lane[_TOKEN]
+            rows[_POSITIONS + i] = lane[_POSITION]
+            rows[_CACHES + i] = lane[_CACHE]
+        forward(at(rows, _TOKENS), at(rows, _POSITIONS), at(rows, _CACHES), count, count, weights, scratch, plan)
+        head(0, count, weights, scratch, plan)
+
+
+@inlined
+def draw(i, lane, controls, biases, history, rows, weights, scratch, plan, stats):
+    """The next token of the lane whose logits are in row i; -1 if they are not finite."""
+    V = plan[_V]
+    if not plan[_RELATIVE]:
+        i = 0
+        slide(lane, history, rows, weights, scratch, plan)
+    bias = max(lane[_BIAS], 0)
+    u = uniform(np.uint64(lane[_SEED]), np.uint64(lane[_STREAM]), np.uint64(lane[_STEP]))
+    token = sample(at(scratch, plan[_LOGITS] + i * plan[_V_PADDED]), at(biases, bias), lane[_BIAS] >= 0, V, controls, u,
+                   at(scratch, plan[_WORK]), stats)  # fmt: skip
+    if token >= 0:
+        lane[_TOKEN] = token
+        lane[_POSITION] += 1
+        lane[_STEP] += 1
+    return token
 
 
 @inlined

@@ -16,6 +16,7 @@ from numba.extending import intrinsic
 
 f32p = types.CPointer(types.float32)
 f64p = types.CPointer(types.float64)
+i32p = types.CPointer(types.int32)
 i64p = types.CPointer(types.int64)
 i64 = types.int64
 f64 = types.float64

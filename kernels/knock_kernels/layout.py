@@ -82,6 +82,42 @@ class Lane(IntEnum):
     stream = auto()
     step = auto()  # draws so far
     bias = auto()  # offset from biases, or -1
+    row = auto()  # of those that `run` generates: its own row,
+    state = auto()  # where it is in its automaton,
+    slot = auto()  # and the number of its place in caches, controls and history
+
+
+class Row(IntEnum):
+    """Index of each number of a row that is to be generated, int64. The last three are written when it is done."""
+
+    prompt = 0  # offset from prompts
+    before = auto()  # tokens of the prompt before its last one
+    limit = auto()  # tokens to generate at most
+    out = auto()  # offset from tokens, and of statistics
+    seed = auto()  # 64 bits, unsigned
+    stream = auto()
+    controls = auto()  # which row of controls
+    bias = auto()  # offset from biases, or -1
+    automaton = auto()  # offset from automata, or -1
+    length = auto()  # tokens that were generated
+    kept = auto()  # tokens before the stop string
+    reason = auto()  # a Reason
+
+
+class Reason(IntEnum):
+    """Why a row came to its end."""
+
+    not_done = 0
+    length = auto()
+    stop = auto()
+    not_finite = auto()  # logits at its last step
+
+
+class Shared(IntEnum):
+    """Index of each number that threads share, int64."""
+
+    next = 0  # place in the order of rows that nobody has taken yet
+    stop = auto()  # not 0: no more steps
 
 
 class Control(IntEnum):

@@ -13,15 +13,28 @@ import llvmlite.binding as llvm
 
 from knock_kernels.cpu import WIDTH, target_machine
 from knock_kernels.folder import Refused
-from knock_kernels.layout import PANEL, ROWS, SPAN, At, Control, Lane, Plan, Stat, make_plan
+from knock_kernels.layout import (
+    PANEL,
+    ROWS,
+    SPAN,
+    At,
+    Control,
+    Lane,
+    Plan,
+    Reason,
+    Row,
+    Shared,
+    Stat,
+    make_plan,
+)
 from knock_kernels.objects import ObjectCode, find
 
 __all__ = [
-    "PANEL", "ROWS", "SPAN", "WIDTH", "At", "Control", "Lane", "NotCompiled", "Plan", "Refused", "Stat",
-    "entry_points", "kept", "make_plan",
+    "PANEL", "ROWS", "SPAN", "WIDTH", "At", "Control", "Lane", "NotCompiled", "Plan", "Reason", "Refused", "Row",
+    "Shared", "Stat", "entry_points", "kept", "make_plan",
 ]  # fmt: skip
 
-_ENTRY_POINTS = ("decode", "read", "score", "tabulate")
+_ENTRY_POINTS = ("decode", "read", "run", "score", "tabulate")
 
 
 class NotCompiled(LookupError):

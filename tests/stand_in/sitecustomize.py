@@ -76,7 +76,7 @@ def _stand_in(name: str, **names: Any) -> None:
 
 
 _stand_in("knock_kernels.build", compile_units=_compile_units)
-_stand_in("knock_kernels.decode")
+_stand_in("knock_kernels.batch")
 _stand_in("knock_kernels.jit", UNITS=SimpleNamespace())
 if _NUMBA == "none":
     sys.modules["numba"] = None  # type: ignore[assignment]  # which is how Python notes what cannot be imported

@@ -1,0 +1,151 @@
+"""Many sequences at once: what is asked for, what comes of it, and the threads that work on it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, fields
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from knock.sampling import Sampling, TokenStats
+from knock.vocab import TokenArray
+
+# Why a row came to its end, by number: the kernels have the same.
+REASONS = ("not done", "length", "stop", "not finite")
+NOT_DONE, LENGTH, STOP, NOT_FINITE = range(4)
+
+# Rows that are worked on together: at first, at most, and where they are long; and tokens at most where there are more.
+_FIRST_ROWS, _MOST_ROWS, _LEAST_ROWS, _MOST_TOKENS = 256, 16_384, 16, 2**19
+_LOOK = 0.05  # seconds between two looks at the progress, and at most from Ctrl-C until the threads know
+
+
+class Request(NamedTuple):
+    """One sequence to generate; everything is checked.
+
+    Attributes:
+        tokens: what it goes on from, at least one.
+        sampling: the controls.
+        automaton: of its stop strings, as `knock.stopping.automaton` makes it; None without any.
+        limit: tokens to generate at most.
+        stream: its row's index in the batch.
+        prompt: the text that the tokens are of, for whoever wants to know.
+    """
+
+    tokens: TokenArray
+    sampling: Sampling
+    automaton: npt.NDArray[np.int64] | None
+    limit: int
+    stream: int
+    prompt: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rows:
+    """What came of requests, in their order.
+
+    Attributes:
+        tokens: of all rows, one after the other, int32; row i's are those from `starts[i]` on.
+        starts: (rows,), int64.
+        lengths: tokens that were generated, (rows,), int64.
+        kept: tokens before the stop string, (rows,), int64.
+        reasons: why each row came to its end, as an index into `REASONS`, (rows,), int64.
+        stats: a column for each field of `TokenStats`, in the places of `tokens`; None if they were not asked for.
+    """
+
+    tokens: TokenArray
+    starts: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+    kept: npt.NDArray[np.int64]
+    reasons: npt.NDArray[np.int64]
+    stats: npt.NDArray[np.float64] | None
+
+    @classmethod
+    def empty(cls, requests: Sequence[Request], keep_stats: bool) -> Rows:
+        """Room for what is to come of requests."""
+        limits = np.array([request.limit for request in requests], np.int64)
+        lengths, kept, reasons = np.zeros((3, len(requests)), np.int64)
+        return cls(
+            tokens=np.zeros(limits.sum(), np.int32),
+            starts=np.cumsum(limits) - limits,
+            lengths=lengths,
+            kept=kept,
+            reasons=reasons,
+            stats=np.zeros((limits.sum(), len(fields(TokenStats)))) if keep_stats else None,
+        )
+
+    def finish(self, row: int, length: int, kept: int, reason: int) -> None:
+        """Note how a row came to its end."""
+        self.lengths[row], self.kept[row], self.reasons[row] = length, kept, reason
+
+    @property
+    def places(self) -> npt.NDArray[np.int64]:
+        """Where in `tokens` those are that are kept, one row's after the other's."""
+        before = np.cumsum(self.kept) - self.kept
+        return np.repeat(self.starts - before, self.kept) + np.arange(self.kept.sum())
+
+
+class Job(Protocol):
+    """Requests being worked on."""
+
+    def work(self) -> None:
+        """Generate rows until none is left. Several threads may do so together."""
+
+    def stop(self) -> None:
+        """Make those that work return as soon as they can."""
+
+    def done(self) -> int:
+        """How many rows have come to their ends."""
+
+    def rows(self) -> Rows:
+        """What came of it so far."""
+
+
+def available_threads() -> int:
+    """CPUs that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def work_together(job: Job, threads: int, progress: Callable[[int], None] | None = None) -> None:
+    """Work on a job to its end in so many threads; when interrupted, stop them first.
+
+    Args:
+        job: the job.
+        threads: at least 1.
+        progress: told now and then how many rows are done, and at the end.
+    """
+    with ThreadPoolExecutor(threads, "knock") as pool:
+        futures = [pool.submit(job.work) for _ in range(threads)]
+        try:
+            while wait(futures, timeout=_LOOK).not_done:
+                if progress:
+                    progress(job.done())
+        except BaseException:
+            job.stop()
+            raise
+    for future in futures:
+        future.result()
+    if progress:
+        progress(job.done())
+
+
+def windows(requests: Iterable[Request]) -> Iterator[list[Request]]:
+    """Requests in groups that are worked on one after the other: large, so that no thread waits, but not too large.
+
+    The first one is small, so that something comes out soon.
+    """
+    window: list[Request] = []
+    tokens, rows = 0, _FIRST_ROWS
+    for request in requests:
+        window.append(request)
+        tokens += request.limit
+        if len(window) >= rows or (len(window) >= _LEAST_ROWS and tokens >= _MOST_TOKENS):
+            yield window
+            window, tokens, rows = [], 0, min(2 * rows, _MOST_ROWS)
+    if window:
+        yield window
