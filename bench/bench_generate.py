@@ -10,6 +10,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from knock import ModelConfig, Sampling, reference
 from knock.backends import Backend
+from knock.batch import Request
 from knock.config import HEAD_TYPES, POSITIONS, HeadType, Position
 from knock.engine import MAX_LANES, Engine, Lanes
 from tests.cases import EXAMPLE, float64, random_tokens, random_weights
@@ -35,17 +36,13 @@ def bench_heads(benchmark: BenchmarkFixture, count: int, head_type: HeadType) ->
 
 
 def bench_rows(benchmark: BenchmarkFixture) -> None:
-    """256 sequences on one thread, eight at a time to their end."""
+    """256 sequences on one thread."""
     engine = Engine(random_weights(EXAMPLE, 0, scale=0.1), "compiled")
     count, length = 256, 120
-
-    def run() -> None:
-        for first in range(0, count, MAX_LANES):
-            rows = range(first, first + MAX_LANES)
-            start(engine, MAX_LANES, rows, length=1).advance(length)
-
+    requests = [Request(random_tokens(EXAMPLE, 1), Sampling(), None, length, i) for i in range(count)]
     benchmark.extra_info.update(unit="tokens", count=count * length)
-    benchmark(run)
+    rows = benchmark(engine.run, requests, 0, threads=1)
+    assert (rows.lengths == length).all()
 
 
 def bench_recompute(benchmark: BenchmarkFixture) -> None:

@@ -80,11 +80,11 @@ class CompiledBackend:
                 raise GenerationError.not_finite(start + done)
             yield start, length, out
 
-    def job(self, requests: Sequence[Request], seed: int, keep_stats: bool) -> Job:
+    def job(self, requests: Sequence[Request], seed: int, keep_stats: bool, threads: int) -> Job:
         """Requests to work on."""
         from knock.compiled_batch import CompiledJob
 
-        return CompiledJob(self, requests, seed, keep_stats)
+        return CompiledJob(self, requests, seed, keep_stats, threads)
 
     def decoder(self) -> CompiledDecoder:
         """A sequence that is fed a token at a time."""

@@ -17,7 +17,9 @@ from knock_kernels.store import ROWS, SPAN, Control, Lane, Row, Shared, Stat
 class CompiledJob:
     """Requests that threads work on together; the kernel says what these arrays are."""
 
-    def __init__(self, backend: CompiledBackend, requests: Sequence[Request], seed: int, keep_stats: bool) -> None:
+    def __init__(
+        self, backend: CompiledBackend, requests: Sequence[Request], seed: int, keep_stats: bool, threads: int
+    ) -> None:
         config, V = backend.config, backend.config.vocab_size
         prompts, controls, biases, automata = (_Joined(dtype) for dtype in (np.int64, np.float64, np.float32, np.int64))
         self._room = Rows.empty(requests, keep_stats)
@@ -48,6 +50,7 @@ class CompiledJob:
         limits = self._table[:, Row.limit]
         # The longest first, so that the threads come to their ends together.
         self._order = np.argsort(-limits, kind="stable")[: np.count_nonzero(limits)]
+        self._most = max(1, min(ROWS, -(-len(self._order) // threads)))
         self._shared = np.zeros(len(Shared), np.int64)
         self._controls, self._biases, self._automata, self._prompts = (
             joined.array() for joined in (controls, biases, automata, prompts)
@@ -61,7 +64,7 @@ class CompiledJob:
         caches = np.array([backend.cache_offset(slot) for slot in range(ROWS + 1)])
         stats, stride = (np.empty(len(Stat)), 0) if room.stats is None else (room.stats, len(Stat))
         backend.call(
-            "run", self._order, len(self._order), self._table, self._shared, self._controls, self._biases,
+            "run", self._order, len(self._order), self._most, self._table, self._shared, self._controls, self._biases,
             self._automata, self._prompts, lanes, controls, history, caches, rows, backend.weights,
             backend.scratch(ROWS + 1), backend.plan, room.tokens, stats, stride,
         )  # fmt: skip

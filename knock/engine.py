@@ -182,8 +182,9 @@ class Engine:
             threads = available_threads()
         threads = whole_number("threads", threads, 1, MAX_THREADS, error=SamplingError)
         self.expect(steps=sum(request.limit for request in requests))
-        job = self._runner.job(requests, seed, keep_stats)
-        work_together(job, max(1, min(threads, len(requests))), progress)
+        threads = max(1, min(threads, len(requests)))
+        job = self._runner.job(requests, seed, keep_stats, threads)
+        work_together(job, threads, progress)
         rows = job.rows()
         broken = np.flatnonzero(rows.reasons == NOT_FINITE)
         if broken.size:
@@ -252,6 +253,6 @@ class _Runner(Protocol):
         self, prompts: Sequence[TokenArray], samplings: Sequence[Sampling], seed: int, streams: Sequence[int]
     ) -> Lanes: ...
 
-    def job(self, requests: Sequence[Request], seed: int, keep_stats: bool) -> Job: ...
+    def job(self, requests: Sequence[Request], seed: int, keep_stats: bool, threads: int) -> Job: ...
 
     def decoder(self) -> _Decoder: ...

@@ -351,17 +351,8 @@ class LanguageModel:
     ) -> Iterator[Generation]:
         """`generate_batch` for any number of prompts: texts in order, as they come, in memory that does not grow.
 
-        Args:
-            prompts: what to go on from; may never end.
-            sampling: the controls of prompts without their own.
-            n: as in `generate_batch`.
-            seed: as in `generate_batch`.
-            max_new_tokens: as in `generate_batch`.
-            stop: as in `generate`.
-            unknown: as in `generate`.
-            token_stats: as in `generate`.
-            threads: as in `generate_batch`.
-            first: index of the first row, to go on with a batch that was begun before.
+        Takes what `generate_batch` takes, but one `sampling` for all prompts without their own, and `prompts` that may
+        never end. `first` is the index of the first row, to go on with a batch that was begun before.
 
         Raises:
             VocabError: when it comes to a prompt with an unknown character.

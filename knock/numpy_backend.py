@@ -63,7 +63,7 @@ class NumpyBackend:
         ]
         return NumpyLanes(lanes)
 
-    def job(self, requests: Sequence[Request], seed: int, keep_stats: bool) -> NumpyJob:
+    def job(self, requests: Sequence[Request], seed: int, keep_stats: bool, threads: int) -> NumpyJob:
         """Requests to work on."""
         return NumpyJob(self, requests, seed, keep_stats)
 

@@ -273,7 +273,9 @@ def test_job_that_fails_is_told() -> None:
 
 def test_threads_do_share_the_rows(shakespeare: LanguageModel) -> None:
     engine, seen = shakespeare.model.engine, set()
-    job = engine._runner.job([Request(np.zeros(1, np.int32), Sampling(), None, 2000, i) for i in range(64)], 0, False)
+    job = engine._runner.job(
+        [Request(np.zeros(1, np.int32), Sampling(), None, 2000, i) for i in range(64)], 0, False, 3
+    )
     work = job.work
 
     def watched() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.limits import cache_bytes, flops, weight_bytes
-from bench.report import Run, fill, peer_table, speed_table, start_table
+from bench.report import Run, batch_table, fill, peer_table, speed_table, start_table
 from knock import ModelConfig
 from tests.cases import EXAMPLE
 
@@ -77,3 +77,10 @@ def test_start_is_told_as_times_and_against_numpy(run: Run) -> None:
     assert '| `knock generate "ROMEO:"`, 300 characters | 100 ms | 0.25x |' in table
     assert "| the first run ever: all 300 characters, and exit | 800 ms | 2.00x |" in table
     assert "Python 12 ms, NumPy 50 ms." in table
+
+
+def test_batch_table_has_every_size(run: Run) -> None:
+    run.results["bench_batch[64-2]"] = {"extra_info": {"count": 3000}, "stats": {"median": 2.0}}
+    table = batch_table(run)
+    assert "| 2 threads, characters/s | 10 | 10 | 1,500 | 10 | 10 | 10 |" in table
+    assert "a stop string 10," in table

@@ -18,19 +18,20 @@ _LANE, _ROW_SIZE, _CONTROLS = len(Lane), len(Row), len(Control)
 _V, _T, _RELATIVE, _CACHE_SIZE = (int(part) for part in (At.V, At.T, At.relative, At.cache_size))
 
 
-_INPUTS = (i64p, i64, i64p, i64p, f64p, f32p, i64p, i64p)
+_INPUTS = (i64p, i64, i64, i64p, i64p, f64p, f32p, i64p, i64p)
 _SCRATCH = (i64p, f64p, i64p, i64p, i64p)
 _MODEL_AND_OUTPUTS = (f32p, f32p, i64p, i32p, f64p, i64)
 
 
 @unit(void(*_INPUTS, *_SCRATCH, *_MODEL_AND_OUTPUTS))
-def run(order, count, table, shared, controls, biases, automata, prompts, lanes, lane_controls, history, caches, rows,
-        weights, scratch, plan, tokens, stats, stats_stride):  # fmt: skip
+def run(order, count, most, table, shared, controls, biases, automata, prompts, lanes, lane_controls, history, caches,
+        rows, weights, scratch, plan, tokens, stats, stats_stride):  # fmt: skip
     """Generate rows to their ends, ROWS at a time; a lane that is done takes the next row. Threads share the rows.
 
     Args:
         order: [count], int64: rows in the order in which they are taken.
         count: how many rows.
+        most: lanes at once, 1 to ROWS: fewer, where another thread can take the others.
         table: [rows, Row], int64; the last three numbers of each are written.
         shared: [Shared], int64.
         controls: [any, Control], float64.
@@ -55,7 +56,7 @@ def run(order, count, table, shared, controls, biases, automata, prompts, lanes,
     for slot in range(ROWS):
         at(lanes, slot * _LANE)[_SLOT] = slot
     while look(at(shared, _STOP)) == 0:
-        while left and active < ROWS:
+        while left and active < most:
             place = take_next(at(shared, _NEXT))
             if place >= count:
                 left = 0

@@ -1,0 +1,79 @@
+"""Many rows at once: prompts in, texts out, and what the kernels alone take for that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from knock import LanguageModel, Prompt, ReweightGPT, Sampling, Vocab
+from knock.batch import Request
+from tests.cases import EXAMPLE, random_weights
+
+ROWS, LENGTH = 256, 256
+CHARACTERS = [chr(ord("0") + i) for i in range(EXAMPLE.vocab_size)]
+
+
+@pytest.fixture(scope="module")
+def model() -> LanguageModel:
+    """The example shape with random weights."""
+    gpt = ReweightGPT.from_weights(random_weights(EXAMPLE, 0, scale=0.1), backend="compiled")
+    return LanguageModel(gpt, Vocab(CHARACTERS))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("rows", [1, 8, 64, 256, 1024, 4096])
+def bench_batch(benchmark: BenchmarkFixture, model: LanguageModel, rows: int, threads: int) -> None:
+    """Texts of 256 characters, by how many there are."""
+    texts(benchmark, model, ["0"] * rows, [LENGTH] * rows, threads)
+
+
+@pytest.mark.parametrize("length", [32, 4096])
+def bench_batch_length(benchmark: BenchmarkFixture, model: LanguageModel, length: int) -> None:
+    """As many characters in shorter or longer texts."""
+    rows = ROWS * LENGTH // length
+    texts(benchmark, model, ["0"] * rows, [length] * rows, 2)
+
+
+def bench_batch_ragged(benchmark: BenchmarkFixture, model: LanguageModel) -> None:
+    """Texts of 16 to 512 characters, each length as likely."""
+    lengths = np.random.default_rng(0).integers(16, 513, ROWS).tolist()
+    texts(benchmark, model, ["0"] * ROWS, lengths, 2)
+
+
+def bench_batch_prompts(benchmark: BenchmarkFixture, model: LanguageModel) -> None:
+    """Texts that go on from prompts of 64 characters, all different."""
+    rng = np.random.default_rng(0)
+    texts(benchmark, model, ["".join(rng.choice(CHARACTERS, 64)) for _ in range(ROWS)], [LENGTH] * ROWS, 2)
+
+
+def bench_batch_stop(benchmark: BenchmarkFixture, model: LanguageModel) -> None:
+    """Texts that are watched for a stop string, which does not come."""
+    texts(benchmark, model, ["0"] * ROWS, [LENGTH] * ROWS, 2, stop="0123456789")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def bench_batch_kernels(benchmark: BenchmarkFixture, model: LanguageModel, threads: int) -> None:
+    """The same rows as tokens, without text or statistics."""
+    engine, start, sampling = model.model.engine, np.zeros(1, np.int32), Sampling()
+    requests = [Request(start, sampling, None, LENGTH, i) for i in range(ROWS)]
+    benchmark.extra_info.update(unit="tokens", count=ROWS * LENGTH)
+    rows = benchmark(engine.run, requests, 0, threads=threads)
+    assert (rows.lengths == LENGTH).all()
+
+
+def texts(
+    benchmark: BenchmarkFixture,
+    model: LanguageModel,
+    prompts: Sequence[str],
+    lengths: Sequence[int],
+    threads: int,
+    stop: str | None = None,
+) -> None:
+    """Prompts in, texts out."""
+    each = [Prompt(text, max_new_tokens=length) for text, length in zip(prompts, lengths, strict=True)]
+    benchmark.extra_info.update(unit="characters", count=sum(lengths))
+    rows = benchmark(model.generate_batch, each, stop=stop, threads=threads)
+    assert [len(row.text) for row in rows] == list(lengths)
