@@ -107,6 +107,26 @@ def peer_table(run: Run) -> str:
     return "\n".join(lines)
 
 
+def batch_table(run: Run) -> str:
+    """Prompts in, texts out, by how many and on how many threads; and the same with a twist."""
+    sizes, length = (1, 8, 64, 256, 1024, 4096), 256
+    lines = [f"| {length} characters each | " + " | ".join(f"{rows:,} texts" for rows in sizes) + " |"]
+    lines.append("|---" + "|---:" * len(sizes) + "|")
+    for threads in (1, 2):
+        rates = " | ".join(f"{run.rate(f'bench_batch[{rows}-{threads}]'):,.0f}" for rows in sizes)
+        lines.append(f"| {threads} thread{'s' * (threads > 1)}, characters/s | {rates} |")
+    twists = {
+        "16 to 512 characters": "bench_batch_ragged",
+        "32 characters": "bench_batch_length[32]",
+        "4,096 characters": "bench_batch_length[4096]",
+        "different prompts of 64 characters": "bench_batch_prompts",
+        "a stop string": "bench_batch_stop",
+        "the kernels alone": "bench_batch_kernels[2]",
+    }
+    told = ", ".join(f"{what} {run.rate(name):,.0f}" for what, name in twists.items())
+    return "\n".join([*lines, "", f"65,536 characters on two threads, with: {told}.", _measured(run)])
+
+
 def start_table(run: Run) -> str:
     """Whole processes, against an import of NumPy in the same run; and what the time goes to."""
     processes, first = run.medians("bench_processes"), run.medians("bench_first_run")
@@ -199,6 +219,7 @@ def main() -> None:
         "models": model_table(),
         "speed": speed_table(run),
         "peers": peer_table(run),
+        "batch": batch_table(run),
         "start": start_table(run),
         "other": other_table(run),
     }
