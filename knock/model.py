@@ -430,7 +430,7 @@ def _controls_of_each(sampling: str | Sampling | Iterable[str | Sampling], count
     if len(given) != count:
         raise SamplingError(f"got {len(given)} controls for {count} prompts; give one for all, or as many")
     presets = {name: Sampling.preset(name, {}) for name in given if isinstance(name, str)}
-    return [presets[each] if isinstance(each, str) else each for each in given]
+    return [presets[each] if isinstance(each, str) else _controls(each, {}) for each in given]
 
 
 def _counting_on(progress: Callable[[int], None], done: int) -> Callable[[int], None]:

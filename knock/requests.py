@@ -77,6 +77,8 @@ class Requests:
         if isinstance(sampling, str):
             named: Sampling = self._remember(("preset", sampling), lambda: Sampling.preset(sampling, {}))
             return named
+        if not isinstance(sampling, Sampling):
+            return Sampling.preset(sampling, {})  # which says what is wrong
         if not sampling.logit_bias:
             return sampling
         # The key holds the controls themselves, or another object could come to have their identity.
@@ -88,6 +90,8 @@ class Requests:
         return found
 
     def _tokens(self, text: str) -> TokenArray:
+        if not isinstance(text, str):
+            return prompt_tokens(text, self._vocab, self._unknown)  # which says what is wrong
         tokens: TokenArray = self._remember(("text", text), lambda: prompt_tokens(text, self._vocab, self._unknown))
         return tokens
 

@@ -208,6 +208,13 @@ def test_bad_arguments_are_refused_before_anything_is_generated(shakespeare: Lan
     for threads in (0, 10_000, 1.5):
         with pytest.raises(SamplingError, match="threads must be a whole number from 1 to 1024"):
             shakespeare.generate_batch(["A"], threads=threads)
+    for wrong in (5, ["A"], None):
+        with pytest.raises(VocabError, match="a text is a string"):
+            shakespeare.generate_batch(["A", wrong])
+        with pytest.raises(SamplingError, match="sampling"):
+            shakespeare.generate_batch(["A"], [wrong])
+    with pytest.raises(SamplingError, match="nucleus"):
+        shakespeare.generate_batch([Prompt("A", sampling="nucleus")])
     with pytest.raises(VocabError, match="unknown character 'é'"):
         shakespeare.generate_batch(["A", "é"])
     with pytest.raises(SamplingError, match="2 controls for 1 prompts"):
