@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, fields
 from typing import NamedTuple, Protocol
 
@@ -119,6 +118,8 @@ def work_together(job: Job, threads: int, progress: Callable[[int], None] | None
         threads: at least 1.
         progress: told now and then how many rows are done, and at the end.
     """
+    from concurrent.futures import ThreadPoolExecutor, wait  # which imports logging, and one text needs neither
+
     with ThreadPoolExecutor(threads, "knock") as pool:
         futures = [pool.submit(job.work) for _ in range(threads)]
         try:
