@@ -181,7 +181,6 @@ class Engine:
         if threads is None:
             threads = available_threads()
         threads = whole_number("threads", threads, 1, MAX_THREADS, error=SamplingError)
-        self.expect(steps=sum(request.limit for request in requests))
         threads = max(1, min(threads, len(requests)))
         job = self._runner.job(requests, seed, keep_stats, threads)
         work_together(job, threads, progress)

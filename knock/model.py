@@ -179,6 +179,7 @@ class ReweightGPT:
             Request(tokens if tokens.size else start, controls, None, length, i)
             for i, (tokens, controls) in enumerate(zip(checked, _controls_of_each(sampling, len(checked)), strict=True))
         ]
+        self.engine.expect(steps=length * len(requests))
         rows = self.engine.run(requests, resolved, threads=threads, keep_stats=True)
         assert rows.stats is not None
         stats = summarize_rows(TokenStats.from_array(rows.stats), rows.lengths, resolved)
@@ -361,7 +362,7 @@ class LanguageModel:
         n, first = (whole_number(*each, error=SamplingError) for each in (("n", n, 1), ("first", first, 0)))
         requests = Requests(self.vocab, sampling, stop, max_new_tokens, unknown)
         asked = (requests.request(prompt, first + i * n + k) for i, prompt in enumerate(prompts) for k in range(n))
-        return self._sample(asked, resolve_seed(seed), token_stats, threads)
+        return self._sample(asked, resolve_seed(seed), token_stats, threads, is_expected=False)
 
     def _sample(
         self,
@@ -370,9 +371,12 @@ class LanguageModel:
         token_stats: bool,
         threads: int | None,
         progress: Callable[[int], None] | None = None,
+        is_expected: bool = True,
     ) -> Iterator[Generation]:
         done = 0
         for part in windows(asked):
+            if not is_expected:
+                self.model.engine.expect(steps=sum(request.limit for request in part))
             told = None if progress is None else _counting_on(progress, done)
             rows = self.model.engine.run(part, seed, threads=threads, keep_stats=True, progress=told)
             yield from generations(rows, [request.prompt for request in part], self.vocab, seed, token_stats)

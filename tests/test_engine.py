@@ -96,12 +96,13 @@ def test_all_that_is_to_be_done_is_known_beforehand(monkeypatch: pytest.MonkeyPa
     model = LanguageModel(ReweightGPT(vocab_size=3), Vocab("abc"))
     model.generate("a", max_new_tokens=10)
     model.generate_batch(["a", "b"], n=3, max_new_tokens=10)
+    next(model.sample_iter(["a", "b"], n=2, max_new_tokens=10))
     model.model.generate([0], length=20)
     model.score("abc" * 100)
     model.model.logits([0] * 600)
     assert seconds[0] > 0
-    np.testing.assert_allclose(np.divide(seconds, seconds[0])[1:3], [6, 2])
-    assert seconds[4] == pytest.approx(2 * seconds[3])
+    np.testing.assert_allclose(np.divide(seconds, seconds[0])[1:4], [6, 4, 2])
+    assert seconds[5] == pytest.approx(2 * seconds[4])
     assert model.model.engine.backend == "numpy"
 
 
