@@ -63,6 +63,15 @@ def texts(rows: Rows) -> list[tuple[list[int], int, int]]:
     return list(zip(tokens, rows.kept.tolist(), rows.reasons.tolist(), strict=True))
 
 
+def bits(rows: Rows) -> list[tuple[tuple[list[int], int, int], bytes]]:
+    """Statistics too: a probability tells of a last bit that a token does not."""
+    assert rows.stats is not None
+    stats = [
+        rows.stats[start:end].tobytes() for start, end in zip(rows.starts, rows.starts + rows.lengths, strict=True)
+    ]
+    return list(zip(texts(rows), stats, strict=True))
+
+
 @pytest.mark.parametrize("backend", ["numpy", "compiled"])
 @pytest.mark.parametrize("kind", SMALL)
 def test_row_is_as_it_is_alone(kind: str, backend: str) -> None:
@@ -93,13 +102,14 @@ def test_rows_depend_on_nothing_else(shakespeare: LanguageModel) -> None:
     """10,000 rows, in groups of any size, on any number of threads, in any order, gone on with later: bit for bit."""
     count, engine = 10_000, shakespeare.model.engine
     requests = random_requests(engine.config, count, longest=12)
-    expected = texts(engine.run(requests, 3, threads=1))
+    expected = bits(engine.run(requests, 3, threads=1, keep_stats=True))
     order = np.random.default_rng(1).permutation(count)
     for threads, size in itertools.product((1, 2, 4), (1, 2, 7, 64, 1000)):
         part = range(0, count if size > 7 else 300, size)
-        result = [row for i in part for row in texts(engine.run(requests[i : i + size], 3, threads=threads))]
+        groups = (engine.run(requests[i : i + size], 3, threads=threads, keep_stats=True) for i in part)
+        result = [row for rows in groups for row in bits(rows)]
         assert result == expected[: len(result)]
-        shuffled = texts(engine.run([requests[i] for i in order], 3, threads=threads))
+        shuffled = bits(engine.run([requests[i] for i in order], 3, threads=threads, keep_stats=True))
         assert [shuffled[i] for i in np.argsort(order)] == expected
 
 
