@@ -81,13 +81,11 @@ class Requests:
             return Sampling.preset(sampling, {})  # which says what is wrong
         if not sampling.logit_bias:
             return sampling
-        # The key holds the controls themselves, or another object could come to have their identity.
-        key = ("controls", id(sampling))
-        kept, biased = self._remember(key, lambda: (sampling, with_token_bias(sampling, self._vocab)))
-        if kept is not sampling:
-            return with_token_bias(sampling, self._vocab)
-        found: Sampling = biased
-        return found
+        # What is remembered holds the controls themselves, so that no other object comes to have their identity.
+        biased: Sampling = self._remember(
+            ("controls", id(sampling)), lambda: (sampling, with_token_bias(sampling, self._vocab))
+        )[1]
+        return biased
 
     def _tokens(self, text: str) -> TokenArray:
         if not isinstance(text, str):

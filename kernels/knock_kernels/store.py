@@ -21,7 +21,6 @@ from knock_kernels.layout import (
     Control,
     Lane,
     Plan,
-    Reason,
     Row,
     Shared,
     Stat,
@@ -30,7 +29,7 @@ from knock_kernels.layout import (
 from knock_kernels.objects import ObjectCode, find
 
 __all__ = [
-    "PANEL", "ROWS", "SPAN", "WIDTH", "At", "Control", "Lane", "NotCompiled", "Plan", "Reason", "Refused", "Row",
+    "PANEL", "ROWS", "SPAN", "WIDTH", "At", "Control", "Lane", "NotCompiled", "Plan", "Refused", "Row",
     "Shared", "Stat", "entry_points", "kept", "make_plan",
 ]  # fmt: skip
 
