@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from knock.config import ModelConfig as ModelConfig
     from knock.errors import CheckpointError as CheckpointError
     from knock.errors import KnockError as KnockError
+    from knock.generation import Generation as Generation
+    from knock.generation import Interrupted as Interrupted
     from knock.generation import Prompt as Prompt
+    from knock.gpt import ReweightGPT as ReweightGPT
     from knock.model import LanguageModel as LanguageModel
-    from knock.model import ReweightGPT as ReweightGPT
     from knock.model import load as load
     from knock.sampling import Sampling as Sampling
     from knock.vocab import Vocab as Vocab
@@ -24,11 +26,13 @@ __version__ = "0.1.0"
 
 _HOME = {
     "CheckpointError": "knock.errors",
+    "Generation": "knock.generation",
+    "Interrupted": "knock.generation",
     "KnockError": "knock.errors",
     "LanguageModel": "knock.model",
     "ModelConfig": "knock.config",
     "Prompt": "knock.generation",
-    "ReweightGPT": "knock.model",
+    "ReweightGPT": "knock.gpt",
     "Sampling": "knock.sampling",
     "Vocab": "knock.vocab",
     "Weights": "knock.weights",

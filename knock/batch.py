@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple, Protocol
@@ -19,6 +20,7 @@ NOT_DONE, LENGTH, STOP, NOT_FINITE = range(4)
 
 # Rows that are worked on together: at first, at most, and where they are long; and tokens at most where there are more.
 _FIRST_ROWS, _MOST_ROWS, _LEAST_ROWS, _MOST_TOKENS = 256, 16_384, 16, 2**19
+_SHORT = 1.0  # seconds, for such a group: one twice as large keeps nobody waiting
 _LOOK = 0.05  # seconds between two looks at the progress, and at most from Ctrl-C until the threads know
 
 
@@ -32,6 +34,7 @@ class Request(NamedTuple):
         limit: tokens to generate at most.
         stream: its row's index in the batch.
         prompt: the text that the tokens are of, for whoever wants to know.
+        error: why there is nothing to generate, if something is wrong with the prompt; then the limit is 0.
     """
 
     tokens: TokenArray
@@ -40,6 +43,7 @@ class Request(NamedTuple):
     limit: int
     stream: int
     prompt: str = ""
+    error: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,6 +89,18 @@ class Rows:
         """Where in `tokens` those are that are kept, one row's after the other's."""
         before = np.cumsum(self.kept) - self.kept
         return np.repeat(self.starts - before, self.kept) + np.arange(self.kept.sum())
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C in the middle of a job.
+
+    Attributes:
+        rows: what came of it; the reason of those that are not done is `NOT_DONE`.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        super().__init__()
+        self.rows = rows
 
 
 class Job(Protocol):
@@ -135,18 +151,26 @@ def work_together(job: Job, threads: int, progress: Callable[[int], None] | None
         progress(job.done())
 
 
-def windows(requests: Iterable[Request]) -> Iterator[list[Request]]:
+def windows(requests: Iterable[Request], clock: Callable[[], float] = time.monotonic) -> Iterator[list[Request]]:
     """Requests in groups that are worked on one after the other: large, so that no thread waits, but not too large.
 
-    The first one is small, so that something comes out soon.
+    The first one is small, so that something comes out soon; the next is larger if that took little time. What is
+    raised where requests come from is raised after those that came before.
     """
     window: list[Request] = []
     tokens, rows = 0, _FIRST_ROWS
-    for request in requests:
-        window.append(request)
-        tokens += request.limit
-        if len(window) >= rows or (len(window) >= _LEAST_ROWS and tokens >= _MOST_TOKENS):
+    try:
+        for request in requests:
+            window.append(request)
+            tokens += request.limit
+            if len(window) >= rows or (len(window) >= _LEAST_ROWS and tokens >= _MOST_TOKENS):
+                full, window, tokens, started = window, [], 0, clock()
+                yield full
+                if clock() - started < _SHORT:
+                    rows = min(2 * rows, _MOST_ROWS)
+    except Exception:
+        if window:
             yield window
-            window, tokens, rows = [], 0, min(2 * rows, _MOST_ROWS)
+        raise
     if window:
         yield window

@@ -26,7 +26,7 @@ class CompiledJob:
         signed_seed = int(np.uint64(seed).astype(np.int64))
         table = []
         for request, start in zip(requests, self._room.starts.tolist(), strict=True):
-            tokens, sampling, automaton, limit, stream, _ = request
+            tokens, sampling, automaton, limit, stream = request[:5]
             prompt = prompts.place(id(tokens), kept_prompt, tokens, config)
             table.append(
                 (

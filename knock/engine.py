@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from knock.backends import Backend, chosen, kernels
-from knock.batch import NOT_FINITE, Job, Request, Rows, available_threads, work_together
+from knock.batch import NOT_FINITE, Job, Request, Rows, Stopped, available_threads, work_together
 from knock.checks import whole_number
 from knock.config import ModelConfig
 from knock.errors import GenerationError, SamplingError, VocabError
@@ -177,13 +177,17 @@ class Engine:
         Raises:
             SamplingError: if the number of threads is out of range.
             GenerationError: if the logits of a step are not finite.
+            Stopped: on Ctrl-C, as soon as the threads have stopped.
         """
         if threads is None:
             threads = available_threads()
         threads = whole_number("threads", threads, 1, MAX_THREADS, error=SamplingError)
         threads = max(1, min(threads, len(requests)))
         job = self._runner.job(requests, seed, keep_stats, threads)
-        work_together(job, threads, progress)
+        try:
+            work_together(job, threads, progress)
+        except KeyboardInterrupt as interrupt:
+            raise Stopped(job.rows()) from interrupt
         rows = job.rows()
         broken = np.flatnonzero(rows.reasons == NOT_FINITE)
         if broken.size:

@@ -9,7 +9,7 @@ from dataclasses import KW_ONLY, dataclass
 import numpy as np
 import numpy.typing as npt
 
-from knock.batch import REASONS, Rows
+from knock.batch import NOT_DONE, REASONS, Request, Rows
 from knock.engine import TokenStream
 from knock.sampling import Sampling, Stats, Summary, TokenStats, summarize_rows
 from knock.stopping import StopStrings
@@ -26,10 +26,12 @@ class Generation:
     Attributes:
         prompt: what it goes on from.
         text: the new characters; a stop string is cut off.
-        finish_reason: `"length"` or `"stop"`.
+        finish_reason: `"length"`, `"stop"`, or `"error"` if there could be none.
         seed: the seed that was used.
         stats: summary over the characters of `text`.
         token_stats: statistics of each character of `text`, if they were asked for.
+        index: of its row in its batch.
+        error: why there is no text; None if there is.
     """
 
     prompt: str
@@ -38,6 +40,20 @@ class Generation:
     seed: int
     stats: Stats
     token_stats: TokenStats | None
+    index: int = 0
+    error: str | None = None
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in the middle of a batch.
+
+    Attributes:
+        finished: texts that were whole by then and have not come out otherwise, in the order of their rows.
+    """
+
+    def __init__(self, finished: Sequence[Generation]) -> None:
+        super().__init__()
+        self.finished = list(finished)
 
 
 @dataclass(frozen=True)
@@ -49,6 +65,7 @@ class Prompt:
         sampling: a `Sampling`, or a preset's name.
         stop: one or more stop strings.
         max_new_tokens: how many characters to generate.
+        index: its own, in place of its place among the prompts: of a prompt that is taken out of its batch, say.
     """
 
     text: str = ""
@@ -56,6 +73,7 @@ class Prompt:
     sampling: str | Sampling | None = None
     stop: str | Iterable[str] | None = None
     max_new_tokens: int | None = None
+    index: int | None = None
 
 
 class TextStream(Iterator[str]):
@@ -153,12 +171,14 @@ class Score:
         return math.exp(self.nats_per_char)
 
 
-def generations(rows: Rows, prompts: Sequence[str], vocab: Vocab, seed: int, keep_stats: bool) -> Iterator[Generation]:
+def generations(
+    rows: Rows, requests: Sequence[Request], vocab: Vocab, seed: int, keep_stats: bool
+) -> Iterator[Generation]:
     """The texts of rows that were generated with statistics.
 
     Args:
-        rows: what came of them.
-        prompts: of each.
+        rows: what came of them; one that is not done is left out.
+        requests: what they are of.
         vocab: their characters.
         seed: of the batch.
         keep_stats: whether to keep the statistics of each character.
@@ -168,17 +188,20 @@ def generations(rows: Rows, prompts: Sequence[str], vocab: Vocab, seed: int, kee
     text, per_token = vocab.decode(rows.tokens[places]), TokenStats.from_array(rows.stats[places])
     start = 0
     summaries = summarize_rows(per_token, rows.kept, seed)
-    for prompt, end, reason, stats in zip(prompts, ends, rows.reasons.tolist(), summaries, strict=True):
+    for request, end, reason, stats in zip(requests, ends, rows.reasons.tolist(), summaries, strict=True):
         part = slice(start, end)
-        yield Generation(
-            prompt=prompt,
-            text=text[part],
-            finish_reason=REASONS[reason],
-            seed=seed,
-            stats=stats,
-            token_stats=per_token[part] if keep_stats else None,
-        )
         start = end
+        if reason != NOT_DONE:
+            yield Generation(
+                prompt=request.prompt,
+                text=text[part],
+                finish_reason="error" if request.error else REASONS[reason],
+                seed=seed,
+                stats=stats,
+                token_stats=per_token[part] if keep_stats else None,
+                index=request.stream,
+                error=request.error,
+            )
 
 
 def collect(stream: TextStream, prompt: str) -> Generation:

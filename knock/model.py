@@ -1,204 +1,25 @@
-"""The two models a user touches: ReweightGPT, over token ids, and LanguageModel, over text."""
+"""LanguageModel: a model over text; and how one is loaded."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Unpack
 
 import numpy as np
-import numpy.typing as npt
 
 from knock.backends import Backend
-from knock.batch import Request, windows
+from knock.batch import Request, Stopped, windows
 from knock.checkpoint import read_checkpoint, write_checkpoint
 from knock.checks import whole_number
-from knock.config import HeadType, ModelConfig, Position
-from knock.engine import Engine
 from knock.errors import CheckpointError, SamplingError
-from knock.generation import Generation, Prompt, Score, TextStream, collect, generations
+from knock.generation import Generation, Interrupted, Prompt, Score, TextStream, collect, generations
+from knock.gpt import ReweightGPT
 from knock.models import locate
 from knock.requests import Requests, prompt_tokens, with_token_bias
-from knock.sampling import (
-    Sampling,
-    SamplingOptions,
-    Stats,
-    TokenStats,
-    resolve_seed,
-    summarize,
-    summarize_rows,
-)
+from knock.sampling import Sampling, SamplingOptions, each_sampling, resolve_seed
 from knock.stopping import StopStrings
-from knock.vocab import TokenArray, Unknown, Vocab, check_tokens
-from knock.weights import Weights
-
-
-class ReweightGPT:
-    """A model over token ids.
-
-    Args:
-        vocab_size: number of tokens, V.
-        T: context window of one layer.
-        n_emb: embedding width.
-        nodes: width of the MLP's hidden layer.
-        n_blocks: number of blocks.
-        n_heads: attention heads in a block.
-        head_type: `"hybrid"`, `"reweight"` or `"content"`.
-        alpha: where the hybrid heads' gates start.
-        position: `"relative"` or `"absolute"`; left out, what suits the head type.
-        seed: of the random weights.
-        backend: what runs the model.
-
-    Raises:
-        ConfigError: if the shape cannot be built.
-    """
-
-    def __init__(
-        self,
-        vocab_size: int,
-        T: int = 32,
-        n_emb: int = 64,
-        nodes: int = 64,
-        n_blocks: int = 3,
-        n_heads: int = 4,
-        head_type: HeadType = "hybrid",
-        alpha: float = 0.5,
-        *,
-        position: Position | None = None,
-        seed: int = 42,
-        backend: Backend = "auto",
-    ) -> None:
-        config = ModelConfig(
-            vocab_size=vocab_size,
-            T=T,
-            n_emb=n_emb,
-            nodes=nodes,
-            n_blocks=n_blocks,
-            n_heads=n_heads,
-            head_type=head_type,
-            alpha=alpha,
-            **({} if position is None else {"position": position}),
-        )
-        self.engine = Engine(Weights.random(config, resolve_seed(seed)), backend)
-
-    @classmethod
-    def from_weights(cls, weights: Weights, *, backend: Backend = "auto") -> ReweightGPT:
-        """The model with these weights."""
-        model = cls.__new__(cls)
-        model.engine = Engine(weights, backend)
-        return model
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], *, backend: Backend = "auto") -> ReweightGPT:
-        """The model in a file.
-
-        Raises:
-            CheckpointError: if the file is missing or wrong in any way.
-        """
-        return cls.from_weights(read_checkpoint(path).weights, backend=backend)
-
-    @property
-    def config(self) -> ModelConfig:
-        """The model's shape."""
-        return self.engine.config
-
-    @property
-    def weights(self) -> Weights:
-        """The model's arrays."""
-        return self.engine.weights
-
-    def logits(self, tokens: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Logits at every position of one uninterrupted sequence of any length: (N,) -> (N, V).
-
-        Raises:
-            VocabError: if a token is not in [0, V).
-        """
-        return self.engine.logits(tokens)
-
-    def generate(
-        self,
-        seed_seq: npt.ArrayLike,
-        length: int,
-        sampling: str | Sampling = "basic",
-        *,
-        seed: int | None = None,
-        **options: Unpack[SamplingOptions],
-    ) -> tuple[TokenArray, Stats]:
-        """Generate tokens.
-
-        Args:
-            seed_seq: token ids to go on from; token 0 stands in for an empty sequence.
-            length: how many to generate.
-            sampling: a `Sampling`, or a preset: `"basic"`, `"top_k"`, `"top_p"` or `"entropy"`.
-            seed: decides every draw; None draws one, told in the statistics.
-            options: controls of the preset to change, such as `temperature=0.8`.
-
-        Returns:
-            The new tokens, int32 of shape (length,), and their statistics, the seed that was used among them.
-
-        Raises:
-            VocabError: if a token is not in [0, V).
-            SamplingError: if a control or the length is out of range.
-        """
-        resolved = resolve_seed(seed)
-        prompt = check_tokens(seed_seq, self.config.vocab_size)
-        self.engine.expect(steps=whole_number("length", length, 0, error=SamplingError))
-        stream = self.engine.start(prompt if prompt.size else [0], _controls(sampling, options), resolved)
-        tokens, per_token = stream.advance(length)
-        return tokens, summarize(per_token, resolved)
-
-    def generate_batch(
-        self,
-        prompts: Sequence[npt.ArrayLike],
-        length: int,
-        sampling: str | Sampling | Sequence[str | Sampling] = "basic",
-        *,
-        seed: int | None = 0,
-        threads: int | None = None,
-    ) -> tuple[TokenArray, list[Stats]]:
-        """Generate tokens for each prompt. Row i depends on its prompt, its controls, the seed and i alone.
-
-        Args:
-            prompts: token ids to go on from; token 0 stands in for an empty sequence.
-            length: how many to generate for each.
-            sampling: the controls of all prompts, or as many as there are prompts.
-            seed: of the whole batch; None draws one, told in the statistics.
-            threads: how many work on it; None for as many as there are CPUs.
-
-        Returns:
-            The new tokens, int32 of shape (rows, length), and the statistics of each row.
-
-        Raises:
-            VocabError: if a token is not in [0, V).
-            SamplingError: if a control is out of range, or the lists differ in length.
-        """
-        length, resolved = whole_number("length", length, 0, error=SamplingError), resolve_seed(seed)
-        checked = [check_tokens(prompt, self.config.vocab_size) for prompt in prompts]
-        start = np.zeros(1, np.int32)
-        requests = [
-            Request(tokens if tokens.size else start, controls, None, length, i)
-            for i, (tokens, controls) in enumerate(zip(checked, _controls_of_each(sampling, len(checked)), strict=True))
-        ]
-        self.engine.expect(steps=length * len(requests))
-        rows = self.engine.run(requests, resolved, threads=threads, keep_stats=True)
-        assert rows.stats is not None
-        stats = summarize_rows(TokenStats.from_array(rows.stats), rows.lengths, resolved)
-        return rows.tokens.reshape(len(requests), length), stats
-
-    def save(self, path: str | os.PathLike[str], vocab: Vocab | None = None) -> str:
-        """Write the model to a `.safetensors` file, and return its digest.
-
-        Args:
-            path: where to; a file that is there is replaced in one step.
-            vocab: the characters that the tokens stand for, without which the file cannot be used for text.
-
-        Raises:
-            CheckpointError: if the file cannot be written or the vocabulary has another size.
-        """
-        return write_checkpoint(path, self.weights, vocab)
-
-    def __repr__(self) -> str:
-        return f"ReweightGPT({self.weights.n_parameters:,} parameters, {self.config})"
+from knock.vocab import Unknown, Vocab
 
 
 class LanguageModel:
@@ -239,7 +60,7 @@ class LanguageModel:
 
         Characters that may be part of a stop string are held back until it is clear.
         """
-        controls, resolved = _controls(sampling, options), resolve_seed(seed)
+        controls, resolved = Sampling.resolve(sampling, options), resolve_seed(seed)
         length = whole_number("max_new_tokens", max_new_tokens, 0, error=SamplingError)
         tokens, controls = prompt_tokens(prompt, self.vocab, unknown), with_token_bias(controls, self.vocab)
         strings = [self.vocab.normalize(string) for string in StopStrings(stop).strings]
@@ -299,6 +120,7 @@ class LanguageModel:
         stop: str | Iterable[str] | None = None,
         unknown: Unknown = "error",
         token_stats: bool = False,
+        keep_errors: bool = False,
         threads: int | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> list[Generation]:
@@ -315,26 +137,34 @@ class LanguageModel:
             stop: as in `generate`.
             unknown: as in `generate`.
             token_stats: as in `generate`.
+            keep_errors: whether a prompt that something is wrong with, such as an unknown character, has its error told
+                in its place while the others go on; otherwise it is raised before anything is generated.
             threads: how many work on it; None for as many as there are CPUs.
             progress: told now and then how many texts are done.
 
         Raises:
             VocabError: if a prompt has an unknown character.
             SamplingError: if a control is out of range, or the lists differ in length.
+            Interrupted: on Ctrl-C; it has the texts that were whole by then.
         """
         if isinstance(prompts, str):
             raise SamplingError(f"prompts must be a list of strings, got one string; pass [{prompts[:20]!r}]")
         prompts, n, resolved = list(prompts), whole_number("n", n, 1, error=SamplingError), resolve_seed(seed)
-        each = _controls_of_each(sampling, len(prompts))
-        requests = Requests(self.vocab, "basic", stop, max_new_tokens, unknown)
+        requests = Requests(self.vocab, "basic", stop, max_new_tokens, unknown, keep_errors)
         # Every row is checked before the first is generated.
         asked = [
-            requests.request(prompt, i * n + k, controls)
-            for i, (prompt, controls) in enumerate(zip(prompts, each, strict=True))
-            for k in range(n)
+            request
+            for i, (prompt, controls) in enumerate(zip(prompts, each_sampling(sampling, len(prompts)), strict=True))
+            for request in requests.rows(prompt, i * n, n, controls)
         ]
         self.model.engine.expect(steps=sum(request.limit for request in asked))
-        return list(self._sample(asked, resolved, token_stats, threads, progress))
+        done: list[Generation] = []
+        try:
+            done.extend(self._sample(asked, resolved, token_stats, threads, progress))
+        except KeyboardInterrupt as interrupt:
+            more = interrupt.finished if isinstance(interrupt, Interrupted) else []
+            raise Interrupted([*done, *more]) from None
+        return done
 
     def sample_iter(
         self,
@@ -347,22 +177,21 @@ class LanguageModel:
         stop: str | Iterable[str] | None = None,
         unknown: Unknown = "error",
         token_stats: bool = False,
+        keep_errors: bool = False,
         threads: int | None = None,
+        progress: Callable[[int], None] | None = None,
         first: int = 0,
     ) -> Iterator[Generation]:
         """`generate_batch` for any number of prompts: texts in order, as they come, in memory that does not grow.
 
         Takes what `generate_batch` takes, but one `sampling` for all prompts without their own, and `prompts` that may
-        never end. `first` is the index of the first row, to go on with a batch that was begun before.
-
-        Raises:
-            VocabError: when it comes to a prompt with an unknown character.
-            SamplingError: if a control is out of range.
+        never end. `first` is the index of the first row, to go on with a batch that was begun before. What is raised
+        while prompts are taken, by them or because one is wrong, comes after the texts of those before it.
         """
         n, first = (whole_number(*each, error=SamplingError) for each in (("n", n, 1), ("first", first, 0)))
-        requests = Requests(self.vocab, sampling, stop, max_new_tokens, unknown)
-        asked = (requests.request(prompt, first + i * n + k) for i, prompt in enumerate(prompts) for k in range(n))
-        return self._sample(asked, resolve_seed(seed), token_stats, threads, is_expected=False)
+        requests = Requests(self.vocab, sampling, stop, max_new_tokens, unknown, keep_errors)
+        asked = (request for i, prompt in enumerate(prompts) for request in requests.rows(prompt, first + i * n, n))
+        return self._sample(asked, resolve_seed(seed), token_stats, threads, progress, is_expected=False)
 
     def _sample(
         self,
@@ -370,7 +199,7 @@ class LanguageModel:
         seed: int,
         token_stats: bool,
         threads: int | None,
-        progress: Callable[[int], None] | None = None,
+        progress: Callable[[int], None] | None,
         is_expected: bool = True,
     ) -> Iterator[Generation]:
         done = 0
@@ -378,8 +207,17 @@ class LanguageModel:
             if not is_expected:
                 self.model.engine.expect(steps=sum(request.limit for request in part))
             told = None if progress is None else _counting_on(progress, done)
-            rows = self.model.engine.run(part, seed, threads=threads, keep_stats=True, progress=told)
-            yield from generations(rows, [request.prompt for request in part], self.vocab, seed, token_stats)
+            rows, come = None, 0
+            try:
+                rows = self.model.engine.run(part, seed, threads=threads, keep_stats=True, progress=told)
+                for text in generations(rows, part, self.vocab, seed, token_stats):
+                    come += 1
+                    yield text
+            except KeyboardInterrupt as interrupt:
+                rows = interrupt.rows if isinstance(interrupt, Stopped) else rows
+                if rows is None:
+                    raise
+                raise Interrupted([*generations(rows, part, self.vocab, seed, token_stats)][come:]) from None
             done += len(part)
 
     def score(self, text: str, *, unknown: Unknown = "error") -> Score:
@@ -418,23 +256,6 @@ def load(model: str | os.PathLike[str], *, backend: Backend = "auto") -> Languag
         )
     gpt = ReweightGPT.from_weights(checkpoint.weights, backend=backend)
     return LanguageModel(gpt, checkpoint.vocab, checkpoint.training)
-
-
-def _controls(sampling: str | Sampling, options: SamplingOptions) -> Sampling:
-    if isinstance(sampling, Sampling):
-        return Sampling.of({**vars(sampling), **options}) if options else sampling
-    return Sampling.preset(sampling, options)
-
-
-def _controls_of_each(sampling: str | Sampling | Iterable[str | Sampling], count: int) -> list[Sampling]:
-    """The controls of so many prompts; those that are the same are one object."""
-    if isinstance(sampling, (str, Sampling)):
-        return [_controls(sampling, {})] * count
-    given = list(sampling)
-    if len(given) != count:
-        raise SamplingError(f"got {len(given)} controls for {count} prompts; give one for all, or as many")
-    presets = {name: Sampling.preset(name, {}) for name in given if isinstance(name, str)}
-    return [presets[each] if isinstance(each, str) else _controls(each, {}) for each in given]
 
 
 def _counting_on(progress: Callable[[int], None], done: int) -> Callable[[int], None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,13 +11,14 @@ import numpy.typing as npt
 
 from knock.batch import Request
 from knock.checks import whole_number
-from knock.errors import SamplingError
+from knock.errors import KnockError, SamplingError
 from knock.generation import Prompt
 from knock.sampling import Sampling
 from knock.stopping import StopStrings, automaton
 from knock.vocab import TokenArray, Unknown, Vocab
 
 _REMEMBERED = 4096  # prompts, and controls: what is asked for again is the same object, and shared
+_LAST_INDEX = 2**62  # what the kernels count in holds more
 
 
 class Requests:
@@ -29,6 +30,7 @@ class Requests:
         stop: their stop strings.
         max_new_tokens: how many characters they generate.
         unknown: what to do with characters that the model does not know.
+        keep_errors: whether a prompt that something is wrong with is told in its place, and does not end it all.
 
     Raises:
         SamplingError: if a control is out of range.
@@ -41,26 +43,46 @@ class Requests:
         stop: str | Iterable[str] | None,
         max_new_tokens: int,
         unknown: Unknown,
+        keep_errors: bool = False,
     ) -> None:
         self._vocab = vocab
         self._unknown = unknown
+        self._keep_errors = keep_errors
         self._memory: dict[Any, Any] = {}
         self._sampling = self.controls(sampling)
         self._automaton = self._watch(StopStrings(stop).strings)
         self._limit = _limit(max_new_tokens)
 
-    def request(self, prompt: str | Prompt, stream: int, sampling: str | Sampling | None = None) -> Request:
-        """The request of a prompt.
+    def rows(
+        self, prompt: str | Prompt, first: int, n: int, sampling: str | Sampling | None = None
+    ) -> Iterator[Request]:
+        """Requests for so many texts of a prompt.
 
         Args:
             prompt: a text, or one with controls of its own.
-            stream: the row's index in the batch.
+            first: the first row's index in the batch, unless the prompt has one of its own.
+            n: how many.
             sampling: controls that go before the batch's.
 
         Raises:
             VocabError: if it has an unknown character.
             SamplingError: if a control is out of range.
         """
+        if isinstance(prompt, Prompt) and prompt.index is not None:
+            first = n * whole_number("index", prompt.index, 0, _LAST_INDEX // n, error=SamplingError)
+        return (self._request(prompt, first + k, sampling) for k in range(n))
+
+    def _request(self, prompt: str | Prompt, stream: int, sampling: str | Sampling | None) -> Request:
+        try:
+            return self._checked(prompt, stream, sampling)
+        except KnockError as error:
+            if not self._keep_errors:
+                raise
+            text = prompt.text if isinstance(prompt, Prompt) else prompt
+            start = prompt_tokens("", self._vocab, "error")
+            return Request(start, self._sampling, None, 0, stream, text if isinstance(text, str) else "", str(error))
+
+    def _checked(self, prompt: str | Prompt, stream: int, sampling: str | Sampling | None) -> Request:
         watch, limit = self._automaton, self._limit
         if isinstance(prompt, Prompt):
             sampling = sampling if prompt.sampling is None else prompt.sampling
@@ -82,9 +104,12 @@ class Requests:
         if not sampling.logit_bias:
             return sampling
         # What is remembered holds the controls themselves, so that no other object comes to have their identity.
-        biased: Sampling = self._remember(
-            ("controls", id(sampling)), lambda: (sampling, with_token_bias(sampling, self._vocab))
-        )[1]
+        biased: Sampling = self._remember(("controls", id(sampling)), lambda: (sampling, self._biased(sampling)))[1]
+        return biased
+
+    def _biased(self, sampling: Sampling) -> Sampling:
+        biased = with_token_bias(sampling, self._vocab)
+        biased.bias_array(self._vocab.vocab_size)  # which says what is wrong, here and not in the middle of the batch
         return biased
 
     def _tokens(self, text: str) -> TokenArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypedDict, get_args
 
@@ -162,6 +162,17 @@ class Sampling:
             raise SamplingError(f"there is no control named {', '.join(unknown)}; the controls are {known}")
         return cls(**options)
 
+    @classmethod
+    def resolve(cls, sampling: str | Sampling, options: SamplingOptions | None = None) -> Sampling:
+        """Controls as a user gives them: some, or the name of a preset, and what is to differ.
+
+        Raises:
+            SamplingError: if there is no such preset, or a control is wrong.
+        """
+        if isinstance(sampling, Sampling):
+            return cls.of({**vars(sampling), **options}) if options else sampling
+        return cls.preset(sampling, options)
+
     def bias_array(self, vocab_size: int) -> npt.NDArray[np.float64] | None:
         """`logit_bias` as an array, shape (V,), or None where there is none.
 
@@ -181,6 +192,21 @@ class Sampling:
 
 
 _OFF: dict[str, float] = {f.name: f.default for f in fields(Sampling) if isinstance(f.default, (int, float))}
+
+
+def each_sampling(sampling: str | Sampling | Iterable[str | Sampling], count: int) -> list[Sampling]:
+    """The controls of so many prompts, given for all or for each; those that are the same are one object.
+
+    Raises:
+        SamplingError: if there are not as many, or a control is wrong.
+    """
+    if isinstance(sampling, (str, Sampling)):
+        return [Sampling.resolve(sampling)] * count
+    given = list(sampling)
+    if len(given) != count:
+        raise SamplingError(f"got {len(given)} controls for {count} prompts; give one for all, or as many")
+    presets = {name: Sampling.preset(name) for name in given if isinstance(name, str)}
+    return [presets[each] if isinstance(each, str) else Sampling.resolve(each) for each in given]
 
 
 def resolve_seed(seed: int | None) -> int:

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knock import LanguageModel, ModelConfig, Prompt, ReweightGPT, Sampling
-from knock.batch import LENGTH, REASONS, STOP, Request, Rows, windows, work_together
+from knock import Generation, Interrupted, LanguageModel, ModelConfig, Prompt, ReweightGPT, Sampling
+from knock.batch import LENGTH, REASONS, STOP, Job, Request, Rows, windows, work_together
 from knock.engine import Engine
 from knock.errors import GenerationError, SamplingError, VocabError
 from knock.sampling import TokenStats, summarize, summarize_rows
@@ -174,8 +175,46 @@ def test_iterator_yields_in_order_and_goes_on_where_it_stopped(shakespeare: Lang
     assert [row.text for row in rest] == [row.text for row in whole[700:]]
 
 
+def test_texts_before_a_wrong_prompt_come_out_first(shakespeare: LanguageModel) -> None:
+    rows = shakespeare.sample_iter(["A"] * 300 + ["é"] + ["A"] * 300, max_new_tokens=3)
+    come: list[Generation] = []
+    with pytest.raises(VocabError, match="unknown character 'é'"):
+        come.extend(rows)
+    assert [row.index for row in come] == list(range(300))
+
+
+@pytest.mark.parametrize("call", ["generate_batch", "sample_iter"])
+def test_errors_kept_in_their_places(shakespeare: LanguageModel, call: str) -> None:
+    """They are told with the prompt, and change no other row."""
+    banned = Sampling(logit_bias={char: float("-inf") for char in shakespeare.vocab.characters})
+    wrong = {1: "é", 3: Prompt("A", sampling="nucleus"), 4: Prompt("B", max_new_tokens=-1), 6: Prompt(sampling=banned)}
+    prompts = [wrong.get(i, "ROMEO:") for i in range(8)]
+    rows = list(getattr(shakespeare, call)(prompts, n=2, max_new_tokens=20, keep_errors=True))
+    expected = shakespeare.generate_batch(["ROMEO:"] * 8, n=2, max_new_tokens=20)
+    for i, (row, right) in enumerate(zip(rows, expected, strict=True)):
+        assert row.index == i
+        if i // 2 not in wrong:
+            assert (row.text, row.finish_reason, row.error) == (right.text, "length", None)
+        else:
+            assert (row.text, row.finish_reason, row.stats["tokens"]) == ("", "error", 0)
+    assert [row.prompt for row in rows[2:4]] == ["é", "é"]
+    for i, message in {2: "unknown character 'é'", 6: "nucleus", 8: "max_new_tokens", 12: "bans every token"}.items():
+        assert message in (rows[i].error or "")
+
+
+def test_rows_taken_out_of_their_batch_are_the_same(shakespeare: LanguageModel) -> None:
+    whole = shakespeare.generate_batch(["ROMEO:", "JULIET:", "O"], n=2, max_new_tokens=20)
+    out = shakespeare.generate_batch([Prompt("O", index=2), Prompt("ROMEO:", index=0)], n=2, max_new_tokens=20)
+    assert [(row.index, row.text) for row in out] == [(row.index, row.text) for row in whole[4:] + whole[:2]]
+    for index in (-1, 2**63, 1.5):
+        with pytest.raises(SamplingError, match="index must be a whole number from 0"):
+            shakespeare.generate_batch([Prompt("O", index=index)])
+
+
 def test_windows_grow_and_hold_everything() -> None:
     requests = [Request(np.zeros(1, np.int32), Sampling(), None, 10, i) for i in range(5000)]
+    slow = itertools.count(0.0, 2.0)
+    assert [len(part) for part in windows(requests[:1000], clock=lambda: next(slow))] == [256, 256, 256, 232]
     parts = list(windows(requests))
     assert [request for part in parts for request in part] == requests
     assert [len(part) for part in parts] == [256, 512, 1024, 2048, 1160]
@@ -253,25 +292,56 @@ def test_logits_that_are_not_finite_are_told(backend: str) -> None:
 
 
 def test_interrupt_stops_the_threads_at_once() -> None:
-    """Each works on rows that would take minutes."""
+    """Each works on rows that would take minutes; those that are done are kept."""
     code = """
 import signal, threading, time, os
-from knock import load
+from knock import Interrupted, Prompt, load
 model = load("shakespeare-hybrid")
 model.generate("A", max_new_tokens=1)
 threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 started = time.monotonic()
 try:
-    model.generate_batch(["A"], n=8, max_new_tokens=10**7, threads=2)
-except KeyboardInterrupt:
+    prompts = [Prompt("A", max_new_tokens=10**7 if i == 3 or i > 12 else 5) for i in range(16)]
+    model.generate_batch(prompts, threads=2)
+except Interrupted as interrupted:
     print("interrupted", time.monotonic() - started < 5, threading.active_count())
+    alone = model.generate_batch(["A"] * 16, max_new_tokens=5)
+    print([row.index for row in interrupted.finished] == [0, 1, 2, *range(4, 13)])
+    print(all(row.text == alone[row.index].text for row in interrupted.finished))
 """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in a background job it may be ignored
     try:
         said = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=60)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert said == "interrupted True 1\n"
+    assert said == "interrupted True 1\nTrue\nTrue\n"
+
+
+@pytest.mark.parametrize("at", ["running", "decoding"])
+def test_interrupt_loses_no_row_that_is_done(
+    shakespeare: LanguageModel, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """Of 600 rows, in groups of 256 and 344, Ctrl-C comes at the end of the second group."""
+    expected = shakespeare.generate_batch(["A"] * 600, max_new_tokens=2)
+    calls = itertools.count(1)
+
+    def interrupted(job: Job, threads: int, progress: object) -> None:
+        work_together(job, threads)
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+
+    def made(**fields: Any) -> Generation:
+        if next(calls) == 400:
+            raise KeyboardInterrupt
+        return Generation(**fields)
+
+    if at == "running":
+        monkeypatch.setattr("knock.engine.work_together", interrupted)
+    else:
+        monkeypatch.setattr("knock.generation.Generation", made)
+    with pytest.raises(Interrupted) as caught:
+        shakespeare.generate_batch(["A"] * 600, max_new_tokens=2)
+    assert [row.text for row in caught.value.finished] == [row.text for row in expected]
 
 
 def test_job_that_fails_is_told() -> None:

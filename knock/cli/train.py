@@ -178,7 +178,8 @@ class _Reporter:
         self._evaluations += 1
 
     def _sample(self, weights: Weights) -> str:
-        from knock.model import LanguageModel, ReweightGPT
+        from knock.gpt import ReweightGPT
+        from knock.model import LanguageModel
 
         model = LanguageModel(ReweightGPT.from_weights(weights, backend="numpy"), self._vocab)
         return model.generate(max_new_tokens=_SAMPLE_LENGTH, temperature=0.8, seed=self._evaluations).text

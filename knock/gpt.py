@@ -1,0 +1,198 @@
+"""ReweightGPT: a model over token ids."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Unpack
+
+import numpy as np
+import numpy.typing as npt
+
+from knock.backends import Backend
+from knock.batch import Request
+from knock.checkpoint import read_checkpoint, write_checkpoint
+from knock.checks import whole_number
+from knock.config import HeadType, ModelConfig, Position
+from knock.engine import Engine
+from knock.errors import SamplingError
+from knock.sampling import (
+    Sampling,
+    SamplingOptions,
+    Stats,
+    TokenStats,
+    each_sampling,
+    resolve_seed,
+    summarize,
+    summarize_rows,
+)
+from knock.vocab import TokenArray, Vocab, check_tokens
+from knock.weights import Weights
+
+
+class ReweightGPT:
+    """A model over token ids.
+
+    Args:
+        vocab_size: number of tokens, V.
+        T: context window of one layer.
+        n_emb: embedding width.
+        nodes: width of the MLP's hidden layer.
+        n_blocks: number of blocks.
+        n_heads: attention heads in a block.
+        head_type: `"hybrid"`, `"reweight"` or `"content"`.
+        alpha: where the hybrid heads' gates start.
+        position: `"relative"` or `"absolute"`; left out, what suits the head type.
+        seed: of the random weights.
+        backend: what runs the model.
+
+    Raises:
+        ConfigError: if the shape cannot be built.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        T: int = 32,
+        n_emb: int = 64,
+        nodes: int = 64,
+        n_blocks: int = 3,
+        n_heads: int = 4,
+        head_type: HeadType = "hybrid",
+        alpha: float = 0.5,
+        *,
+        position: Position | None = None,
+        seed: int = 42,
+        backend: Backend = "auto",
+    ) -> None:
+        config = ModelConfig(
+            vocab_size=vocab_size,
+            T=T,
+            n_emb=n_emb,
+            nodes=nodes,
+            n_blocks=n_blocks,
+            n_heads=n_heads,
+            head_type=head_type,
+            alpha=alpha,
+            **({} if position is None else {"position": position}),
+        )
+        self.engine = Engine(Weights.random(config, resolve_seed(seed)), backend)
+
+    @classmethod
+    def from_weights(cls, weights: Weights, *, backend: Backend = "auto") -> ReweightGPT:
+        """The model with these weights."""
+        model = cls.__new__(cls)
+        model.engine = Engine(weights, backend)
+        return model
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, backend: Backend = "auto") -> ReweightGPT:
+        """The model in a file.
+
+        Raises:
+            CheckpointError: if the file is missing or wrong in any way.
+        """
+        return cls.from_weights(read_checkpoint(path).weights, backend=backend)
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's shape."""
+        return self.engine.config
+
+    @property
+    def weights(self) -> Weights:
+        """The model's arrays."""
+        return self.engine.weights
+
+    def logits(self, tokens: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Logits at every position of one uninterrupted sequence of any length: (N,) -> (N, V).
+
+        Raises:
+            VocabError: if a token is not in [0, V).
+        """
+        return self.engine.logits(tokens)
+
+    def generate(
+        self,
+        seed_seq: npt.ArrayLike,
+        length: int,
+        sampling: str | Sampling = "basic",
+        *,
+        seed: int | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> tuple[TokenArray, Stats]:
+        """Generate tokens.
+
+        Args:
+            seed_seq: token ids to go on from; token 0 stands in for an empty sequence.
+            length: how many to generate.
+            sampling: a `Sampling`, or a preset: `"basic"`, `"top_k"`, `"top_p"` or `"entropy"`.
+            seed: decides every draw; None draws one, told in the statistics.
+            options: controls of the preset to change, such as `temperature=0.8`.
+
+        Returns:
+            The new tokens, int32 of shape (length,), and their statistics, the seed that was used among them.
+
+        Raises:
+            VocabError: if a token is not in [0, V).
+            SamplingError: if a control or the length is out of range.
+        """
+        resolved = resolve_seed(seed)
+        prompt = check_tokens(seed_seq, self.config.vocab_size)
+        self.engine.expect(steps=whole_number("length", length, 0, error=SamplingError))
+        stream = self.engine.start(prompt if prompt.size else [0], Sampling.resolve(sampling, options), resolved)
+        tokens, per_token = stream.advance(length)
+        return tokens, summarize(per_token, resolved)
+
+    def generate_batch(
+        self,
+        prompts: Sequence[npt.ArrayLike],
+        length: int,
+        sampling: str | Sampling | Sequence[str | Sampling] = "basic",
+        *,
+        seed: int | None = 0,
+        threads: int | None = None,
+    ) -> tuple[TokenArray, list[Stats]]:
+        """Generate tokens for each prompt. Row i depends on its prompt, its controls, the seed and i alone.
+
+        Args:
+            prompts: token ids to go on from; token 0 stands in for an empty sequence.
+            length: how many to generate for each.
+            sampling: the controls of all prompts, or as many as there are prompts.
+            seed: of the whole batch; None draws one, told in the statistics.
+            threads: how many work on it; None for as many as there are CPUs.
+
+        Returns:
+            The new tokens, int32 of shape (rows, length), and the statistics of each row.
+
+        Raises:
+            VocabError: if a token is not in [0, V).
+            SamplingError: if a control is out of range, or the lists differ in length.
+        """
+        length, resolved = whole_number("length", length, 0, error=SamplingError), resolve_seed(seed)
+        checked = [check_tokens(prompt, self.config.vocab_size) for prompt in prompts]
+        start = np.zeros(1, np.int32)
+        requests = [
+            Request(tokens if tokens.size else start, controls, None, length, i)
+            for i, (tokens, controls) in enumerate(zip(checked, each_sampling(sampling, len(checked)), strict=True))
+        ]
+        self.engine.expect(steps=length * len(requests))
+        rows = self.engine.run(requests, resolved, threads=threads, keep_stats=True)
+        assert rows.stats is not None
+        stats = summarize_rows(TokenStats.from_array(rows.stats), rows.lengths, resolved)
+        return rows.tokens.reshape(len(requests), length), stats
+
+    def save(self, path: str | os.PathLike[str], vocab: Vocab | None = None) -> str:
+        """Write the model to a `.safetensors` file, and return its digest.
+
+        Args:
+            path: where to; a file that is there is replaced in one step.
+            vocab: the characters that the tokens stand for, without which the file cannot be used for text.
+
+        Raises:
+            CheckpointError: if the file cannot be written or the vocabulary has another size.
+        """
+        return write_checkpoint(path, self.weights, vocab)
+
+    def __repr__(self) -> str:
+        return f"ReweightGPT({self.weights.n_parameters:,} parameters, {self.config})"
