@@ -34,6 +34,14 @@ class TextError(KnockError):
     """A text that cannot be read: missing, empty, too short, or not UTF-8."""
 
 
+class PromptError(KnockError):
+    """A line of a file of prompts that cannot be used."""
+
+
+class OutputError(KnockError):
+    """A file of generated texts that cannot be written or gone on with."""
+
+
 class GenerationError(KnockError):
     """Generation that cannot go on: the model's logits are not finite numbers."""
 

@@ -49,11 +49,13 @@ class Interrupted(KeyboardInterrupt):
 
     Attributes:
         finished: texts that were whole by then and have not come out otherwise, in the order of their rows.
+        first_missing: index of the first row that is not among these or those that came out.
     """
 
-    def __init__(self, finished: Sequence[Generation]) -> None:
+    def __init__(self, finished: Sequence[Generation], first_missing: int) -> None:
         super().__init__()
         self.finished = list(finished)
+        self.first_missing = first_missing
 
 
 @dataclass(frozen=True)

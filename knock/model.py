@@ -9,8 +9,8 @@ from typing import Any, Unpack
 import numpy as np
 
 from knock.backends import Backend
-from knock.batch import Request, Stopped, windows
-from knock.checkpoint import read_checkpoint, write_checkpoint
+from knock.batch import NOT_DONE, Request, Stopped, windows
+from knock.checkpoint import model_digest, read_checkpoint, write_checkpoint
 from knock.checks import whole_number
 from knock.errors import CheckpointError, SamplingError
 from knock.generation import Generation, Interrupted, Prompt, Score, TextStream, collect, generations
@@ -43,6 +43,11 @@ class LanguageModel:
         self.model = model
         self.vocab = vocab
         self.training = dict(training or {})
+
+    @property
+    def digest(self) -> str:
+        """Which model this is: 64 hex digits, the same wherever it is kept."""
+        return model_digest(self.model.weights, self.vocab)
 
     def stream(
         self,
@@ -161,9 +166,10 @@ class LanguageModel:
         done: list[Generation] = []
         try:
             done.extend(self._sample(asked, resolved, token_stats, threads, progress))
-        except KeyboardInterrupt as interrupt:
-            more = interrupt.finished if isinstance(interrupt, Interrupted) else []
-            raise Interrupted([*done, *more]) from None
+        except Interrupted as interrupt:
+            raise Interrupted([*done, *interrupt.finished], interrupt.first_missing) from None
+        except KeyboardInterrupt:
+            raise Interrupted(done, asked[len(done)].stream if len(done) < len(asked) else len(asked)) from None
         return done
 
     def sample_iter(
@@ -217,7 +223,10 @@ class LanguageModel:
                 rows = interrupt.rows if isinstance(interrupt, Stopped) else rows
                 if rows is None:
                     raise
-                raise Interrupted([*generations(rows, part, self.vocab, seed, token_stats)][come:]) from None
+                finished = list(generations(rows, part, self.vocab, seed, token_stats))
+                whole = np.append(rows.reasons != NOT_DONE, False)
+                first_missing = [*(request.stream for request in part), part[-1].stream + 1][int(whole.argmin())]
+                raise Interrupted(finished[come:], first_missing) from None
             done += len(part)
 
     def score(self, text: str, *, unknown: Unknown = "error") -> Score:
