@@ -1,0 +1,291 @@
+"""Many texts on many machines, by Ray Data: each as it would be on one."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from knock.backends import Backend
+from knock.checks import whole_number
+from knock.errors import KnockError, PromptError, SamplingError
+from knock.generation import Prompt
+from knock.gpt import ReweightGPT
+from knock.model import LanguageModel, load
+from knock.prompt_file import FIELDS, PromptMaker
+from knock.requests import Requests
+from knock.rows import Row, row_of
+from knock.sampling import Sampling, resolve_seed
+from knock.stopping import StopStrings
+from knock.vocab import Unknown, Vocab
+from knock.weights import Weights
+
+if TYPE_CHECKING:
+    import ray.data
+
+_BATCH = 1024  # prompts that a worker takes at once
+_AT_ONCE = 2**20  # prompts that are sent out before rows come back
+
+
+def sample_dataset(
+    dataset: ray.data.Dataset,
+    model: LanguageModel | str | os.PathLike[str],
+    sampling: str | Sampling = "basic",
+    seed: int | None = 0,
+    n: int = 1,
+    *,
+    max_new_tokens: int = 300,
+    stop: str | Iterable[str] | None = None,
+    unknown: Unknown = "error",
+    log_probs: bool = False,
+    entropies: bool = False,
+    workers: int | None = None,
+    batch_size: int = _BATCH,
+) -> ray.data.Dataset:
+    """Generate texts for a dataset of prompts, on the workers of a Ray cluster.
+
+    Row i depends on the model, its prompt, its controls, the seed and i: it is the same as that of
+    `LanguageModel.generate_batch`, whatever the blocks of the dataset and the number of workers, and where a worker is
+    lost and another takes over. knock must be installed on every machine.
+
+    Args:
+        dataset: a column `prompt`, and if need be columns of controls named as those of a `Prompt` or a `Sampling`,
+            where a null is as for the other prompts. A column `index` says where in the batch a prompt is; without
+            one, it is its place in the dataset, whose rows are counted for that.
+        model: a model, or what `load` takes; it is read here, and sent to the workers.
+        sampling: the controls of prompts that have none of their own.
+        seed: of the whole batch; None draws one.
+        n: texts for each prompt.
+        max_new_tokens: how many characters a text.
+        stop: as in `generate`.
+        unknown: as in `generate`.
+        log_probs: whether to keep the natural logarithm of each character's probability.
+        entropies: whether to keep the model's entropy at each character, in bits.
+        workers: how many at most, of one CPU each; None for as many as the cluster has CPUs.
+        batch_size: prompts that a worker takes at once.
+
+    Returns:
+        A dataset, evaluated when it is used, with the columns `index`, `prompt`, `text`, `finish_reason`, `seed`,
+        `error` (null, but for a prompt that something is wrong with, which has an empty text), and those asked for.
+
+    Raises:
+        KnockError: if Ray is missing.
+        PromptError: if the dataset has a column that means nothing.
+        SamplingError: if a control is out of range.
+    """
+    ray = _import_ray()
+    n, batch_size = (whole_number(*each, 1, error=SamplingError) for each in (("n", n), ("batch_size", batch_size)))
+    lm = model if isinstance(model, LanguageModel) else load(model)
+    stops = StopStrings(stop).strings
+    Requests(lm.vocab, sampling, stops, max_new_tokens, unknown)  # which says what is wrong
+    columns = dataset.columns() or []
+    strange = [name for name in columns if name not in {"index", *FIELDS}]
+    if strange:
+        raise PromptError(
+            f"a dataset of prompts has no column named {', '.join(strange)}; drop it, and join it to the texts by "
+            f"their index. The columns are index, {', '.join(FIELDS)}"
+        )
+    if columns and "index" not in columns:
+        dataset = _numbered(dataset)
+    job = _Job(
+        weights=lm.model.weights,
+        vocab=lm.vocab,
+        backend="numpy" if lm.model.engine.backend == "numpy" else "compiled",  # the same for every worker
+        sampling=Sampling.resolve(sampling),
+        seed=resolve_seed(seed),
+        n=n,
+        options={"max_new_tokens": max_new_tokens, "stop": stops, "unknown": unknown},
+        kept={"log_probs": log_probs, "entropies": entropies},
+    )
+    return dataset.map_batches(
+        _Worker,
+        fn_constructor_args=[job],
+        batch_size=batch_size,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers or _cpus()),
+        num_cpus=1,
+    )
+
+
+def sample_prompts(
+    prompts: Iterable[Prompt],
+    model: LanguageModel,
+    sampling: Sampling,
+    seed: int,
+    **options: Any,
+) -> Iterator[Row]:
+    """`sample_dataset` for any number of prompts: rows in their order.
+
+    Args:
+        prompts: with an index each; checked.
+        model: the model.
+        sampling: the controls of prompts that have none of their own.
+        seed: of the whole batch.
+        options: those of `sample_dataset`.
+
+    Raises:
+        KnockError: if Ray is missing, or gives up.
+    """
+    ray = _import_ray()
+    from ray.data import from_arrow
+
+    try:
+        for tables in _tables(prompts):
+            dataset = from_arrow(tables)
+            dataset.context.execution_options.preserve_order = True
+            dataset.context.enable_progress_bars = False
+            texts = sample_dataset(dataset, model, sampling, seed, **options)
+            batches: Iterable[Any] = texts.iter_batches(batch_size=None, batch_format="pyarrow")
+            for batch in batches:
+                for row in batch.to_pylist():
+                    yield {name: value for name, value in row.items() if value is not None}
+    except (ConnectionError, ray.exceptions.RayError) as error:
+        raise KnockError(f"Ray gave up: {str(error).strip().splitlines()[-1]}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """What a worker needs to know.
+
+    Attributes:
+        weights: the model.
+        vocab: its characters.
+        backend: what runs it.
+        sampling: the controls of prompts that have none of their own.
+        seed: of the whole batch.
+        n: texts for each prompt.
+        options: others of `generate_batch`.
+        kept: what `row_of` is to keep.
+    """
+
+    weights: Weights
+    vocab: Vocab
+    backend: Backend
+    sampling: Sampling
+    seed: int
+    n: int
+    options: dict[str, Any]
+    kept: dict[str, bool]
+
+
+class _Worker:
+    """Holds the model, and makes rows of a table of prompts."""
+
+    def __init__(self, job: _Job) -> None:
+        self._job = job
+        self._model = LanguageModel(ReweightGPT.from_weights(job.weights, backend=job.backend), job.vocab)
+        self._maker = PromptMaker(job.sampling)
+
+    def __call__(self, batch: Any) -> Any:
+        from pyarrow import Table
+
+        from knock.parquet import row_schema
+
+        job = self._job
+        prompts = [self._prompt(row) for row in batch.to_pylist(maps_as_pydicts="lossy")]
+        texts = iter(
+            self._model.generate_batch(
+                [prompt for prompt in prompts if isinstance(prompt, Prompt)],
+                job.sampling,
+                job.n,
+                job.seed,
+                token_stats=any(job.kept.values()),
+                keep_errors=True,
+                threads=1,
+                **job.options,
+            )
+        )
+        rows: list[Row] = []
+        for prompt in prompts:
+            if isinstance(prompt, Prompt):
+                rows += (row_of(text, **job.kept) for text in itertools.islice(texts, job.n))
+            else:
+                rows += ({**prompt, "index": prompt["index"] * job.n + k} for k in range(job.n))
+        return Table.from_pylist(rows, row_schema([name for name, is_kept in job.kept.items() if is_kept]))
+
+    def _prompt(self, row: dict[str, Any]) -> Prompt | dict[str, Any]:
+        """The prompt, or a row that says why there is none."""
+        index = row.pop("index")
+        try:
+            return replace(self._maker.prompt(row), index=index)
+        except KnockError as error:
+            text = row.get("prompt")
+            told = {"text": "", "finish_reason": "error", "seed": self._job.seed, "error": str(error)}
+            return {"index": index, "prompt": text if isinstance(text, str) else "", **told}
+
+
+def _tables(prompts: Iterable[Prompt]) -> Iterator[list[Any]]:
+    """Prompts as tables of a batch each, as many tables at a time as are sent out together.
+
+    What is raised where prompts come from is raised after those that came before.
+    """
+    import pyarrow as pa
+
+    strings = {name: pa.string() for name in ("prompt", "sampling", "entropy_rule")}
+    whole = {name: pa.int64() for name in ("index", "max_new_tokens", "top_k")}
+    other = {"stop": pa.list_(pa.string()), "logit_bias": pa.map_(pa.string(), pa.float64())}
+    names = ("index", *FIELDS)
+    schema = pa.schema({name: (strings | whole | other).get(name, pa.float64()) for name in names})
+    raised: list[Exception] = []
+    rows = map(_columns, _until_raised(prompts, raised))
+    while batches := list(itertools.islice(iter(lambda: list(itertools.islice(rows, _BATCH)), []), _AT_ONCE // _BATCH)):
+        yield [pa.Table.from_pylist(batch, schema) for batch in batches]
+    if raised:
+        raise raised[0]
+
+
+def _until_raised(prompts: Iterable[Prompt], raised: list[Exception]) -> Iterator[Prompt]:
+    try:
+        yield from prompts
+    except Exception as error:
+        raised.append(error)
+
+
+def _columns(prompt: Prompt) -> dict[str, Any]:
+    """A prompt as a row of a table: controls of its own are written out, all of them."""
+    row: dict[str, Any] = {"index": prompt.index, "prompt": prompt.text, "max_new_tokens": prompt.max_new_tokens}
+    if prompt.stop is not None:
+        row["stop"] = list(prompt.stop)
+    if isinstance(prompt.sampling, Sampling):
+        row |= {"sampling": "basic", **asdict(prompt.sampling)}
+        row["logit_bias"] = list(prompt.sampling.logit_bias.items())
+    return row
+
+
+def _numbered(dataset: ray.data.Dataset) -> ray.data.Dataset:
+    """The dataset, read, with each row's place as its index."""
+    dataset.context.execution_options.preserve_order = True
+    tables = dataset.to_arrow_refs()
+    length, number = (_import_ray().remote(function) for function in (_length, _number))
+    firsts = itertools.accumulate(_import_ray().get([length.remote(table) for table in tables]), initial=0)
+    numbered = [number.remote(table, first) for table, first in zip(tables, firsts, strict=False)]
+    result: ray.data.Dataset = _import_ray().data.from_arrow_refs(numbered)
+    return result
+
+
+def _length(table: Any) -> int:
+    return len(table)
+
+
+def _number(table: Any, first: int) -> Any:
+    import pyarrow as pa
+
+    return table.append_column("index", pa.array(range(first, first + len(table)), pa.int64()))
+
+
+def _cpus() -> int:
+    resources: dict[str, float] = _import_ray().cluster_resources()
+    return max(1, int(resources.get("CPU", 1)))
+
+
+def _import_ray() -> Any:
+    try:
+        import ray.data
+        import ray.exceptions
+    except ImportError as error:
+        raise KnockError(
+            "sampling on a cluster needs Ray, which is not installed; run: pip install 'knock-lm[ray]'"
+        ) from error
+    return ray
