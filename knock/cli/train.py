@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from knock.cli.interrupts import Interrupts
 from knock.cli.options import whole_number
 from knock.cli.terminal import columns, is_live, read_input, say
 from knock.errors import KnockError
@@ -95,16 +95,16 @@ def run(options: argparse.Namespace) -> int:
     say(f"{corpus.name}: {len(corpus):,} characters, {corpus.vocab.vocab_size} distinct, in sequences of {length}")
     say("Ctrl-C stops early and keeps the best so far")
     reporter = _Reporter(corpus.vocab)
-    with _interruptible() as interrupt, _told_when_too_large():
-        result = train(config, corpus, recipe, report=reporter.report, should_stop=interrupt.should_stop)
+    with Interrupts() as interrupts, _told_when_too_large():
+        result = train(config, corpus, recipe, report=reporter.report, should_stop=_said_once(interrupts))
         # Saved before anything else can go wrong; the evaluation is added when it is there.
         digest = write_checkpoint(options.out, result.weights, corpus.vocab, result.record)
-        interrupt.asked = True  # from here on, Ctrl-C ends the evaluation at once
         say(f"{result.ended} after {result.record['steps_done']:,} steps; best at step {result.record['best_step']:,}")
         if result.ended == "diverged":
             say("the loss was no longer a finite number; try a smaller --learning-rate")
         say(f"saved {options.out}, {result.weights.n_parameters:,} parameters, digest {digest[:16]}")
-        evaluation = evaluate(Twin(result.weights), corpus.validation)
+        with interrupts.idle():
+            evaluation = evaluate(Twin(result.weights), corpus.validation)
         record = result.record | {"evaluation": as_record(evaluation)}
         write_checkpoint(options.out, result.weights, corpus.vocab, record)
     for name, loss in evaluation.items():
@@ -112,34 +112,18 @@ def run(options: argparse.Namespace) -> int:
     return {"done": 0, "interrupted": 130, "diverged": 1}[result.ended]
 
 
-class _Interrupt:
-    """Whether Ctrl-C was pressed. A second time ends the process at once."""
+def _said_once(interrupts: Interrupts) -> Callable[[], bool]:
+    """Whether to stop, asked before every step; says so the first time."""
+    has_said = False
 
-    def __init__(self) -> None:
-        self.asked = False
-        self._told = False
-
-    def __call__(self, signum: int, frame: object) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True  # no more than that: a handler may come in the middle of a write to standard error
-
-    def should_stop(self) -> bool:
-        """Asked before every step; says once that it will stop."""
-        if self.asked and not self._told:
-            self._told = True
+    def should_stop() -> bool:
+        nonlocal has_said
+        if interrupts.asked and not has_said:
+            has_said = True
             say("\nstopping; Ctrl-C again to stop without saving")
-        return self.asked
+        return interrupts.asked
 
-
-@contextmanager
-def _interruptible() -> Iterator[_Interrupt]:
-    interrupt = _Interrupt()
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield interrupt
-    finally:
-        signal.signal(signal.SIGINT, before)
+    return should_stop
 
 
 @contextmanager
