@@ -14,8 +14,8 @@ from knock.checkpoint import read_checkpoint
 from knock.models import shipped
 
 ROOT = Path(__file__).parent.parent
-HEAVY = {"filelock", "knock_training", "llvmlite", "matplotlib", "numba", "numpy", "prompt_toolkit", "rich",
-         "safetensors", "torch"}  # fmt: skip
+HEAVY = {"filelock", "knock_training", "llvmlite", "matplotlib", "numba", "numpy", "prompt_toolkit", "pyarrow", "ray",
+         "rich", "safetensors", "torch"}  # fmt: skip
 GENERATES = {"llvmlite", "numpy", "safetensors"}
 
 
@@ -37,10 +37,12 @@ def command(*arguments: str) -> str:
         (command("--help"), set()),
         (command("--version"), set()),
         (command("generate", "--help"), set()),
+        (command("sample", "--help"), set()),
         (command("train", "--help"), set()),
         (command("warmup", "--check"), {"llvmlite", "numpy"}),
         (command("generate", "A", "--length", "5"), GENERATES),
         (command("generate", "A", "--length", "5", "--backend", "numpy"), GENERATES - {"llvmlite"}),
+        (command("sample", "A", "--length", "5"), GENERATES),
         (command("info"), {"numpy", "safetensors"}),
         ("import knock; knock.load('shakespeare-hybrid').generate('A')", GENERATES),
     ],

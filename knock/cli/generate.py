@@ -6,18 +6,18 @@ The prompt and the text that goes on from it are written to standard output as t
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 from knock.cli.options import (
     UNKNOWN,
     add_backend_argument,
     add_sampling_arguments,
+    prompt_text,
     sampling_options,
     unescape,
     whole_number,
 )
-from knock.cli.terminal import columns, read_input, say, write
+from knock.cli.terminal import columns, say, write
 from knock.models import DEFAULT
 
 EXAMPLES = r"""examples:
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     from knock.cli.stats_box import stats_box
     from knock.model import load
 
-    prompt = _read_prompt(options.prompt)
+    prompt = prompt_text(options.prompt)
     stream = load(options.model, backend=options.backend).stream(
         prompt,
         max_new_tokens=options.length,
@@ -74,12 +74,3 @@ def run(options: argparse.Namespace) -> int:
     if options.stats:
         say(stats_box(stream.stats, columns()))
     return 0
-
-
-def _read_prompt(argument: str) -> str:
-    if argument == "-":
-        return read_input()
-    from knock.text import decode_utf8
-
-    # In a locale that is not UTF-8, Python kept the bytes it could not read.
-    return decode_utf8(os.fsencode(argument), "the prompt")

@@ -21,6 +21,7 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 # Modules of this package, each with the first line of its docstring: none is imported but the one that runs.
 COMMANDS = {
     "generate": "Generate text from a model.",
+    "sample": "Generate many texts: from one prompt, or from a file of them.",
     "train": "Train a model on a text.",
     "info": "Show what a model file holds: shape, size, vocabulary, how it was trained, how well it does.",
     "warmup": "Compile the kernels for this machine, or say where they are.",
@@ -105,7 +106,7 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(command)
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, error=command.error)
     return parser
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
 from knock.checks import shown
+from knock.cli.terminal import read_input
 
 # Also in the library, and here again so that --help loads no NumPy; a test holds the two together.
 PRESETS = ("basic", "top_k", "top_p", "entropy")
@@ -55,6 +57,9 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
                        help=r"add X to the logit of CHAR, -inf for never; again for more; \n is a newline")  # fmt: skip
 
 
+RowFormat = Literal["jsonl", "txt", "parquet"]
+ROW_FORMATS: tuple[RowFormat, ...] = get_args(RowFormat)
+
 CONTROLS = (
     "temperature", "top_k", "top_p", "min_p", "typical_p", "top_n_sigma", "target_entropy", "entropy_rule",
     "min_temp", "max_temp", "mirostat", "mirostat_eta",
@@ -67,6 +72,20 @@ def sampling_options(options: argparse.Namespace) -> dict[str, Any]:
     if options.logit_bias:
         given["logit_bias"] = dict(options.logit_bias)
     return given
+
+
+def prompt_text(argument: str) -> str:
+    """A prompt from the command line, or, for -, all of standard input.
+
+    Raises:
+        TextError: if it is not UTF-8.
+    """
+    if argument == "-":
+        return read_input()
+    from knock.text import decode_utf8
+
+    # In a locale that is not UTF-8, Python kept the bytes it could not read.
+    return decode_utf8(os.fsencode(argument), "the prompt")
 
 
 def unescape(text: str) -> str:

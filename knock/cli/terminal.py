@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TextIO
 
 from knock.errors import KnockError
 
 _USUAL_WIDTH = 80
+_TOLD = 10  # errors of one kind, before they are only counted
 
 
 def open_streams() -> None:
@@ -30,6 +32,27 @@ def write(text: str) -> None:
         raise KnockError("standard output is closed, so there is nowhere to write to")
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def write_bytes(data: memoryview) -> int:
+    """Write UTF-8 to standard output, at once; return how many bytes.
+
+    Raises:
+        KnockError: if it is closed.
+    """
+    if sys.stdout is None:
+        raise KnockError("standard output is closed, so there is nowhere to write to")
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+    return len(data)
+
+
+def is_stream(path: str) -> bool:
+    """Whether what is written there cannot be gone back on: -, for standard output; a pipe; a device."""
+    try:
+        return path == "-" or not (Path(path).is_file() or Path(path).is_dir() or not Path(path).exists())
+    except ValueError:  # a NUL in the path
+        return False
 
 
 def read_input() -> str:
@@ -54,6 +77,21 @@ def say(message: str, end: str = "\n") -> None:
         print(message, end=end, file=sys.stderr, flush=True)
     except OSError:
         sys.stderr = nowhere()
+
+
+class Told:
+    """Tells what went wrong, the first few times."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def tell(self, error: object) -> None:
+        """Tell it."""
+        self._count += 1
+        if self._count <= _TOLD:
+            say(f"knock: {error}")
+        elif self._count == _TOLD + 1:
+            say("knock: and so on; more like this are counted and not told")
 
 
 def is_live() -> bool:
