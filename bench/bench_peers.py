@@ -1,4 +1,4 @@
-"""The same model in other frameworks, on one thread; checked against the reference before it is timed."""
+"""The same model in other frameworks, on one thread and two; checked against the reference before it is timed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.peers import PEERS, peer_factory
 from bench.peers.check import check_peer
+from bench.peers.pair import Pair
 from tests.cases import EXAMPLE, random_weights
 
 LENGTH = {1: 6000, 8: 2400, 256: 120}  # by batch
+PAIR_BATCH, PAIR_LENGTH = 256, 256  # as in bench_batch
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # Inductor uses it
@@ -27,3 +29,16 @@ def bench_peer(benchmark: BenchmarkFixture, name: str, batch: int) -> None:
     benchmark.extra_info.update(unit="tokens", count=batch * length)
     tokens = benchmark.pedantic(peer.generate, (length,), rounds=8, warmup_rounds=1)
     assert tokens.shape == (batch, length)
+
+
+@pytest.mark.parametrize("name", PEERS)
+def bench_pair(benchmark: BenchmarkFixture, name: str) -> None:
+    """Half of the sequences in each of two processes."""
+    try:
+        peer_factory(name)
+    except ImportError as error:
+        pytest.skip(str(error))
+    with Pair(name, random_weights(EXAMPLE, 0, scale=0.1), PAIR_BATCH, PAIR_LENGTH) as pair:
+        benchmark.extra_info.update(unit="tokens", count=PAIR_BATCH * PAIR_LENGTH)
+        tokens = benchmark.pedantic(pair.generate, (PAIR_LENGTH,), rounds=8, warmup_rounds=1)
+    assert tokens.shape == (PAIR_BATCH, PAIR_LENGTH)

@@ -90,19 +90,21 @@ def speed_table(run: Run) -> str:
 
 def peer_table(run: Run) -> str:
     """The same model elsewhere, by number of sequences; how many times faster knock is."""
-    ours = dict(
-        zip(PEER_LENGTH, ("bench_generate[compiled-relative]", "bench_heads[8-hybrid]", "bench_rows"), strict=True)
-    )
-    lines = [
-        "| tokens/s | " + " | ".join(f"batch {batch}" for batch in ours) + " |",
-        "|---" + "|---:" * len(ours) + "|",
-    ]
+    ours = {
+        "batch 1": "bench_generate[compiled-relative]",
+        "batch 8": "bench_heads[8-hybrid]",
+        "batch 256": "bench_rows",
+        "batch 256, two cores": "bench_batch[256-2]",
+    }
+    theirs = {
+        name: [*(f"bench_peer[{name}-{batch}]" for batch in PEER_LENGTH), f"bench_pair[{name}]"] for name in PEERS
+    }
+    lines = ["| tokens/s | " + " | ".join(ours) + " |", "|---" + "|---:" * len(ours) + "|"]
     lines.append("| knock | " + " | ".join(f"{run.rate(name):,.0f}" for name in ours.values()) + " |")
-    peers = [(name, {batch: f"bench_peer[{name}-{batch}]" for batch in ours}) for name in PEERS]
-    peers = [(name, each) for name, each in peers if all(benchmark in run for benchmark in each.values())]
-    for name, each in sorted(peers, key=lambda peer: -run.rate(peer[1][1])):
-        cells = [f"{run.rate(each[b]):,.0f} ({run.rate(ours[b]) / run.rate(each[b]):.1f}x)" for b in ours]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    measured = [name for name, each in theirs.items() if all(benchmark in run for benchmark in each)]
+    for name in sorted(measured, key=lambda name: -run.rate(theirs[name][1])):
+        rates = [(run.rate(own), run.rate(other)) for own, other in zip(ours.values(), theirs[name], strict=True)]
+        lines.append(f"| {name} | " + " | ".join(f"{other:,.0f} ({own / other:.1f}x)" for own, other in rates) + " |")
     lines += ["", _measured(run)]
     return "\n".join(lines)
 

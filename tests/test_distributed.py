@@ -27,7 +27,7 @@ PROMPTS = [("ROMEO:", "", "JULIET:\n", "O")[i % 4] for i in range(300)]
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
     ray = pytest.importorskip("ray", exc_type=ImportError)
-    import ray.data
+    pytest.importorskip("ray.data")
 
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # of which it would warn
     ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)

@@ -48,13 +48,13 @@ def test_speed_table_has_ratios_and_shares(run: Run) -> None:
 
 
 def test_peers_that_are_missing_are_left_out(run: Run) -> None:
-    for batch, rate in ((1, 5), (8, 2), (256, 1)):
-        run.results[f"bench_peer[JAX-{batch}]"] = {
+    for name, rate in (("peer[JAX-1]", 5), ("peer[JAX-8]", 2), ("peer[JAX-256]", 1), ("pair[JAX]", 4)):
+        run.results[f"bench_{name}"] = {
             "extra_info": {"count": rate, "unit": "tokens"},
             "stats": {"median": 1.0},
         }
     table = peer_table(run)
-    assert "| JAX | 5 (2.0x) | 2 (5.0x) | 1 (10.0x) |" in table
+    assert "| JAX | 5 (2.0x) | 2 (5.0x) | 1 (10.0x) | 4 (2.5x) |" in table
     assert "torch" not in table
 
 
