@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +16,13 @@ from knock.batch import Request
 from tests.cases import EXAMPLE, random_weights
 
 ROWS, LENGTH = 256, 256
+MANY, SHORT = 1_000_000, 64
+# Between this process and the command: what a process had in memory before it became another one counts as its own.
+MEASURED = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 CHARACTERS = [chr(ord("0") + i) for i in range(EXAMPLE.vocab_size)]
 
 
@@ -62,6 +72,20 @@ def bench_batch_kernels(benchmark: BenchmarkFixture, model: LanguageModel, threa
     benchmark.extra_info.update(unit="tokens", count=ROWS * LENGTH)
     rows = benchmark(engine.run, requests, 0, threads=threads)
     assert (rows.lengths == LENGTH).all()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="asks the system for a process' memory as POSIX has it")
+def bench_command(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+    """A million texts into a file, by the command; its memory at most, and the file's size."""
+    count, out = MANY if benchmark.enabled else 1000, tmp_path / "texts.jsonl"
+    arguments = ["sample", "ROMEO:", "--count", str(count), "--length", str(SHORT), "--seed", "7", "--out", str(out)]
+
+    def once() -> float:
+        command = [sys.executable, "-c", MEASURED, sys.executable, "-m", "knock", *arguments]
+        return float(subprocess.check_output(command)) * (1 if sys.platform == "darwin" else 1024)
+
+    memory = benchmark.pedantic(once)
+    benchmark.extra_info.update(unit="characters", count=count * SHORT, memory=memory, size=out.stat().st_size)
 
 
 def texts(

@@ -15,6 +15,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from bench.bench_batch import MANY, SHORT
 from bench.bench_generate import LARGE
 from bench.bench_peers import LENGTH as PEER_LENGTH
 from bench.bench_start import STAGE
@@ -126,7 +127,16 @@ def batch_table(run: Run) -> str:
         "the kernels alone": "bench_batch_kernels[2]",
     }
     told = ", ".join(f"{what} {run.rate(name):,.0f}" for what, name in twists.items())
-    return "\n".join([*lines, "", f"65,536 characters on two threads, with: {told}.", _measured(run)])
+    command = run.results["bench_command"]
+    seconds, size, memory = (
+        command["stats"]["median"], command["extra_info"]["size"], command["extra_info"]["memory"]
+    )  # fmt: skip
+    whole = (
+        f"`knock sample ROMEO: --count {MANY:,} --length {SHORT} --out texts.jsonl` took {seconds:.0f} s from start to "
+        f"exit, {run.rate('bench_command'):,.0f} characters/s; it wrote {size / 1e6:.0f} MB, "
+        f"{size / seconds / 1e6:.1f} MB/s, and had {memory / 1e6:.0f} MB of memory at most."
+    )
+    return "\n".join([*lines, "", f"65,536 characters on two threads, with: {told}.", "", whole, _measured(run)])
 
 
 def start_table(run: Run) -> str:
