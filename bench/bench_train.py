@@ -11,7 +11,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from knock.config import POSITIONS, Position
 from knock.weights import Weights
 from knock_training.model import Twin
-from knock_training.trainer import Recipe, make_optimizer, optimizer_step
+from knock_training.optimizing import Optimizers, training_step
+from knock_training.recipe import Recipe
 from tests.cases import EXAMPLE, random_tokens
 
 
@@ -23,6 +24,6 @@ def bench_train(benchmark: BenchmarkFixture, position: Position) -> None:
     length = config.T * (recipe.windows if position == "relative" else 1)
     tokens = torch.from_numpy(random_tokens(config, recipe.batch_chars)).long().view(-1, length)
     twin = Twin(Weights.random(config))
-    optimizer = make_optimizer(twin, recipe)
+    optimizers = Optimizers(twin, recipe)
     benchmark.extra_info.update(unit="characters", count=recipe.batch_chars)
-    benchmark(optimizer_step, twin, optimizer, (tokens, tokens), recipe)
+    benchmark(training_step, twin, optimizers, (tokens, tokens), recipe, 0)

@@ -22,7 +22,9 @@ from knock_training import evaluate as evaluation
 from knock_training.data import Corpus, random_batch
 from knock_training.evaluate import Loss, block_loss, evaluate, stream_loss
 from knock_training.model import Twin
-from knock_training.trainer import Progress, Recipe, make_optimizer, optimizer_step, train
+from knock_training.optimizing import Average, Optimizers, training_step
+from knock_training.recipe import Recipe
+from knock_training.trainer import Progress, train
 from tests.cases import EXAMPLE, SMALL, float64, models, random_tokens, random_weights
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 60
@@ -139,15 +141,17 @@ def test_batches_are_runs_of_the_text() -> None:
     assert set(inputs[:, 0].tolist()) == set(range(43))  # every place there is, the last one too
 
 
-def test_learning_rate_warms_up_and_falls_to_nothing() -> None:
-    assert max(Recipe(steps=20, learning_rate=1.0).learning_rate_at(step) for step in range(20)) == 1.0
-    recipe = Recipe(steps=100, warmup=10, learning_rate=1.0)
-    rates = [recipe.learning_rate_at(step) for step in range(100)]
+@pytest.mark.parametrize("schedule", ["cosine", "wsd"])
+def test_learning_rate_warms_up_and_falls_to_nothing(schedule: str) -> None:
+    assert max(Recipe(steps=20, schedule=schedule).rate_at(step) for step in range(20)) == 1.0
+    recipe = Recipe(steps=100, warmup=10, schedule=schedule, decay=0.4)
+    rates = [recipe.rate_at(step) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[9] == rates[10] == 1.0
-    assert rates[55] == pytest.approx(0.5)
-    assert all(a > b for a, b in pairwise(rates[10:]))
-    assert rates[-1] < 0.001
+    assert rates[55] == (pytest.approx(0.5) if schedule == "cosine" else 1.0)
+    assert rates[80] == pytest.approx(0.117 if schedule == "cosine" else 0.5, abs=1e-3)
+    assert all(a > b for a, b in pairwise(rates[60 if schedule == "wsd" else 10 :]))
+    assert rates[-1] < 0.03
 
 
 @pytest.mark.parametrize("kind", SMALL)
@@ -156,9 +160,8 @@ def test_training_learns(kind: str) -> None:
     corpus = Corpus.from_text(TEXT, "fox.txt")
     shape = {**config.to_dict(), "vocab_size": corpus.vocab.vocab_size, "T": 8}
     seen: list[Progress] = []
-    result = train(
-        ModelConfig(**shape), corpus, Recipe(steps=120, batch_chars=256, eval_interval=40), report=seen.append
-    )
+    recipe = Recipe(steps=120, batch_chars=256, eval_interval=40, learning_rate=0.02, matrix_learning_rate=0.05)
+    result = train(ModelConfig(**shape), corpus, recipe, report=seen.append)
     assert result.ended == "done"
     assert block_loss(Twin(result.weights), corpus.validation).nats < 0.4 * math.log(corpus.vocab.vocab_size)
     assert [p.step for p in seen] == list(range(1, 121))
@@ -176,23 +179,64 @@ def test_seeded_runs_repeat_exactly() -> None:
     assert not np.array_equal(first["wout"], other["wout"])
 
 
-def test_every_setting_of_the_recipe_is_followed() -> None:
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_every_setting_of_the_recipe_is_followed(optimizer: str) -> None:
     corpus = Corpus.from_text(TEXT, "fox.txt")
     config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **TINY)
-    recipe = Recipe(**vars(SHORT) | {"grad_clip": 1e-3, "weight_decay": 0.3, "betas": (0.5, 0.6), "windows": 3})
+    change = {"grad_clip": 1e-3, "weight_decay": 0.3, "betas": (0.5, 0.6), "windows": 3, "momentum": 0.7}
+    recipe = Recipe(**vars(SHORT) | change | {"optimizer": optimizer})
     twin = Twin(Weights.random(config))
-    optimizer = make_optimizer(twin, recipe)
-    for group in optimizer.param_groups:
+    optimizers = Optimizers(twin, recipe)
+    adamw, muon = optimizers.all["adamw"], optimizers.all.get("muon")
+    for group in adamw.param_groups:
         assert group["betas"] == (0.5, 0.6)
         assert {p.ndim for p in group["params"]} == ({2} if group["weight_decay"] == 0.3 else {1})
-    assert sum(p.numel() for group in optimizer.param_groups for p in group["params"]) == twin.weights().n_parameters
+    groups = adamw.param_groups + (muon.param_groups if muon else [])
+    trained = [p for group in groups for p in group["params"]]
+    assert len(trained) == len(set(trained)) == len(list(twin.parameters()))
+    if optimizer == "muon":
+        (group,) = muon.param_groups
+        assert (group["weight_decay"], group["momentum"]) == (0.3, 0.7)
+        names = {name for name, p in twin.named_parameters() if any(p is other for other in group["params"])}
+        assert names == {f"blocks.{b}.{name}" for b in range(2) for name in ("wq", "wk", "wv", "wr", "w0", "w1")}
     batch = random_batch(corpus.train, 4, 24, torch.Generator().manual_seed(0))
-    loss = optimizer_step(twin, optimizer, batch, recipe)
-    assert loss == pytest.approx(math.log(config.vocab_size), abs=0.3)
+    loss = training_step(twin, optimizers, batch, recipe, 2)
+    assert loss.item() == pytest.approx(math.log(config.vocab_size), abs=0.3)
+    assert [group["lr"] for group in groups][:2] == [recipe.learning_rate * recipe.rate_at(2)] * 2
+    assert groups[-1]["lr"] == recipe.rate_at(2) * getattr(
+        recipe, "matrix_learning_rate" if optimizer == "muon" else "learning_rate"
+    )
     norm = math.sqrt(sum(float(p.grad.square().sum()) for p in twin.parameters() if p.grad is not None))
     assert norm == pytest.approx(1e-3, rel=1e-3)
     record = train(config, corpus, recipe).record["recipe"]
-    assert (record["sequence_length"], record["sequences"], record["windows"]) == (24, 10, 3)
+    assert (record["sequence_length"], record["windows"]) == (24, 3)
+
+
+def test_average_is_of_all_weights_and_forgets_the_first() -> None:
+    """Against the sum it stands for; with a decay of 0 it is a copy."""
+    twin = Twin(Weights.random(ModelConfig(vocab_size=5, **TINY)))
+    average, copy = Average(twin, 0.9), Average(twin, 0.0)
+    expected = {name: value.clone() for name, value in twin.state_dict().items()}
+    for step in range(30):
+        with torch.no_grad():
+            for p in twin.parameters():
+                p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(step)))
+        kept = min(0.9, (step + 1) / (step + 10))
+        expected = {name: kept * expected[name] + (1 - kept) * value for name, value in twin.state_dict().items()}
+        average.update(step)
+        copy.update(step)
+    for name, value in average.twin.state_dict().items():
+        torch.testing.assert_close(value, expected[name])
+        torch.testing.assert_close(copy.twin.state_dict()[name], twin.state_dict()[name])
+
+
+def test_dropout_drops_in_training_alone() -> None:
+    weights = random_weights(SMALL["hybrid-relative"], 0)
+    tokens = torch.from_numpy(random_tokens(weights.config, 40)).long()[None]
+    twin, without = Twin(weights, dropout=0.3), Twin(weights)
+    torch.manual_seed(0)
+    assert not torch.equal(twin(tokens), without(tokens))
+    assert torch.equal(twin.eval()(tokens), without(tokens))
 
 
 def test_config_of_another_vocabulary_is_refused() -> None:
@@ -240,8 +284,8 @@ def test_diverged_training_says_so_or_keeps_the_best() -> None:
         train(config, corpus, Recipe(**vars(SHORT) | {"learning_rate": 1e30, "eval_interval": 30}))
 
     class Jump(Recipe):
-        def learning_rate_at(self, step: int) -> float:
-            return 1e-3 if step < 12 else 1e30
+        def rate_at(self, step: int) -> float:
+            return 1.0 if step < 12 else 1e33
 
     result = train(config, corpus, Jump(**vars(SHORT)))
     assert (result.ended, result.record["best_step"]) == ("diverged", 10)
@@ -263,7 +307,9 @@ def test_shortest_corpus_trains() -> None:
 @pytest.mark.parametrize(
     "change",
     [{"steps": 0}, {"learning_rate": 0.0}, {"learning_rate": math.nan}, {"grad_clip": -1.0}, {"warmup": -1},
-     {"weight_decay": -0.1}, {"eval_interval": 0}, {"steps": 1.5}, {"steps": "5"}, {"betas": (2, 3)}, {"seed": 2**64}],
+     {"weight_decay": -0.1}, {"optimizer": "sgd"}, {"schedule": "linear"}, {"ema": 1.0}, {"dropout": -0.1},
+     {"label_smoothing": 2}, {"momentum": 1}, {"decay": 0}, {"patience": 0}, {"matrix_learning_rate": 0},
+     {"eval_interval": 0}, {"steps": 1.5}, {"steps": "5"}, {"betas": (2, 3)}, {"seed": 2**64}],
 )  # fmt: skip
 def test_bad_recipe_is_refused_by_name(change: dict) -> None:
     with pytest.raises(ConfigError, match=next(iter(change))):

@@ -81,7 +81,8 @@ def run(options: argparse.Namespace) -> int:
     from knock_training.data import Corpus
     from knock_training.evaluate import as_record, evaluate
     from knock_training.model import Twin
-    from knock_training.trainer import Recipe, sequence_length, train
+    from knock_training.recipe import Recipe
+    from knock_training.trainer import sequence_length, train
 
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -6,6 +6,7 @@ Letters: V vocabulary, T window, C embedding width, H heads, D = C / H, F MLP wi
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -39,9 +40,10 @@ class Block(nn.Module):
     w0: Tensor
     w1: Tensor
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, dropout: float) -> None:
         super().__init__()
         self.config = config
+        self.dropout = dropout
         self.ln1 = LayerNorm(config.n_emb)
         self.ln2 = LayerNorm(config.n_emb)
         for name, shape in shapes(config).items():
@@ -50,57 +52,57 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Add what attention finds, then what the MLP makes of it."""
-        x = x + self.attention(self.ln1(x))
-        return x + F.gelu(self.ln2(x) @ self.w0, approximate="tanh") @ self.w1
+        x = x + self._dropped(self.attention(self.ln1(x)))
+        return x + self._dropped(F.gelu(self.ln2(x) @ self.w0, approximate="tanh") @ self.w1)
 
     def attention(self, n: Tensor) -> Tensor:
         """Hybrid attention over the window, [B, N, C] -> [B, N, C].
 
         Queries go in blocks of T. In a relative model each block sees the T keys before it and its own T, so the
-        logits are (B, H, N, 2T), whatever N is; an absolute model is a single block that sees itself.
+        logits are (B, blocks, H, T, 2T), whatever N is; an absolute model is a single block that sees itself.
         """
         config = self.config
         H, T, D = config.n_heads, config.T, config.head_width
         B, N, C = n.shape
         relative = config.position == "relative"
-        padding = -N % T if relative else 0
-        n = F.pad(n, (0, 0, 0, padding))  # at the end, where no real query looks
+        n = F.pad(n, (0, 0, 0, -N % T)) if relative and N % T else n  # at the end, where no real query looks
         rows = T if relative else N
         blocks = n.shape[1] // rows
+        heads = (B, blocks, rows, H, -1)
 
-        q, k, v, r = self.project(n)
-        v = _keys_of_blocks(_split_heads(v, H, D, blocks), relative)  # (B, H, blocks, columns, D)
-        logits = n.new_zeros(())
-        if r is not None:
-            r = r.view(B, blocks, rows, H, T).permute(0, 3, 1, 2, 4)  # (B, H, blocks, rows, T)
-            r = _skew(r) if relative else r[..., :rows]
-            gate = self.gate.view(H, 1, 1, 1) if config.has_content else 1.0
-            logits = logits + gate * r
+        q, k, v, r = (None if part is None else part.view(heads).transpose(2, 3) for part in self.project(n))
+        assert v is not None
+        v = _keys_of_blocks(v, relative)  # (B, blocks, H, columns, D)
+        mixed = _in_place(r, rows, relative) if r is not None else _mask(blocks, rows, relative, n)
         if q is not None and k is not None:
-            q = _split_heads(q, H, D, blocks) * (1 / math.sqrt(D))
-            k = _keys_of_blocks(_split_heads(k, H, D, blocks), relative)
-            share = 1 - self.gate.view(H, 1, 1, 1) if config.has_reweight else 1.0
-            logits = logits + share * (q @ k.transpose(-2, -1))
-        logits = logits.masked_fill(~_visible(blocks, rows, relative, n.device), -math.inf)
-        out = torch.softmax(logits, -1) @ v  # (B, H, blocks, rows, D)
-        return out.permute(0, 2, 3, 1, 4).reshape(B, blocks * rows, C)[:, :N]
+            k = _keys_of_blocks(k, relative)
+            mixed = mixed.expand(B, blocks, H, rows, -1).reshape(-1, rows, k.shape[3])
+            logits = torch.baddbmm(mixed, q.reshape(-1, rows, D), k.reshape(-1, k.shape[3], D).mT)
+        else:
+            logits = mixed.reshape(-1, rows, mixed.shape[-1])
+        out = torch.bmm(torch.softmax(logits, -1), v.reshape(-1, v.shape[3], D))
+        return out.view(B, blocks, H, rows, D).transpose(2, 3).reshape(B, blocks * rows, C)[:, :N]
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
     def project(self, n: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor | None]:
         """Queries, keys, values and reweight logits in one product; None for what the head type does not have.
 
-        The columns of `wr` are reversed in each head of a relative model, which `_skew` counts on: reversing the
-        small matrix costs less than reversing the logits.
+        What is done to the logits is done to the matrices they come from, which are smaller by far: the gates and the
+        scale, and in a relative model the columns of `wr` reversed in each head, which `_in_place` counts on.
         """
         config = self.config
-        C = config.n_emb
+        C, H, T = config.n_emb, config.n_heads, config.T
         matrices = {"v": self.wv}
         if config.has_content:
-            matrices |= {"q": self.wq, "k": self.wk}
+            share = 1 - self.gate if config.has_reweight else self.wq.new_ones(H)
+            scaled = self.wq.view(C, H, -1) * (share * (1 / math.sqrt(config.head_width))).view(H, 1)
+            matrices |= {"q": scaled.view(C, -1), "k": self.wk}
         if config.has_reweight:
-            wr = self.wr
-            if config.position == "relative":
-                wr = wr.view(C, config.n_heads, config.T).flip(-1).reshape(C, -1)
-            matrices["r"] = wr
+            wr = self.wr.view(C, H, T)
+            wr = wr * self.gate.view(H, 1) if config.has_content else wr
+            matrices["r"] = (wr.flip(-1) if config.position == "relative" else wr).reshape(C, -1)
         product = n @ torch.cat(tuple(matrices.values()), dim=1)
         widths = [matrix.shape[1] for matrix in matrices.values()]
         parts = dict(zip(matrices, torch.split(product, widths, dim=-1), strict=True))
@@ -112,16 +114,18 @@ class Twin(nn.Module):
 
     Args:
         weights: where to start; `Weights.random` for a new model.
+        dropout: share of what embeddings, attention and MLP write that is dropped in training.
     """
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, dropout: float = 0.0) -> None:
         super().__init__()
         config = weights.config
         self.config = config
+        self.dropout = dropout
         self.embed = nn.Parameter(torch.empty(config.vocab_size, config.n_emb))
         if config.position == "absolute":
             self.pos = nn.Parameter(torch.empty(config.T, config.n_emb))
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_blocks))
+        self.blocks = nn.ModuleList(Block(config, dropout) for _ in range(config.n_blocks))
         self.ln_f = LayerNorm(config.n_emb)
         self.wout = nn.Parameter(torch.empty(config.n_emb, config.vocab_size))
         self.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in weights.items()})
@@ -131,59 +135,98 @@ class Twin(nn.Module):
         x = self.embed[tokens]
         if self.config.position == "absolute":
             x = x + self.pos[: tokens.shape[1]]
+        x = F.dropout(x, self.dropout, self.training) if self.dropout else x
         for block in self.blocks:
             x = block(x)
         logits: Tensor = self.ln_f(x) @ self.wout
         return logits
-
-    @torch.no_grad()
-    def clamp_gates(self) -> None:
-        """Put the gates back into [0, 1]; to be called after every optimiser step."""
-        if self.config.head_type == "hybrid":
-            for block in self.blocks:
-                assert isinstance(block, Block)
-                block.gate.clamp_(0, 1)
 
     def weights(self) -> Weights:
         """The parameters as they are now, in the form that is saved and run."""
         return Weights(self.config, {name: value.cpu().numpy() for name, value in self.state_dict().items()})
 
 
-def _split_heads(x: Tensor, H: int, D: int, blocks: int) -> Tensor:
-    """[B, N, C] -> [B, H, blocks, N / blocks, D]."""
-    return x.view(x.shape[0], blocks, -1, H, D).permute(0, 3, 1, 2, 4)
-
-
 def _keys_of_blocks(x: Tensor, relative: bool) -> Tensor:
     """What each block of queries sees: in a relative model the block before it and itself.
 
-    [B, H, blocks, rows, D] -> [B, H, blocks, columns, D]
+    [B, blocks, H, rows, D] -> [B, blocks, H, columns, D]
     """
     if not relative:
         return x
-    before = F.pad(x[:, :, :-1], (0, 0, 0, 0, 1, 0))
-    return torch.cat((before, x), dim=3)
+    pairs: Tensor = _Pairs.apply(x)  # type: ignore[no-untyped-call]
+    return pairs
 
 
-def _skew(r: Tensor) -> Tensor:
+class _Pairs(torch.autograd.Function):
+    """Each block with the one before it: [B, blocks, H, T, D] -> [B, blocks, H, 2T, D], with zeros before the first.
+
+    A function of its own, since its gradient is one sum.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        B, blocks, H, T, D = x.shape
+        pairs = x.new_empty(B, blocks, H, 2 * T, D)
+        pairs[:, 0, :, :T] = 0
+        pairs[:, 1:, :, :T] = x[:, :-1]
+        pairs[:, :, :, T:] = x
+        return pairs
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        before, own = gradients[0].chunk(2, dim=3)
+        total = own.clone()
+        total[:, :-1] += before[:, 1:]
+        return total
+
+
+def _in_place(r: Tensor, rows: int, relative: bool) -> Tensor:
+    """Reweight logits in the columns of the keys they belong to, -inf where a query sees no key.
+
+    [B, blocks, H, rows, T] -> [B, blocks, H, rows, columns]
+    """
+    if relative:
+        placed: Tensor = _Skew.apply(r)  # type: ignore[no-untyped-call]
+        return placed
+    return r[..., :rows] + _mask(1, rows, relative, r)
+
+
+class _Skew(torch.autograd.Function):
     """Put reweight logits by reversed distance into the columns of the keys they belong to.
 
     Row i of a block sees key column c at distance T + i - c, so column m of the reversed logits (distance T-1-m)
     belongs at c = i + 1 + m. Laying the rows out 2T+1 apart and reading them 2T apart moves each by one more than
-    the row above it: the skew of Huang et al. 2018, "Music Transformer". What falls outside the band is masked.
+    the row above it: the skew of Huang et al. 2018, "Music Transformer". What is between is -inf, and masks.
 
-    [..., T, T] -> [..., T, 2T]
+    A function of its own, since what masks has no gradient, and so the gradient is the skew read backwards, a view.
+
+    [B, blocks, H, T, T] -> [B, blocks, H, T, 2T]
     """
-    T = r.shape[-1]
-    return F.pad(r, (1, T)).flatten(-2)[..., : 2 * T * T].reshape(*r.shape[:-1], 2 * T)
+
+    @staticmethod
+    def forward(ctx: Any, r: Tensor) -> Tensor:
+        T = r.shape[-1]
+        wide = r.new_full((*r.shape[:-1], 2 * T + 1), -math.inf)
+        wide[..., 1 : T + 1] = r
+        # The first block has none before it: of row i, only the last i + 1 are there.
+        wide[:, 0, ..., 1 : T + 1].masked_fill_(_later(T, r.device).flip(-1), -math.inf)
+        return wide.flatten(-2)[..., : 2 * T * T].view(*r.shape[:-1], 2 * T)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        gradient = gradients[0].contiguous()
+        T = gradient.shape[-2]
+        size, stride = (*gradient.shape[:-1], T), (*gradient.stride()[:-2], 2 * T + 1, 1)
+        return gradient.as_strided(size, stride, gradient.storage_offset() + 1)
 
 
-def _visible(blocks: int, rows: int, relative: bool, device: torch.device) -> Tensor:
-    """Which key columns a query sees, by position: bool, [blocks, rows, columns]."""
-    row = torch.arange(rows, device=device).view(1, rows, 1)
-    if not relative:
-        return torch.arange(rows, device=device).view(1, 1, rows) <= row
-    column = torch.arange(2 * rows, device=device).view(1, 1, -1)
-    block = torch.arange(blocks, device=device).view(-1, 1, 1)
-    distance = rows + row - column
-    return (distance >= 0) & (distance < rows) & ((block - 1) * rows + column >= 0)
+def _mask(blocks: int, rows: int, relative: bool, like: Tensor) -> Tensor:
+    """0 in the key columns that a query sees, -inf in the others: [1, blocks, 1, rows, columns]."""
+    if relative:
+        return _in_place(like.new_zeros(1, blocks, 1, rows, rows), rows, relative)
+    return like.new_zeros(1, 1, 1, rows, rows).masked_fill(_later(rows, like.device), -math.inf)
+
+
+def _later(rows: int, device: torch.device) -> Tensor:
+    """Which columns are later than the row: bool, [rows, rows]."""
+    return torch.ones(rows, rows, dtype=torch.bool, device=device).triu(1)

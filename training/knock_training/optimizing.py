@@ -1,0 +1,105 @@
+"""What turns gradients into weights: optimisers, an average of the weights, one step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from knock_training.model import Twin
+from knock_training.recipe import Recipe
+
+
+class Optimizers:
+    """Muon for the matrices inside blocks, AdamW for all else, as the recipe has it.
+
+    Muon (Jordan et al. 2024) makes every update of a matrix orthogonal; it is for matrices that turn one hidden state
+    into another. AdamW is that of Loshchilov and Hutter 2019.
+
+    Args:
+        twin: whose parameters are trained.
+        recipe: how.
+    """
+
+    def __init__(self, twin: Twin, recipe: Recipe) -> None:
+        self.recipe = recipe
+        with_muon = recipe.optimizer == "muon"
+        hidden = [p for p in twin.blocks.parameters() if p.ndim >= 2 and with_muon]
+        rest = [p for p in twin.parameters() if not any(p is h for h in hidden)]
+        groups = [
+            {"params": [p for p in rest if p.ndim >= 2], "weight_decay": recipe.weight_decay},
+            {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        self.all: dict[str, torch.optim.Optimizer] = {
+            "adamw": torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
+        }
+        if with_muon:
+            self.all["muon"] = torch.optim.Muon(
+                hidden, lr=recipe.matrix_learning_rate, weight_decay=recipe.weight_decay, momentum=recipe.momentum
+            )
+
+    def step(self, at: int) -> None:
+        """Update the parameters by their gradients, with the learning rates of step `at`."""
+        largest = {"adamw": self.recipe.learning_rate, "muon": self.recipe.matrix_learning_rate}
+        for name, optimizer in self.all.items():
+            for group in optimizer.param_groups:
+                group["lr"] = largest[name] * self.recipe.rate_at(at)
+            optimizer.step()
+
+
+class Average:
+    """A running average of a twin's weights, at which the loss is lower than at any of them.
+
+    Args:
+        twin: whose weights are averaged.
+        decay: how much of the average stays at each step; 0 for a copy of the last weights.
+
+    Attributes:
+        twin: the average, without dropout.
+    """
+
+    def __init__(self, twin: Twin, decay: float) -> None:
+        self._from: list[Tensor] = list(twin.parameters())
+        self._decay = decay
+        self.twin = Twin(twin.weights()).to(self._from[0].device)
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take the weights after a step, counted from 0."""
+        kept = min(self._decay, (step + 1) / (step + 10))  # the first weights are random, and are to be forgotten
+        averages: list[Tensor] = list(self.twin.parameters())
+        torch._foreach_lerp_(averages, self._from, 1 - kept)
+
+
+def training_step(
+    twin: nn.Module, optimizers: Optimizers, batch: tuple[Tensor, Tensor], recipe: Recipe, step: int
+) -> Tensor:
+    """One optimiser step; the loss before it, in nats/char.
+
+    Args:
+        twin: the twin, or what wraps it.
+        optimizers: of its parameters.
+        batch: inputs and targets, [sequences, length] each.
+        recipe: how to train.
+        step: counted from 0.
+    """
+    inputs, targets = batch
+    logits = twin(inputs).flatten(0, 1)
+    loss = F.cross_entropy(logits, targets.flatten(), label_smoothing=recipe.label_smoothing)
+    twin.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(twin.parameters(), recipe.grad_clip)
+    optimizers.step(step)
+    clamp_gates(twin.modules())
+    return loss.detach()
+
+
+@torch.no_grad()
+def clamp_gates(modules: Iterable[nn.Module]) -> None:
+    """Put gates back into [0, 1]."""
+    for module in modules:
+        gate = getattr(module, "gate", None)
+        if gate is not None:
+            gate.clamp_(0, 1)

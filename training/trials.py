@@ -1,0 +1,271 @@
+"""Controlled trials of recipes and shapes: what `TRIALS.md` tells was measured by this.
+
+    python training/trials.py run tinyshakespeare.txt optimizer schedule    # those groups, what is not measured yet
+    python training/trials.py table optimizer                                # as Markdown
+
+A group has arms that differ from its first in one thing. Each arm has its learning rates tuned, with seed 0, on a
+grid; then four more seeds run with the best. Results are lines of `training/trials.jsonl`, one a run. A run takes one
+CPU thread, so that it can be repeated exactly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "trials.jsonl"
+SEEDS = range(5)
+LINE_OF_TRUTH = 0.015  # nats/char: what a claim needs, over all seeds
+
+NANO = {"T": 32, "n_emb": 64, "nodes": 96, "n_blocks": 3, "n_heads": 4}
+BASE: dict[str, Any] = {"steps": 1500, "eval_interval": 500}
+MUON = ({"matrix_learning_rate": 0.01}, {"matrix_learning_rate": 0.02}, {"matrix_learning_rate": 0.04})
+ADAMW = ({"learning_rate": 0.005}, {"learning_rate": 0.01}, {"learning_rate": 0.02})
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train.
+
+    Attributes:
+        name: what is different.
+        recipe: fields of the recipe that are not the group's.
+        shape: fields of the config that are not the group's.
+        grid: learning rates to choose from.
+        variation: what neither recipe nor config can say.
+    """
+
+    name: str
+    recipe: dict[str, Any] = field(default_factory=dict)
+    shape: dict[str, Any] = field(default_factory=dict)
+    grid: tuple[dict[str, Any], ...] = MUON
+    variation: str = ""
+
+
+BASELINE = Arm("Muon, cosine, EMA 0.998")
+GROUPS: dict[str, list[Arm]] = {
+    "optimizer": [
+        BASELINE,
+        Arm("AdamW for all", {"optimizer": "adamw"}, grid=ADAMW),
+        Arm("AdamW's learning rate 0.006", {"learning_rate": 0.006}),
+        Arm("AdamW's learning rate 0.0015", {"learning_rate": 0.0015}),
+    ],
+    "average": [BASELINE, Arm("no EMA", {"ema": 0.0}), Arm("EMA 0.99", {"ema": 0.99})],
+    "schedule": [BASELINE, Arm("warmup-stable-decay, 30%", {"schedule": "wsd"})],
+    "windows": [BASELINE, Arm("2 windows", {"windows": 2}), Arm("8 windows", {"windows": 8})],
+    "batch": [
+        BASELINE,
+        Arm("2,048 characters, twice the steps", {"batch_chars": 2048, "steps": 3000}),
+        Arm("8,192 characters, half the steps", {"batch_chars": 8192, "steps": 750}),
+        Arm("2,048 growing to 6,144", variation="growing batch"),
+    ],
+    "decay": [
+        BASELINE,
+        Arm("weight decay 0.02", {"weight_decay": 0.02}),
+        Arm("weight decay 0.4", {"weight_decay": 0.4}),
+    ],
+    "dropout": [BASELINE, Arm("dropout 0.05", {"dropout": 0.05})],
+    "smoothing": [BASELINE, Arm("label smoothing 0.05", {"label_smoothing": 0.05})],
+    "gates": [
+        BASELINE,
+        Arm("gates start at 0.2", shape={"alpha": 0.2}),
+        Arm("gates start at 0.8", shape={"alpha": 0.8}),
+        Arm("gates start spread over the heads, 0.1 to 0.9", variation="spread gates"),
+    ],
+    "start": [
+        BASELINE,
+        Arm("reweight matrices start 5 times larger", variation="large wr"),
+        Arm("embedding starts 5 times larger", variation="large embed"),
+    ],
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run: everything that decides it."""
+
+    shape: dict[str, Any]
+    recipe: dict[str, Any]
+    variation: str = ""
+
+    @property
+    def key(self) -> str:
+        """The same for the same run."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+def trials_of(arm: Arm, best: Callable[[list[Trial]], Trial | None]) -> Iterator[Trial]:
+    """The trials of an arm that are known: the grid, and once that is measured, more seeds of its best."""
+    grid = [
+        Trial({**NANO, **arm.shape}, {**BASE, **arm.recipe, **rates, "seed": SEEDS[0]}, arm.variation)
+        for rates in arm.grid
+    ]
+    yield from grid
+    chosen = best(grid)
+    if chosen is not None:
+        for seed in SEEDS[1:]:
+            yield Trial(chosen.shape, {**chosen.recipe, "seed": seed}, chosen.variation)
+
+
+class Results:
+    """What was measured, in a file of JSON lines."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, dict[str, Any]] = {}
+        if path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                result = json.loads(line)
+                self._known[Trial(**result["trial"]).key] = result
+
+    def __contains__(self, trial: Trial) -> bool:
+        return trial.key in self._known
+
+    def __getitem__(self, trial: Trial) -> dict[str, Any]:
+        return self._known[trial.key]
+
+    def add(self, result: dict[str, Any]) -> None:
+        """Keep one more."""
+        self._known[Trial(**result["trial"]).key] = result
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(result) + "\n")
+
+    def best(self, grid: list[Trial]) -> Trial | None:
+        """The best of some trials; None while one is missing."""
+        if not all(trial in self for trial in grid):
+            return None
+        return min(grid, key=lambda trial: self[trial]["block_256"])
+
+    def wanted(self, groups: list[str]) -> list[Trial]:
+        """What is to be run next."""
+        trials = {trial.key: trial for group in groups for arm in GROUPS[group] for trial in trials_of(arm, self.best)}
+        return [trial for trial in trials.values() if trial not in self]
+
+
+def run(trial: Trial, corpus_path: str) -> dict[str, Any]:
+    """Train, evaluate."""
+    import torch
+
+    from knock.config import ModelConfig
+    from knock_training.data import Corpus
+    from knock_training.evaluate import evaluate
+    from knock_training.model import Twin
+    from knock_training.recipe import Recipe
+    from knock_training.trainer import train
+
+    torch.set_num_threads(1)
+    if hasattr(os, "nice"):
+        os.nice(19)
+    corpus = Corpus.read(corpus_path)
+    config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **trial.shape)
+    recipe_type, start = _varied(trial.variation, Recipe)
+    result = train(config, corpus, recipe_type(**trial.recipe), start=start(config, trial.recipe["seed"]))
+    losses = evaluate(Twin(result.weights), corpus.validation)
+    gates = [[round(float(gate), 3) for gate in result.weights[name]] for name in result.weights if "gate" in name]
+    return {
+        "trial": asdict(trial),
+        **{name: round(loss.nats, 5) for name, loss in losses.items()},
+        "parameters": result.weights.n_parameters,
+        "best_step": result.record["best_step"],
+        "ended": result.ended,
+        "seconds": result.record["seconds"],
+        "gates": gates,
+    }
+
+
+def _varied(variation: str, recipe_type: Any) -> tuple[Any, Callable[..., Any]]:
+    """The recipe and the initial weights of a variation."""
+    import numpy as np
+
+    from knock.weights import Weights
+
+    def start(config: Any, seed: int) -> Weights:
+        weights = Weights.random(config, seed)
+        arrays = dict(weights)
+        for name, array in weights.items():
+            if variation == "spread gates" and name.endswith(".gate"):
+                arrays[name] = np.linspace(0.1, 0.9, len(array), dtype=np.float32)
+            if (variation == "large wr" and name.endswith(".wr")) or (variation == "large embed" and name == "embed"):
+                arrays[name] = 5 * array
+        return Weights(config, arrays)
+
+    class Growing(recipe_type):  # type: ignore[misc]
+        def batch_chars_at(self, step: int) -> int:
+            return int(self.batch_chars * (0.5 + step / self.steps))
+
+    return (Growing if variation == "growing batch" else recipe_type), start
+
+
+def run_all(groups: list[str], corpus: str, jobs: int, results: Results) -> None:
+    """Run what is wanted until nothing is."""
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        running: dict[Any, Trial] = {}
+        while True:
+            wanted = [trial for trial in results.wanted(groups) if trial not in running.values()]
+            for trial in wanted[: jobs - len(running)]:
+                running[pool.submit(run, trial, corpus)] = trial
+            if not running:
+                return
+            done = next(as_completed(running))
+            running.pop(done)
+            result = done.result()
+            results.add(result)
+            print(
+                f"{result['block_256']:.4f} {result['stream']:.4f} {result['seconds']:.0f}s {result['trial']}",
+                flush=True,
+            )
+
+
+def table(group: str, results: Results) -> str:
+    """Means over the seeds, their spread, and how far from the first arm."""
+    lines = [
+        f"| {group} | learning rate | block 256 | ± | stream | against the first |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    first: float | None = None
+    for arm in GROUPS[group]:
+        trials = list(trials_of(arm, results.best))
+        chosen = results.best(trials[: len(arm.grid)])
+        if chosen is None or not all(trial in results for trial in trials):
+            continue
+        same = [trial for trial in trials if {**trial.recipe, "seed": 0} == {**chosen.recipe, "seed": 0}]
+        block, stream = ([results[trial][name] for trial in same] for name in ("block_256", "stream"))
+        mean = statistics.mean(block)
+        first = mean if first is None else first
+        rate = ", ".join(f"{value:g}" for name, value in chosen.recipe.items() if name in arm.grid[0])
+        lines.append(
+            f"| {arm.name} | {rate} | {mean:.4f} | {statistics.stdev(block):.4f} | {statistics.mean(stream):.4f} "
+            f"| {mean - first:+.4f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run trials, or show them."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    runs = commands.add_parser("run")
+    runs.add_argument("corpus")
+    runs.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    shows = commands.add_parser("table")
+    for command in (runs, shows):
+        command.add_argument("groups", nargs="+", choices=GROUPS)
+    options = parser.parse_args()
+    results = Results(RESULTS)
+    if options.command == "run":
+        run_all(options.groups, options.corpus, options.jobs, results)
+    else:
+        print("\n\n".join(table(group, results) for group in options.groups))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
