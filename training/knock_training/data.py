@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,8 +72,8 @@ class Corpus:
         return len(self.train) + len(self.validation)
 
 
-def random_batch(tokens: Tensor, sequences: int, length: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def random_batch(tokens: Tensor, sequences: int, length: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Inputs and targets, the inputs' next tokens, from random places of a text: two of [sequences, length]."""
-    starts = torch.randint(len(tokens) - length, (sequences, 1), generator=generator)
+    starts = torch.from_numpy(rng.integers(len(tokens) - length, size=(sequences, 1)))
     drawn = tokens[starts + torch.arange(length + 1)]
     return drawn[:, :-1], drawn[:, 1:]

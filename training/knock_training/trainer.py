@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from knock.config import ModelConfig
@@ -92,10 +93,8 @@ def train(
             "make the config from the corpus's vocabulary"
         )
     length = sequence_length(config, corpus, recipe)
-    torch.manual_seed(recipe.seed)
     twin = Twin(start or Weights.random(config, recipe.seed), recipe.dropout)
     optimizers, average = Optimizers(twin, recipe), Average(twin, recipe.ema)
-    generator = torch.Generator().manual_seed(recipe.seed)
 
     best, best_loss, best_step = None, math.inf, 0
     ended: Literal["done", "interrupted", "diverged"] = "done"
@@ -105,8 +104,11 @@ def train(
             ended = "interrupted"
             break
         started = time.perf_counter()
+        # What is random in a step depends on the seed and the step alone, so that nothing has to be kept to resume.
+        rng = np.random.default_rng((recipe.seed, step))
         sequences = max(1, recipe.batch_chars_at(step) // length)
-        batch = random_batch(corpus.train, sequences, length, generator)
+        batch = random_batch(corpus.train, sequences, length, rng)
+        torch.manual_seed(int(rng.integers(2**63)))  # dropout
         losses.append(training_step(twin, optimizers, batch, recipe, step).item())
         average.update(step)
         step, seen = step + 1, seen + sequences * length
