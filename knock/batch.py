@@ -20,6 +20,7 @@ NOT_DONE, LENGTH, STOP, NOT_FINITE = range(4)
 
 # Rows that are worked on together: at first, at most, and where they are long; and tokens at most where there are more.
 _FIRST_ROWS, _MOST_ROWS, _LEAST_ROWS, _MOST_TOKENS = 256, 16_384, 16, 2**19
+_MOST_ROOM = 2**25  # tokens at most, and be it one row: there has to be room for them, whether or not they come
 _SHORT = 1.0  # seconds, for such a group: one twice as large keeps nobody waiting
 _LOOK = 0.05  # seconds between two looks at the progress, and at most from Ctrl-C until the threads know
 
@@ -163,7 +164,8 @@ def windows(requests: Iterable[Request], clock: Callable[[], float] = time.monot
         for request in requests:
             window.append(request)
             tokens += request.limit
-            if len(window) >= rows or (len(window) >= _LEAST_ROWS and tokens >= _MOST_TOKENS):
+            is_long = tokens >= (_MOST_TOKENS if len(window) >= _LEAST_ROWS else _MOST_ROOM)
+            if len(window) >= rows or is_long:
                 full, window, tokens, started = window, [], 0, clock()
                 yield full
                 if clock() - started < _SHORT:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from knock.backends import Backend
-from knock.checks import whole_number
+from knock.checks import shown, whole_number
 from knock.errors import KnockError, PromptError, SamplingError
 from knock.generation import Prompt
 from knock.gpt import ReweightGPT
 from knock.model import LanguageModel, load
 from knock.prompt_file import FIELDS, PromptMaker
-from knock.requests import Requests
+from knock.requests import LAST_INDEX, Requests
 from knock.rows import Row, row_of
 from knock.sampling import Sampling, resolve_seed
 from knock.stopping import StopStrings
@@ -72,14 +73,19 @@ def sample_dataset(
 
     Raises:
         KnockError: if Ray is missing.
-        PromptError: if the dataset has a column that means nothing.
+        PromptError: if the dataset has a column that means nothing; when it is used, if an index is none.
         SamplingError: if a control is out of range.
     """
     ray = _import_ray()
     n, batch_size = (whole_number(*each, 1, error=SamplingError) for each in (("n", n), ("batch_size", batch_size)))
+    if workers is not None:
+        workers = whole_number("workers", workers, 1, error=SamplingError)
+    if not isinstance(dataset, ray.data.Dataset):
+        raise PromptError(f"expected a Ray dataset of prompts, got {shown(dataset)}; ray.data.from_items makes one")
     lm = model if isinstance(model, LanguageModel) else load(model)
     stops = StopStrings(stop).strings
     Requests(lm.vocab, sampling, stops, max_new_tokens, unknown)  # which says what is wrong
+    lm.vocab.encode("", unknown=unknown)
     columns = dataset.columns() or []
     strange = [name for name in columns if name not in {"index", *FIELDS}]
     if strange:
@@ -142,7 +148,7 @@ def sample_prompts(
                 for row in batch.to_pylist():
                     yield {name: value for name, value in row.items() if value is not None}
     except (ConnectionError, ray.exceptions.RayError) as error:
-        raise KnockError(f"Ray gave up: {str(error).strip().splitlines()[-1]}") from error
+        raise KnockError(f"Ray gave up: {_reason(error)}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +214,9 @@ class _Worker:
     def _prompt(self, row: dict[str, Any]) -> Prompt | dict[str, Any]:
         """The prompt, or a row that says why there is none."""
         index = row.pop("index")
+        if isinstance(index, float) and index.is_integer():  # as a table with a null elsewhere has it
+            index = int(index)
+        index = whole_number("index", index, 0, LAST_INDEX // self._job.n, error=PromptError)
         try:
             return replace(self._maker.prompt(row), index=index)
         except KnockError as error:
@@ -250,8 +259,16 @@ def _columns(prompt: Prompt) -> dict[str, Any]:
         row["stop"] = list(prompt.stop)
     if isinstance(prompt.sampling, Sampling):
         row |= {"sampling": "basic", **asdict(prompt.sampling)}
+        row["top_k"] = min(row["top_k"], LAST_INDEX)
         row["logit_bias"] = list(prompt.sampling.logit_bias.items())
     return row
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong on a worker: Ray tells it by a traceback, and what it made of it itself after that."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    causes = [line for line in lines if re.match(r"(?!ray\.)[\w.]+(Error|Exception): ", line)]
+    return (causes or lines or [type(error).__name__])[0]
 
 
 def _numbered(dataset: ray.data.Dataset) -> ray.data.Dataset:

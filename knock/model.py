@@ -16,7 +16,7 @@ from knock.errors import CheckpointError, SamplingError
 from knock.generation import Generation, Interrupted, Prompt, Score, TextStream, collect, generations
 from knock.gpt import ReweightGPT
 from knock.models import locate
-from knock.requests import Requests, prompt_tokens, with_token_bias
+from knock.requests import LAST_INDEX, Requests, prompt_tokens, several, with_token_bias
 from knock.sampling import Sampling, SamplingOptions, each_sampling, resolve_seed
 from knock.stopping import StopStrings
 from knock.vocab import Unknown, Vocab
@@ -152,9 +152,7 @@ class LanguageModel:
             SamplingError: if a control is out of range, or the lists differ in length.
             Interrupted: on Ctrl-C; it has the texts that were whole by then.
         """
-        if isinstance(prompts, str):
-            raise SamplingError(f"prompts must be a list of strings, got one string; pass [{prompts[:20]!r}]")
-        prompts, n, resolved = list(prompts), whole_number("n", n, 1, error=SamplingError), resolve_seed(seed)
+        prompts, n, resolved = list(several(prompts)), whole_number("n", n, 1, error=SamplingError), resolve_seed(seed)
         requests = Requests(self.vocab, "basic", stop, max_new_tokens, unknown, keep_errors)
         # Every row is checked before the first is generated.
         asked = [
@@ -194,9 +192,11 @@ class LanguageModel:
         never end. `first` is the index of the first row, to go on with a batch that was begun before. What is raised
         while prompts are taken, by them or because one is wrong, comes after the texts of those before it.
         """
-        n, first = (whole_number(*each, error=SamplingError) for each in (("n", n, 1), ("first", first, 0)))
+        n, first = (whole_number(*each, error=SamplingError) for each in (("n", n, 1), ("first", first, 0, LAST_INDEX)))
         requests = Requests(self.vocab, sampling, stop, max_new_tokens, unknown, keep_errors)
-        asked = (request for i, prompt in enumerate(prompts) for request in requests.rows(prompt, first + i * n, n))
+        asked = (
+            request for i, prompt in enumerate(several(prompts)) for request in requests.rows(prompt, first + i * n, n)
+        )
         return self._sample(asked, resolve_seed(seed), token_stats, threads, progress, is_expected=False)
 
     def _sample(

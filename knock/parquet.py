@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from knock.checks import shown
 from knock.errors import KnockError, OutputError, PromptError
-from knock.row_file import told
+from knock.prompt_file import FIELDS
+from knock.row_file import locked, told
 from knock.rows import Row, RowWriter
 
 _READ_AT_ONCE = 1024  # rows
+_NOT_WHOLE = "; of a Parquet file that is not whole nothing can be kept: make room, or write .jsonl"
 
 
 def prompt_lines(path: str | os.PathLike[str]) -> Iterator[bytes]:
@@ -27,9 +31,10 @@ def prompt_lines(path: str | os.PathLike[str]) -> Iterator[bytes]:
 
     try:
         with parquet.ParquetFile(path) as file:
+            _check_columns(file.schema_arrow, str(path))
             for batch in file.iter_batches(_READ_AT_ONCE):
                 for row in batch.to_pylist(maps_as_pydicts="lossy"):
-                    yield json.dumps(row, default=str).encode()
+                    yield json.dumps(row).encode()
     except (OSError, ValueError, ArrowException) as error:
         raise PromptError(f"cannot read {str(path)!r} as Parquet: {_first_line(error)}") from error
 
@@ -51,28 +56,34 @@ class RowTable(RowWriter):
         super().__init__(unique=unique, errors_alike=False)
         parquet = _parquet()
         self._path = Path(path)
-        self._part = self._path.with_name(self._path.name + ".part")
+        self._part = self._path.with_name(self._path.name + ".run-part")
         self._schema = row_schema(columns)
-        with told(self._path):
+        self._is_whole = True
+        with contextlib.ExitStack() as opened, told(self._path):
+            opened.enter_context(locked(self._path))
             if self._path.exists():
                 raise OutputError(f"{str(path)!r} is there already; remove it, or choose another name")
             self._writer = parquet.ParquetWriter(self._part, self._schema)
+            self._opened = opened.pop_all()
 
     def __exit__(self, *exception: object) -> None:
-        try:
-            with told(self._path):
-                self._writer.close()
-                if self.place.rows or exception[0] is None:
-                    self._part.replace(self._path)
-        finally:
-            self._part.unlink(missing_ok=True)
+        with self._opened:
+            try:
+                with told(self._path, _NOT_WHOLE):
+                    self._writer.close()
+                    if self._is_whole and (self.place.rows or exception[0] is None):
+                        self._part.replace(self._path)
+            finally:
+                self._part.unlink(missing_ok=True)
 
     def _write(self, rows: Sequence[Row]) -> None:
         from pyarrow import Table
 
         if rows:
-            with told(self._path):
+            self._is_whole = False
+            with told(self._path, _NOT_WHOLE):
                 self._writer.write_table(Table.from_pylist(list(rows), self._schema))
+            self._is_whole = True
 
 
 def row_schema(columns: Sequence[str] = ()) -> Any:
@@ -82,6 +93,36 @@ def row_schema(columns: Sequence[str] = ()) -> Any:
     strings = {name: pa.string() for name in ("prompt", "text", "finish_reason")}
     numbers = {name: pa.list_(pa.float64()) for name in columns}
     return pa.schema({"index": pa.int64(), **strings, "seed": pa.uint64(), "error": pa.string(), **numbers})
+
+
+def _check_columns(schema: Any, path: str) -> None:
+    """Refuse columns that mean nothing, or hold what JSON has not."""
+    from pyarrow import types
+
+    def is_text(kind: Any) -> bool:
+        kind = kind.value_type if types.is_dictionary(kind) else kind
+        return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+    def are_texts(kind: Any) -> bool:
+        return is_text(kind) or bool(types.is_list(kind) and is_text(kind.value_type))
+
+    def is_number(kind: Any) -> bool:
+        return bool(types.is_integer(kind) or types.is_floating(kind))
+
+    def is_bias(kind: Any) -> bool:
+        if types.is_map(kind):
+            return is_text(kind.key_type) and is_number(kind.item_type)
+        return types.is_struct(kind) and all(is_number(field.type) for field in kind)
+
+    wanted = dict.fromkeys(FIELDS, (is_number, "numbers"))
+    wanted |= dict.fromkeys(("prompt", "sampling", "entropy_rule"), (is_text, "strings"))
+    wanted |= {"stop": (are_texts, "strings, or lists of them"), "logit_bias": (is_bias, "maps of strings to numbers")}
+    for column in schema:
+        if column.name not in wanted:
+            raise PromptError(f"{path!r} has a column {shown(column.name)}; the columns are {', '.join(FIELDS)}")
+        fits, what = wanted[column.name]
+        if not types.is_null(column.type) and not fits(column.type):
+            raise PromptError(f"column {column.name!r} of {path!r} must hold {what}, and holds {column.type}")
 
 
 def _parquet() -> Any:

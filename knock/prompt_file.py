@@ -140,19 +140,24 @@ class PromptMaker:
         if not isinstance(content, Mapping):
             raise PromptError(f"expected a JSON object with a prompt, got {shown(content)}")
         given = _without_nulls(content)
+        for name, value in given.items():
+            if not _is_text(value):
+                raise PromptError(f"{name} has half of a surrogate pair, which is no character: {shown(value)}")
         unknown = [name for name in given if name not in FIELDS]
         if unknown:
-            raise PromptError(f"there is no field named {', '.join(unknown)}; the fields are {', '.join(FIELDS)}")
+            told = ", ".join(shown(name) for name in unknown[:5])
+            raise PromptError(f"there is no field named {told}; the fields are {', '.join(FIELDS)}")
         text, stop, limit = (given.pop(name, None) for name in ("prompt", "stop", "max_new_tokens"))
-        if not isinstance(text or "", str):
+        given |= {name: _whole(given[name]) for name in ("top_k",) if name in given}
+        if text is not None and not isinstance(text, str):
             raise PromptError(f"prompt must be a string, got {shown(text)}")
-        if text and any("\ud800" <= char <= "\udfff" for char in text):
-            raise PromptError(f"prompt has half of a surrogate pair, which is no character: {shown(text)}")
         return Prompt(
             text or "",
             sampling=self._controls(given) if given else None,
             stop=None if stop is None else StopStrings(stop).strings,
-            max_new_tokens=None if limit is None else whole_number("max_new_tokens", limit, 0, error=SamplingError),
+            max_new_tokens=None
+            if limit is None
+            else whole_number("max_new_tokens", _whole(limit), 0, error=SamplingError),
         )
 
     def _controls(self, given: dict[str, Any]) -> Sampling:
@@ -164,6 +169,18 @@ class PromptMaker:
                 self._memory.clear()
             self._memory[key] = Sampling.resolve(given.pop("sampling", self._sampling), given)  # type: ignore[arg-type]
         return self._memory[key]
+
+
+def _whole(value: Any) -> Any:
+    """A number that a table with nulls has made a float, as what it was."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _is_text(value: Any) -> bool:
+    """Whether all strings in a value, or in what it holds, can be written."""
+    if isinstance(value, str):
+        return not any("\ud800" <= char <= "\udfff" for char in value)
+    return not isinstance(value, (list, tuple, dict)) or all(map(_is_text, value))
 
 
 def _without_nulls(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from knock.batch import Request
-from knock.checks import whole_number
+from knock.checks import shown, whole_number
 from knock.errors import KnockError, SamplingError
 from knock.generation import Prompt
 from knock.sampling import Sampling
@@ -18,7 +18,8 @@ from knock.stopping import StopStrings, automaton
 from knock.vocab import TokenArray, Unknown, Vocab
 
 _REMEMBERED = 4096  # prompts, and controls: what is asked for again is the same object, and shared
-_LAST_INDEX = 2**62  # what the kernels count in holds more
+LAST_INDEX = 2**62  # what the kernels count in holds more
+_LONGEST = 2**28  # characters of a row in a batch, for each of which there has to be room
 
 
 class Requests:
@@ -69,7 +70,7 @@ class Requests:
             SamplingError: if a control is out of range.
         """
         if isinstance(prompt, Prompt) and prompt.index is not None:
-            first = n * whole_number("index", prompt.index, 0, _LAST_INDEX // n, error=SamplingError)
+            first = n * whole_number("index", prompt.index, 0, LAST_INDEX // n, error=SamplingError)
         return (self._request(prompt, first + k, sampling) for k in range(n))
 
     def _request(self, prompt: str | Prompt, stream: int, sampling: str | Sampling | None) -> Request:
@@ -129,6 +130,17 @@ class Requests:
         return self._memory[key]
 
 
+def several(prompts: Iterable[str | Prompt]) -> Iterable[str | Prompt]:
+    """Prompts, if there may be several.
+
+    Raises:
+        SamplingError: if that is one prompt, or none that could be taken one after the other.
+    """
+    if isinstance(prompts, (str, Prompt, Mapping)) or not isinstance(prompts, Iterable):
+        raise SamplingError(f"prompts must be a list of strings or Prompts, got {shown(prompts)}")
+    return prompts
+
+
 def prompt_tokens(text: str, vocab: Vocab, unknown: Unknown) -> TokenArray:
     """Tokens of a prompt; an empty one starts like a new line.
 
@@ -167,4 +179,4 @@ def _automaton(strings: tuple[str, ...], vocab: Vocab) -> npt.NDArray[np.int64] 
 
 
 def _limit(max_new_tokens: int) -> int:
-    return whole_number("max_new_tokens", max_new_tokens, 0, error=SamplingError)
+    return whole_number("max_new_tokens", max_new_tokens, 0, _LONGEST, error=SamplingError)

@@ -7,6 +7,7 @@ says how long the file was and how far the run. The file can be cut back to any 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,8 @@ from typing import Any
 
 from knock.errors import OutputError
 from knock.rows import LineFormat, Place, Row, RowWriter, line_of, write_all
+
+_CHANGED = "{!r} cannot be gone on with: it has been changed since its run wrote it; choose another name"
 
 
 class RowFile(RowWriter):
@@ -40,15 +43,17 @@ class RowFile(RowWriter):
         self._path = Path(path)
         self._form = form
         with contextlib.ExitStack() as opened, told(self._path):
-            self._path.parent.stat()  # a folder that is not there would be made for the lock
-            opened.enter_context(_locked(self._path))
+            if self._path.is_dir():
+                raise OutputError(f"{str(self._path)!r} is a folder; choose another name")
+            opened.enter_context(locked(self._path))
             self._written, self._end = self._begin(json.loads(_line(run)), resume)
             self._file = opened.enter_context(self._path.open("r+b" if self._path.exists() else "x+b", buffering=0))
             self._journal = opened.enter_context(_journal(self._path).open("r+b", buffering=0))
+            self._check_end()
             self._cut()
             if unique:
                 with self._path.open("rb") as lines:
-                    self._recall(_texts(lines, form))
+                    self._recall(self._texts(lines))
             self.place = replace(self._written)
             self._opened = opened.pop_all()
 
@@ -71,6 +76,7 @@ class RowFile(RowWriter):
         try:
             with told(self._path, f"; its {self._written.rows:,} rows are whole: make room, and resume the run"):
                 write_all(self._file.write, lines)
+                os.fsync(self._file.fileno())  # or a power cut could leave the journal ahead of the file
                 write_all(self._journal.write, entry)
         except BaseException:  # Ctrl-C too leaves no half a row
             with contextlib.suppress(OSError):
@@ -108,11 +114,29 @@ class RowFile(RowWriter):
             end += len(line)
             try:
                 place = Place(**json.loads(line))
+                is_there = place.size <= size
             except (ValueError, TypeError):  # cut off
                 break
-            if place.size <= size and line.endswith(b"\n"):
+            if is_there and line.endswith(b"\n"):
                 last = place, end
         return last
+
+    def _check_end(self) -> None:
+        """Refuse a file where no row ends in the place that the journal tells of."""
+        if self._written.size:
+            self._file.seek(self._written.size - 1)
+            if self._file.read(1) != b"\n":
+                raise OutputError(_CHANGED.format(str(self._path)))
+
+    def _texts(self, lines: Iterator[bytes]) -> Iterator[bytes]:
+        """The lines of the file as plain ones, without those of errors."""
+        try:
+            for line in lines:
+                row = json.loads(line) if self._form == "jsonl" else {}
+                if "error" not in row:
+                    yield line_of(row, "txt") if self._form == "jsonl" else line
+        except (KeyError, TypeError, ValueError) as error:
+            raise OutputError(_CHANGED.format(str(self._path))) from error
 
     def _cut(self) -> None:
         """Cut file and journal back to what is whole."""
@@ -122,12 +146,14 @@ class RowFile(RowWriter):
 
 
 def described(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """What the run of a file is, as its journal says; None if there is no journal, or none that is whole.
+    """What the run of a file is, as its journal says; None if either is not there, or the journal is not whole.
 
     Raises:
         OutputError: if it cannot be read.
     """
     with told(Path(path)):
+        if not Path(path).exists():
+            return None
         try:
             first, end, _ = _journal(Path(path)).read_bytes().partition(b"\n")
         except FileNotFoundError:
@@ -149,14 +175,18 @@ def told(path: Path, more: str = "; choose another place") -> Iterator[None]:
         raise OutputError(f"cannot write {str(path)!r}: {reason}{more}") from error
 
 
-def _journal(path: Path) -> Path:
-    return path.with_name(path.name + ".run")
-
-
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Keep other processes from writing a file.
+
+    Raises:
+        OutputError: if another one does.
+        OSError: if there is no such folder.
+    """
     from filelock import FileLock, Timeout
 
+    if not path.parent.is_dir():  # which the lock would make
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     lock = path.with_name(path.name + ".run-lock")
     try:
         with FileLock(lock, timeout=0):
@@ -169,16 +199,12 @@ def _locked(path: Path) -> Iterator[None]:
         raise OutputError(f"another process is writing {str(path)!r}; wait for it, or choose another name") from None
 
 
+def _journal(path: Path) -> Path:
+    return path.with_name(path.name + ".run")
+
+
 def _line(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content) + "\n").encode()
-
-
-def _texts(lines: Iterator[bytes], form: LineFormat) -> Iterator[bytes]:
-    """The lines of a file as plain ones, without those of errors."""
-    if form == "txt":
-        return lines
-    rows = map(json.loads, lines)
-    return (line_of(row, "txt") for row in rows if "error" not in row)
 
 
 def _differences(before: Mapping[str, Any], run: Mapping[str, Any]) -> str:

@@ -200,7 +200,7 @@ def each_sampling(sampling: str | Sampling | Iterable[str | Sampling], count: in
     Raises:
         SamplingError: if there are not as many, or a control is wrong.
     """
-    if isinstance(sampling, (str, Sampling)):
+    if isinstance(sampling, (str, Sampling)) or not isinstance(sampling, Iterable):
         return [Sampling.resolve(sampling)] * count
     given = list(sampling)
     if len(given) != count:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ class StopStrings:
     """
 
     def __init__(self, stop: str | Iterable[str] | None) -> None:
-        if stop is not None and not isinstance(stop, Iterable):
+        if stop is not None and (not isinstance(stop, Iterable) or isinstance(stop, Mapping)):
             raise SamplingError(f"stop must be a string or several, got {stop!r}")
         self.strings = (stop,) if isinstance(stop, str) else tuple(stop or ())
         for string in self.strings:

@@ -220,6 +220,8 @@ def test_windows_grow_and_hold_everything() -> None:
     assert [len(part) for part in parts] == [256, 512, 1024, 2048, 1160]
     long = [request._replace(limit=2**18) for request in requests[:40]]
     assert [len(part) for part in windows(long)] == [16, 16, 8]
+    longest = [request._replace(limit=2**27) for request in requests[:3]]
+    assert [len(part) for part in windows(longest)] == [1, 1, 1]  # there has to be room for each
     some = [request._replace(limit=2**14) for request in requests[:40]]
     assert [len(part) for part in windows(some)] == [32, 8]
 
@@ -254,6 +256,20 @@ def test_summaries_of_rows_are_those_of_each() -> None:
 
 
 def test_bad_arguments_are_refused_before_anything_is_generated(shakespeare: LanguageModel) -> None:
+    for wrong in ("ROMEO", Prompt("A"), None, 5, {"A": 1}):
+        for call in (shakespeare.generate_batch, shakespeare.sample_iter):
+            with pytest.raises(SamplingError, match="prompts must be a list"):
+                call(wrong)
+    for wrong in (None, 5):
+        with pytest.raises(SamplingError, match="sampling"):
+            shakespeare.generate_batch(["A"], wrong)
+    for wrong in (2**28 + 1, 10**20):
+        with pytest.raises(SamplingError, match="max_new_tokens must be a whole number from 0 to 268435456"):
+            shakespeare.generate_batch(["A"], max_new_tokens=wrong)
+    with pytest.raises(SamplingError, match="stop"):
+        shakespeare.generate_batch(["A"], stop={"A": 1})
+    with pytest.raises(SamplingError, match="first must be"):
+        shakespeare.sample_iter(["A"], first=2**63)
     for threads in (0, 10_000, 1.5):
         with pytest.raises(SamplingError, match="threads must be a whole number from 1 to 1024"):
             shakespeare.generate_batch(["A"], threads=threads)

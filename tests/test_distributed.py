@@ -11,11 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from knock import Generation, LanguageModel, Prompt, Sampling
+from knock import Generation, LanguageModel, ModelConfig, Prompt, Sampling, Vocab
+from knock.checkpoint import write_checkpoint
 from knock.distributed import sample_dataset
-from knock.errors import KnockError, PromptError, SamplingError
+from knock.errors import KnockError, PromptError, SamplingError, VocabError
+from knock.weights import Weights
 from tests.test_cli import run
 
 # Ray's own, of sockets it leaves open and interfaces it is about to leave.
@@ -138,9 +141,38 @@ def test_bad_arguments_are_refused_at_once(ray: Any, shakespeare: LanguageModel)
     with pytest.raises(PromptError, match=r"no column named promt; .* The columns are index, prompt, max_new_tokens"):
         sample_dataset(dataset, shakespeare)
     dataset = ray.data.from_items([{"prompt": "A"}])
-    for wrong in ({"n": 0}, {"batch_size": 0}, {"sampling": "nucleus"}, {"max_new_tokens": -1}, {"seed": -1}):
+    with pytest.raises(PromptError, match="expected a Ray dataset"):
+        sample_dataset(["A"], shakespeare)
+    with pytest.raises(VocabError, match="unknown must be"):
+        sample_dataset(dataset, shakespeare, unknown="x")
+    for wrong in (
+        {"n": 0},
+        {"batch_size": 0},
+        {"workers": 0},
+        {"workers": "2"},
+        {"sampling": "nucleus"},
+        {"max_new_tokens": -1},
+        {"seed": -1},
+    ):
         with pytest.raises(SamplingError):
             sample_dataset(dataset, shakespeare, **wrong)
+
+
+@pytest.mark.parametrize("index", [None, "x", 1.5, -1])
+def test_index_that_is_none_is_told(ray: Any, shakespeare: LanguageModel, index: Any) -> None:
+    dataset = ray.data.from_items([{"prompt": "A", "index": index}])
+    with pytest.raises(ray.exceptions.RayTaskError, match="PromptError: index must be a whole number from 0"):
+        sample_dataset(dataset, shakespeare, max_new_tokens=2).take_all()
+
+
+def test_failure_on_the_cluster_is_told_in_a_line(ray: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    broken = Weights.random(ModelConfig(vocab_size=2, T=4, n_emb=4, nodes=4, n_blocks=1, n_heads=1))
+    arrays = {name: np.full_like(array, 0.5 if "gate" in name else 3e38) for name, array in broken.items()}
+    write_checkpoint(tmp_path / "m.safetensors", Weights(broken.config, arrays), Vocab("AB"))
+    arguments = ["sample", "A", "--model", str(tmp_path / "m.safetensors"), "--engine", "ray", "--backend", "compiled"]
+    code, said, err = run(capsys, *arguments)
+    assert (code, said) == (1, "")
+    assert "knock: error: Ray gave up: knock.errors.GenerationError: the model's logits at step 0 are not finite" in err
 
 
 @pytest.mark.parametrize("name", ["prompts.jsonl", "prompts.parquet"])

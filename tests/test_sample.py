@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from knock import Generation, LanguageModel, Prompt, Sampling, load
 from knock.errors import OutputError, PromptError
+from knock.parquet import RowTable
 from knock.prompt_file import CONTROLS, FIELDS, PromptFile
 from knock.row_file import RowFile
 from knock.rows import LineWriter, Place, line_of
@@ -114,9 +115,13 @@ BAD_LINES = [
     (b"no", "not JSON: Expecting value"),
     (b'["A"]', "expected a JSON object with a prompt, got ['A']"),
     (b"[" * 100_000, "not JSON"),
-    (b'{"promt": "A"}', "there is no field named promt; the fields are prompt, max_new_tokens, stop, sampling, temp"),
+    (b'{"promt": "A"}', "there is no field named 'promt'; the fields are prompt, max_new_tokens, stop, sampling, temp"),
     (b'{"prompt": 5}', "prompt must be a string, got 5"),
-    (b'{"prompt": "\\ud800"}', "half of a surrogate pair"),
+    (b'{"prompt": 0}', "prompt must be a string, got 0"),
+    (b'{"prompt": []}', "prompt must be a string, got []"),
+    (b'{"prompt": "\\ud800"}', "prompt has half of a surrogate pair"),
+    (b'{"stop": ["e", "\\ud800"]}', "stop has half of a surrogate pair"),
+    (b'{"logit_bias": {"\\ud800": 1}}', "half of a surrogate pair"),
     (b'{"temperature": -1}', "temperature must be 0 (greedy) or more, got -1"),
     (b'{"sampling": "nucleus"}', "sampling must be a Sampling or one of basic"),
     (b'{"sampling": {"top_p": 1}}', "sampling must be a Sampling or one of basic"),
@@ -358,7 +363,7 @@ def test_interrupt_keeps_what_is_done(tmp_path: Path, shakespeare: LanguageModel
             running = subprocess.Popen([*KNOCK, *arguments, *place], stdout=stdout, stderr=subprocess.PIPE)
     finally:
         signal.signal(signal.SIGINT, before)
-    waited_for = {"out.jsonl": out, "out.parquet": tmp_path / "out.parquet.part", "-": path.with_suffix(".stdout")}
+    waited_for = {"out.jsonl": out, "out.parquet": tmp_path / "out.parquet.run-part", "-": path.with_suffix(".stdout")}
     while not (waited_for[name].exists() and waited_for[name].stat().st_size > 100):
         assert running.poll() is None
         time.sleep(0.05)
@@ -376,7 +381,7 @@ def test_interrupt_keeps_what_is_done(tmp_path: Path, shakespeare: LanguageModel
         assert err.decode() == (more if name != "-" else "")
     whole = shakespeare.generate_batch(["ROMEO:"], n=len(texts), seed=5, max_new_tokens=100)
     assert texts == [text.text for text in whole]
-    assert not (tmp_path / "out.parquet.part").exists()
+    assert not (tmp_path / "out.parquet.run-part").exists()
 
 
 @pytest.mark.parametrize("threads", ["1", "2", "4"])
@@ -480,9 +485,9 @@ def test_file_that_is_being_written_is_refused(capsys: pytest.CaptureFixture[str
 
 
 @POSIX
-@pytest.mark.parametrize("name", ["o.jsonl", "o.txt"])
+@pytest.mark.parametrize("name", ["o.jsonl", "o.txt", "o.parquet"])
 def test_no_space_left(capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str) -> None:
-    """What is in the file is whole, and the run goes on when there is room."""
+    """What is in the file is whole, and the run goes on when there is room; half a Parquet file there is none."""
     out, whole = tmp_path / name, tmp_path / f"w{name}"
     arguments = ("sample", "A", "--count", "3000", *FAST)
     run(capsys, *arguments, "--out", str(whole))
@@ -496,8 +501,12 @@ sys.exit(main.main({[*arguments, "--out", str(out)]!r}))
 """
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.returncode == 1
-    assert f"knock: error: cannot write {str(out)!r}: file too large; its " in done.stderr
+    assert f"knock: error: cannot write {str(out)!r}: " in done.stderr
+    assert "file too large" in done.stderr.lower()
     assert done.stderr.count("\n") == 1
+    if name == "o.parquet":
+        assert [each.name for each in tmp_path.iterdir()] == [whole.name]
+        return
     content = out.read_bytes()
     assert content == b"".join(whole.read_bytes().splitlines(keepends=True)[: content.count(b"\n")])
     assert 0 < len(content) <= 20_000
@@ -577,6 +586,7 @@ def test_write_in_parts_is_whole() -> None:
         (["A", "--format", "parquet"], "a Parquet file is written to its end or not at all"),
         (["A", "--threads", "0"], "argument --threads: must be a whole number from 1 to 1024, got '0'"),
         (["A", "--threads", "10000"], "argument --threads: must be a whole number from 1 to 1024, got '10000'"),
+        (["A", "--length", str(10**20)], "max_new_tokens must be a whole number from 0 to 268435456"),
         (["A", "--count", "0"], "argument --count: must be a whole number of at least 1"),
         (["A", "--engine", "spark"], "argument --engine: invalid choice"),
     ],
@@ -605,7 +615,8 @@ def test_usage(
         (["--prompts", "a\0b"], "cannot read the prompts in 'a\\x00b': embedded null byte"),
         (["A", "--out", "none/o.jsonl"], "cannot write 'none/o.jsonl': no such file or directory"),
         (["A", "--out", "none/o.parquet"], "cannot write 'none/o.parquet'"),
-        (["A", "--out", ".", "--format", "txt"], "cannot write '.'"),
+        (["A", "--out", ".", "--format", "txt"], "'.' is a folder"),
+        (["--prompts", ""], "cannot read the prompts in ''"),
         (["A", "--out", "a\0b.txt"], "cannot write 'a\\x00b.txt'"),
         (["A", "--out", "text.parquet"], "'text.parquet' is there already"),
         (["A", "--model", "none"], "none"),
@@ -668,7 +679,7 @@ def test_standard_input_that_is_closed() -> None:
     code = "import sys; sys.stdin = None; from knock.cli.main import main; sys.exit(main(['sample', '--prompts', '-']))"
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.startswith("knock: error: cannot read the prompts in standard input")
+    assert done.stderr.startswith("knock: error: standard input is closed")
     assert process("sample", "--prompts", "-", stdin=b"").stdout == b""
 
 
@@ -742,3 +753,121 @@ def test_lines_come_one_by_one_into_memory(capsys: pytest.CaptureFixture[str], s
 def test_prompt_error_is_told_where_it_is() -> None:
     with pytest.raises(PromptError, match="'it', line 2: not JSON"):
         list(PromptFile([b"{}\n", b"{\n"], "'it'", is_jsonl=True))
+
+
+def test_numbers_that_a_table_has_made_floats(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    made = []
+    for top_k, limit in ((3, 7), (3.0, 7.0)):
+        path.write_text(json.dumps({"top_k": top_k, "max_new_tokens": limit}), encoding="utf-8")
+        made.append(run(capsys, "sample", "--prompts", str(path), "--seed", "1"))
+    assert made[0] == made[1]
+    assert len(json.loads(made[0][1])["text"]) == 7
+
+
+def test_row_that_is_too_long_is_told_in_its_place(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    lines = [{}, {"max_new_tokens": 2**63}, {"max_new_tokens": 10**12}, {}]
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    code, said, _ = run(capsys, "sample", "--prompts", str(path), *FAST)
+    made = [json.loads(line) for line in said.splitlines()]
+    assert (code, [row["finish_reason"] for row in made]) == (1, ["length", "error", "error", "length"])
+    assert "max_new_tokens must be a whole number from 0 to 268435456" in made[1]["error"]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "kind", "message"),
+    [
+        ("prompt", [b"A"], "binary", "column 'prompt' of 'p.parquet' must hold strings, and holds binary"),
+        ("prompt", [0], "int64", "must hold strings, and holds int64"),
+        ("stop", [b"e"], "binary", "must hold strings, or lists of them, and holds binary"),
+        ("temperature", ["1"], "string", "must hold numbers, and holds string"),
+        ("top_k", [True], "bool_", "must hold numbers, and holds bool"),
+        ("promt", ["A"], "string", "'p.parquet' has a column 'promt'; the columns are prompt, max_new_tokens"),
+    ],
+)
+def test_columns_that_mean_nothing(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    column: str,
+    values: list[Any],
+    kind: str,
+    message: str,
+) -> None:
+    import pyarrow as pa
+
+    monkeypatch.chdir(tmp_path)
+    write_parquet(Path("p.parquet"), {column: pa.array(values, getattr(pa, kind)())})
+    code, said, err = run(capsys, "sample", "--prompts", "p.parquet", "--skip-bad")
+    assert (code, said, err.count("\n")) == (1, "", 1)
+    assert message in err
+
+
+def test_columns_of_every_kind(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    columns = {
+        "prompt": pa.array(["A"]).dictionary_encode(),
+        "stop": pa.array([["e", " "]]),
+        "logit_bias": pa.array([[("a", -1.0)]], pa.map_(pa.string(), pa.float32())),
+        "top_k": pa.array([5], pa.uint8()),
+        "mirostat": pa.nulls(1),
+    }
+    write_parquet(tmp_path / "p.parquet", columns)
+    line = {"prompt": "A", "stop": ["e", " "], "logit_bias": {"a": -1.0}, "top_k": 5}
+    (tmp_path / "p.jsonl").write_text(json.dumps(line), encoding="utf-8")
+    table, lines = (
+        run(capsys, "sample", "--prompts", str(tmp_path / f"p.{form}"), *FAST) for form in ("parquet", "jsonl")
+    )
+    assert table == lines
+    assert table[0] == 0
+
+
+@pytest.mark.parametrize("change", ["first line gone", "no JSON", "another row"])
+def test_file_that_was_changed_is_not_gone_on_with(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, change: str
+) -> None:
+    out = tmp_path / "o.jsonl"
+    arguments = ["sample", "A", "--count", "30", *FAST, "--unique", "--out", str(out)]
+    assert run(capsys, *arguments)[0] == 0
+    content = out.read_bytes()
+    first, rest = content.split(b"\n", 1)
+    changed = {
+        "first line gone": rest + b"x" * (len(first) + 1),
+        "no JSON": b"x" * len(first) + b"\n" + rest,
+        "another row": first.replace(b'"prompt"', b'"Prompt"') + b"\n" + rest,
+    }[change]
+    out.write_bytes(changed)
+    code, _, err = run(capsys, *arguments, "--resume")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "has been changed since its run wrote it" in err
+    assert out.read_bytes() == changed
+
+
+def test_journal_without_its_file_is_that_of_no_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = tmp_path / "o.jsonl"
+    assert run(capsys, "sample", "A", *FAST, "--out", str(out))[0] == 0
+    out.unlink()
+    assert run(capsys, "sample", "A", "--seed", "9", "--length", "5", "--out", str(out), "--resume")[0] == 0
+    assert [row["seed"] for row in rows(out)] == [9]
+
+
+def test_table_that_is_being_written_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = tmp_path / "o.parquet"
+    with RowTable(out):
+        code, _, err = run(capsys, "sample", "A", *FAST, "--out", str(out))
+        assert (code, err) == (
+            1,
+            f"knock: error: another process is writing {str(out)!r}; wait for it, or choose another name\n",
+        )
+    assert [each.name for each in tmp_path.iterdir()] == [out.name]
+
+
+def test_installation_that_is_broken_is_told_in_a_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "knock.prompt_file", None)
+    code, _, err = run(capsys, "sample", "A")
+    assert (code, err.count("\n")) == (1, 1)
+    assert err.startswith("knock: error: cannot be started: import of knock.prompt_file halted")

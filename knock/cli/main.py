@@ -56,6 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(f"not enough memory: {error}; make the model or the text smaller", FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except ImportError as error:  # also of Ctrl-C while NumPy's extensions are loaded
+        return _fail(f"cannot be started: {(str(error).splitlines() or [''])[0]}; install knock anew", FAILED)
     except BrokenPipeError:  # the reader has seen enough
         discard_output()
         return DONE

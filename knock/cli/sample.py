@@ -62,7 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--skip-bad", action="store_true", help="pass over lines of --prompts that cannot be used")
     parser.add_argument("--count", type=whole_number(1), default=1, metavar="N", help="texts a prompt (default: 1)")
     parser.add_argument("--out", default="-", metavar="FILE",
-                        help="a new .jsonl, .txt or .parquet file; - is standard output (default: -)")  # fmt: skip
+                        help="a new .jsonl, .txt or .parquet file; in .txt a line is a prompt with its text, empty "
+                             "for an error; - is standard output (default: -)")  # fmt: skip
     parser.add_argument("--format", choices=ROW_FORMATS,
                         help="of the rows, where the name of FILE does not tell (default: jsonl)")  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on with FILE where an earlier run stopped")
@@ -98,14 +99,14 @@ def run(options: argparse.Namespace) -> int:
     earlier = _earlier(options)
     sampling = Sampling.preset(options.sampling, sampling_options(options))  # type: ignore[arg-type]
     options.seed = resolve_seed(earlier.get("seed") if options.seed is None else options.seed)
-    text = None if options.prompts else prompt_text(options.prompt or "")
+    text = None if options.prompts is not None else prompt_text(options.prompt or "")
     model = _model(options, earlier)
     model.generate_batch([text or ""], sampling, max_new_tokens=0, unknown=options.unknown)  # which says what is wrong
     settings = _settings(options, sampling, model, text, form)
     with contextlib.ExitStack() as opened:
         interrupts = opened.enter_context(Interrupts())
         prompts = open_prompts(options, sampling, text, interrupts, opened)
-        writer = open_writer(options, settings, form, opened)
+        writer = open_writer(options, settings, form, interrupts, opened)
         skip_done(options, prompts, writer.place)
         bar = opened.enter_context(Bar(count_rows(options), writer.place.index))
         generate = on_cluster if options.engine == "ray" else on_threads
@@ -153,7 +154,7 @@ def _model(options: argparse.Namespace, earlier: Mapping[str, Any]) -> LanguageM
 
     backend = earlier.get("backend", "auto") if options.backend == "auto" else options.backend
     model = load(options.model, backend=backend)
-    model.model.engine.expect(steps=_LONG if options.prompts else options.count * options.length)
+    model.model.engine.expect(steps=_LONG if options.prompts is not None else options.count * options.length)
     chosen = model.model.engine.backend
     return load(options.model, backend="numpy") if chosen == "numpy" != backend else model
 

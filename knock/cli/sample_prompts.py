@@ -51,8 +51,10 @@ def open_prompts(
 
         lines = prompt_lines(options.prompts)
     else:
-        with _told_reading(name):
+        with _told_reading(name), interrupts.idle():  # opening a pipe waits for who writes to it
             if options.prompts == "-":
+                if sys.stdin is None:
+                    raise PromptError("standard input is closed, so there are no prompts to read")
                 lines = sys.stdin.buffer
             else:
                 lines = opened.enter_context(Path(options.prompts).open("rb"))  # noqa: SIM115  # `opened` closes it
@@ -93,7 +95,7 @@ def _told_reading(name: str) -> Iterator[None]:
     """What the system says of prompts that are read, as one of knock's errors."""
     try:
         yield
-    except (AttributeError, OSError, ValueError) as error:  # AttributeError: there is no standard input at all
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise PromptError(f"cannot read the prompts in {name}: {reason.lower()}; check the path") from error
 
@@ -106,7 +108,7 @@ def skip_done(options: argparse.Namespace, prompts: PromptFile, place: Place) ->
     """
     prompts.skip(place.index)
     prompts.confirm(place.index)
-    if options.prompts and place.prompts and prompts.digest != place.prompts:
+    if options.prompts is not None and place.prompts and prompts.digest != place.prompts:
         raise OutputError(
             f"{options.out!r} belongs to other prompts: {options.prompts!r} differs in the lines of its first "
             f"{place.index:,} rows; resume it with the prompts it was begun with"

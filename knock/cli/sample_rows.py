@@ -29,7 +29,11 @@ _FLUSH_SECONDS = 0.5  # between two writes
 
 
 def open_writer(
-    options: argparse.Namespace, settings: dict[str, Any], form: RowFormat, opened: contextlib.ExitStack
+    options: argparse.Namespace,
+    settings: dict[str, Any],
+    form: RowFormat,
+    interrupts: Interrupts,
+    opened: contextlib.ExitStack,
 ) -> RowWriter:
     """What writes the rows.
 
@@ -37,6 +41,7 @@ def open_writer(
         options: those of the command.
         settings: what decides the rows.
         form: how a row is written.
+        interrupts: what stops the opening of a pipe that nobody reads.
         opened: closes what is opened here.
 
     Raises:
@@ -50,7 +55,7 @@ def open_writer(
     if options.out == "-":
         return LineWriter(write_bytes, form, unique=options.unique)
     if is_stream(options.out):
-        with told(Path(options.out)):
+        with told(Path(options.out)), interrupts.idle():
             stream = opened.enter_context(Path(options.out).open("wb", buffering=0))  # noqa: SIM115  # `opened` closes it
         return LineWriter(stream.write, form, unique=options.unique)
     return opened.enter_context(RowFile(options.out, settings, form, unique=options.unique, resume=options.resume))

@@ -51,7 +51,7 @@ def is_stream(path: str) -> bool:
     """Whether what is written there cannot be gone back on: -, for standard output; a pipe; a device."""
     try:
         return path == "-" or not (Path(path).is_file() or Path(path).is_dir() or not Path(path).exists())
-    except ValueError:  # a NUL in the path
+    except (OSError, ValueError):  # a folder that may not be entered, a NUL: whoever opens it will tell
         return False
 
 
