@@ -28,7 +28,7 @@ LINE_OF_TRUTH = 0.015  # nats/char: what a claim needs, over all seeds
 
 NANO = {"T": 32, "n_emb": 64, "nodes": 96, "n_blocks": 3, "n_heads": 4}
 BASE: dict[str, Any] = {"steps": 1500, "eval_interval": 500}
-MUON = ({"matrix_learning_rate": 0.01}, {"matrix_learning_rate": 0.02}, {"matrix_learning_rate": 0.04})
+MUON = ({"matrix_learning_rate": 0.02}, {"matrix_learning_rate": 0.04}, {"matrix_learning_rate": 0.08})
 ADAMW = ({"learning_rate": 0.005}, {"learning_rate": 0.01}, {"learning_rate": 0.02})
 
 
@@ -56,8 +56,7 @@ GROUPS: dict[str, list[Arm]] = {
     "optimizer": [
         BASELINE,
         Arm("AdamW for all", {"optimizer": "adamw"}, grid=ADAMW),
-        Arm("AdamW's learning rate 0.006", {"learning_rate": 0.006}),
-        Arm("AdamW's learning rate 0.0015", {"learning_rate": 0.0015}),
+        Arm("AdamW's learning rate 0.01 beside Muon", {"learning_rate": 0.01}),
     ],
     "average": [BASELINE, Arm("no EMA", {"ema": 0.0}), Arm("EMA 0.99", {"ema": 0.99})],
     "schedule": [BASELINE, Arm("warmup-stable-decay, 30%", {"schedule": "wsd"})],

@@ -1,119 +1,269 @@
 """Train a model on a text.
 
-Progress goes to standard error. The weights with the best validation loss are kept, and Ctrl-C ends the training
-early and keeps the best so far.
+Progress goes to standard error. The weights with the best validation loss are kept in FILE as training goes on, and
+the state of the run beside it in FILE.run, until the run is done: Ctrl-C ends it early, and --resume goes on with it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knock.cli.interrupts import Interrupts
-from knock.cli.options import whole_number
-from knock.cli.terminal import columns, is_live, read_input, say
-from knock.errors import KnockError
+from knock.cli.options import UNKNOWN, whole_number
+from knock.cli.terminal import read_input, say
+from knock.errors import KnockError, TrainingError, VocabError
 
 if TYPE_CHECKING:
-    from knock.vocab import Vocab
+    from knock.checkpoint import Checkpoint
+    from knock.config import ModelConfig
     from knock.weights import Weights
-    from knock_training.trainer import Progress
+    from knock_training.data import Corpus
+    from knock_training.recipe import Recipe
+    from knock_training.team import Team
 
 EXAMPLES = """examples:
   knock train corpus.txt --out my.safetensors
+  knock train corpus.txt --out my.safetensors --resume
+  knock train books/ letters.txt --out my.safetensors --size small --minutes 60 --patience 5
   knock train names.txt --out names.safetensors --T 16 --steps 1000 --lowercase
+  knock train poems.txt --out poems.safetensors --vocab-from shakespeare-small --minutes 5
+  torchrun --nproc-per-node 2 -m knock_training corpus.txt --out my.safetensors
   knock generate --model my.safetensors
 """
 
-_SAMPLE_EVERY = 3  # evaluations
-_SAMPLE_LENGTH = 160
 _SHAPE = ("T", "n_emb", "nodes", "n_blocks", "n_heads", "head_type", "position", "alpha")
-_RECIPE = ("steps", "batch_chars", "learning_rate", "eval_interval", "seed")
+_RECIPE = (
+    "steps", "batch_chars", "windows", "optimizer", "learning_rate", "matrix_learning_rate", "schedule", "weight_decay",
+    "ema", "dropout", "eval_interval", "patience", "seed",
+)  # fmt: skip
+_TINY = 20_000  # characters
+_SIZES = ("auto", "nano", "small")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
 
-    def option(name: str, type_: Any, metavar: str, help_: str) -> None:
-        parser.add_argument(name, type=type_, metavar=metavar, default=argparse.SUPPRESS, help=help_)
+    def option(group: Any, name: str, type_: Any, metavar: str, help_: str) -> None:
+        group.add_argument(name, type=type_, metavar=metavar, default=argparse.SUPPRESS, help=help_)
 
     count = whole_number(1)
-    parser.add_argument("corpus", metavar="CORPUS",
-                        help="a UTF-8 text, or - for standard input; its last 10%% are for validation")  # fmt: skip
+    parser.add_argument("corpus", nargs="+", metavar="CORPUS",
+                        help="UTF-8 texts, one after the other; of a folder, its .txt files; - is standard input. "
+                             "The last 10%% of all are for validation")  # fmt: skip
     parser.add_argument("--out", required=True, metavar="FILE", help="where the model goes, a .safetensors file")
+    parser.add_argument("--resume", action="store_true", help="go on with the run that stopped before it was done")
+    parser.add_argument("--size", choices=_SIZES, default="auto",
+                        help="of the model: nano learns in minutes, small in an hour and better (default: what suits "
+                             "the corpus)")  # fmt: skip
+    parser.add_argument("--minutes", type=_minutes, metavar="M", help="plan as many steps as take so long here")
+    parser.add_argument("--vocab-from", metavar="MODEL",
+                        help="go on from a model, with its vocabulary and its shape")  # fmt: skip
+    parser.add_argument("--unknown", choices=UNKNOWN, default="error",
+                        help="what to do with characters that MODEL does not know (default: error)")  # fmt: skip
     parser.add_argument("--lowercase", action="store_true", help="read upper-case letters as lower-case")
+    parser.add_argument("--metrics", metavar="FILE", help="write losses and speed as lines of JSON")
+    parser.add_argument("--tensorboard", metavar="FOLDER", help="write them for TensorBoard")
+    parser.add_argument("--device", metavar="NAME", help="cpu or cuda (default: a GPU, if there is one)")
     parser.add_argument(
         "--threads", type=whole_number(1, 1024), metavar="N", help="CPU threads; with 1, runs repeat exactly"
     )
-    option("--steps", count, "N", "optimiser steps (default: 3000)")
-    option("--batch-chars", count, "N", "characters a step (default: 4096)")
-    option("--learning-rate", float, "X", "largest learning rate (default: 0.01)")
-    option("--eval-interval", count, "N", "steps between validation losses (default: 250)")
-    option("--seed", whole_number(0, 2**64 - 1), "N", "of the initial weights and the batches (default: 42)")
-    option("--T", count, "N", "context window of one layer (default: 32)")
-    option("--n-emb", count, "N", "embedding width (default: 64)")
-    option("--nodes", count, "N", "width of the MLP (default: 64)")
-    option("--n-blocks", count, "N", "blocks (default: 3)")
-    option("--n-heads", count, "N", "attention heads a block (default: 4)")
-    option("--head-type", str, "TYPE", "hybrid, reweight or content (default: hybrid)")
-    option("--position", str, "MODE", "relative or absolute (default: what suits the heads)")
-    option("--alpha", float, "X", "where the hybrid heads' gates start, 0 to 1 (default: 0.5)")
+    shape = parser.add_argument_group("shape, instead of that of --size")
+    option(shape, "--T", count, "N", "context window of one layer")
+    option(shape, "--n-emb", count, "N", "embedding width")
+    option(shape, "--nodes", count, "N", "width of the MLP")
+    option(shape, "--n-blocks", count, "N", "blocks")
+    option(shape, "--n-heads", count, "N", "attention heads a block")
+    option(shape, "--head-type", str, "TYPE", "hybrid, reweight or content")
+    option(shape, "--position", str, "MODE", "relative or absolute (default: what suits the heads)")
+    option(shape, "--alpha", float, "X", "where the hybrid heads' gates start, 0 to 1 (default: 0.5)")
+    recipe = parser.add_argument_group("recipe, instead of that of --size")
+    option(recipe, "--steps", count, "N", "optimiser steps")
+    option(recipe, "--batch-chars", count, "N", "characters a step (default: 4096)")
+    option(recipe, "--windows", count, "N", "length of a training sequence, in windows of T (default: 4)")
+    option(recipe, "--optimizer", str, "NAME", "of the matrices in blocks: muon or adamw (default: muon)")
+    option(recipe, "--learning-rate", float, "X", "largest of AdamW")
+    option(recipe, "--matrix-learning-rate", float, "X", "largest of Muon")
+    option(recipe, "--schedule", str, "NAME", "cosine, or wsd: constant, then falling (default: cosine)")
+    option(recipe, "--weight-decay", float, "X", "of matrices (default: 0.1)")
+    option(recipe, "--ema", float, "X", "how much of the running average of the weights stays at a step, 0 for none")
+    option(recipe, "--dropout", float, "X", "share that is dropped of what embeddings, attention and MLP write")
+    option(recipe, "--eval-interval", count, "N", "steps between validation losses (default: 250)")
+    option(recipe, "--patience", count, "N", "stop after so many validation losses without a lower one")
+    option(recipe, "--seed", whole_number(0, 2**64 - 1), "N", "of weights, batches and dropout (default: 42)")
+
+
+def _minutes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"must be a number of minutes above 0, got {text!r}")
+    return value
 
 
 def run(options: argparse.Namespace) -> int:
     """Train, save, evaluate, report."""
     if importlib.util.find_spec("torch") is None:
         raise KnockError("training needs PyTorch, which is not installed; run: pip install 'knock-lm[train]'")
-    from knock.checkpoint import check_writable, write_checkpoint
+    from knock.checkpoint import check_writable, read_checkpoint
     from knock.config import ModelConfig
+    from knock.models import locate
 
     given = vars(options)
-    shape = {name: given[name] for name in _SHAPE if name in given}
-    ModelConfig(vocab_size=1, **shape)  # complain about the shape before the wait for PyTorch
+    ModelConfig(vocab_size=1, **_given(options, _SHAPE))  # complain about the shape before the wait for PyTorch
     check_writable(options.out)
+    if options.vocab_from is not None and (options.lowercase or _given(options, _SHAPE)):
+        options.error("--vocab-from goes on with the model's vocabulary and shape; leave --lowercase and shapes out")
+    if options.minutes is not None and "steps" in given:
+        options.error("--minutes plans the steps; leave --steps out")
+    base = None if options.vocab_from is None else read_checkpoint(locate(options.vocab_from))
 
     import torch
 
-    from knock_training.data import Corpus
-    from knock_training.evaluate import as_record, evaluate
-    from knock_training.model import Twin
-    from knock_training.recipe import Recipe
-    from knock_training.trainer import sequence_length, train
+    from knock_training.team import Team
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    if options.corpus == "-":
-        corpus = Corpus.from_text(read_input(), "standard input", lowercase=options.lowercase)
-    else:
-        corpus = Corpus.read(options.corpus, lowercase=options.lowercase)
-    recipe = Recipe(**{name: given[name] for name in _RECIPE if name in given})
-    config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **shape)
+    with Team.here(options.device) as team:
+        return _train(options, team, base)
+
+
+def _train(options: argparse.Namespace, team: Team, base: Checkpoint | None) -> int:
+    from knock.checkpoint import write_checkpoint
+    from knock.cli.train_display import Display
+    from knock_training.evaluate import as_record, evaluate
+    from knock_training.model import Twin
+    from knock_training.state import state_path
+    from knock_training.trainer import sequence_length, train
+
+    tell = say if team.leads else _silence
+    state = state_path(options.out)
+    if state.exists() and not options.resume:
+        raise TrainingError(
+            f"{str(state)!r} is the state of a run that is not done; --resume goes on with it; remove it to start anew"
+        )
+    corpus, config, recipe = _resumed(options, state) if options.resume else _begun(options, team, base)
     length = sequence_length(config, corpus, recipe)
-    say(f"{corpus.name}: {len(corpus):,} characters, {corpus.vocab.vocab_size} distinct, in sequences of {length}")
-    say("Ctrl-C stops early and keeps the best so far")
-    reporter = _Reporter(corpus.vocab)
-    with Interrupts() as interrupts, _told_when_too_large():
-        result = train(config, corpus, recipe, report=reporter.report, should_stop=_said_once(interrupts))
-        # Saved before anything else can go wrong; the evaluation is added when it is there.
+    tell(f"{corpus.name}: {len(corpus):,} characters, {corpus.vocab.vocab_size} distinct, in sequences of {length}")
+    if len(corpus) < _TINY:
+        tell(f"that is little: a model learns it by heart. Some {5 * _TINY:,} characters are a start")
+    tell(f"{config}; {recipe.steps:,} steps; Ctrl-C stops early and keeps the best so far")
+    with (
+        Interrupts() as interrupts,
+        _told_when_too_large(),
+        Display(options, corpus.vocab, tell) if team.leads else contextlib.nullcontext() as display,
+    ):
+
+        def keep(weights: Weights, record: dict[str, Any]) -> None:
+            write_checkpoint(options.out, weights, corpus.vocab, record)
+
+        result = train(
+            config,
+            corpus,
+            recipe,
+            start=base.weights if base else None,
+            state=state,
+            resume=options.resume,
+            team=team,
+            report=display.report if display else _silence,
+            should_stop=_said_once(interrupts, tell),
+            keep=keep,
+        )
+        if not team.leads:
+            return 0
+        if display:
+            display.close()
         digest = write_checkpoint(options.out, result.weights, corpus.vocab, result.record)
-        say(f"{result.ended} after {result.record['steps_done']:,} steps; best at step {result.record['best_step']:,}")
+        say(f"{_ENDED[result.ended]} after {result.record['steps_done']:,} steps; "
+            f"best at step {result.record['best_step']:,}")  # fmt: skip
         if result.ended == "diverged":
-            say("the loss was no longer a finite number; try a smaller --learning-rate")
+            say("the loss was no longer a finite number; try smaller learning rates")
+        if result.ended == "interrupted":
+            say("--resume goes on with it")
         say(f"saved {options.out}, {result.weights.n_parameters:,} parameters, digest {digest[:16]}")
         with interrupts.idle():
-            evaluation = evaluate(Twin(result.weights), corpus.validation)
+            evaluation = evaluate(Twin(result.weights).to(team.device), corpus.validation)
         record = result.record | {"evaluation": as_record(evaluation)}
         write_checkpoint(options.out, result.weights, corpus.vocab, record)
+        if result.ended in ("done", "early"):
+            state.unlink(missing_ok=True)
     for name, loss in evaluation.items():
         say(f"validation, {name.replace('_', ' ')}: {loss}")
-    return {"done": 0, "interrupted": 130, "diverged": 1}[result.ended]
+    return {"done": 0, "early": 0, "interrupted": 130, "diverged": 1}[result.ended]
 
 
-def _said_once(interrupts: Interrupts) -> Callable[[], bool]:
+_ENDED = {
+    "done": "done",
+    "early": "done early, the validation loss having ceased to fall,",
+    "interrupted": "interrupted",
+    "diverged": "diverged",
+}
+
+
+def _begun(options: argparse.Namespace, team: Team, base: Checkpoint | None) -> tuple[Corpus, ModelConfig, Recipe]:
+    """What a new run is about."""
+    from knock.config import ModelConfig
+    from knock_training.recipe import Recipe
+    from knock_training.sizes import SIZES, size_for
+    from knock_training.trainer import plan
+
+    corpus = _read(options, base.vocab if base else None)
+    size = SIZES[size_for(len(corpus)) if options.size == "auto" else options.size]
+    if base is not None:
+        config = base.weights.config
+    else:
+        config = ModelConfig(**{"vocab_size": corpus.vocab.vocab_size, **size.shape, **_given(options, _SHAPE)})
+    recipe = Recipe(**{**size.recipe, **_given(options, _RECIPE)})
+    if options.minutes is not None:
+        recipe = plan(config, corpus, recipe, options.minutes, team)
+    return corpus, config, recipe
+
+
+def _resumed(options: argparse.Namespace, state: Path) -> tuple[Corpus, ModelConfig, Recipe]:
+    """What the run to go on with is about, but for what is asked for otherwise, which `train` will refuse."""
+    from knock.config import ModelConfig
+    from knock.vocab import Vocab
+    from knock_training.recipe import Recipe
+    from knock_training.state import read_state
+
+    what, _ = read_state(state)
+    vocab = Vocab.from_json(what["vocabulary"], lowercase=what["lowercase"])
+    options.unknown = what["unknown"]
+    try:
+        corpus = _read(options, vocab)
+    except VocabError as error:
+        raise TrainingError(f"{str(state)!r} is of a run on another corpus: {error}") from error
+    recipe = what["recipe"] | {"betas": tuple(what["recipe"]["betas"])} | _given(options, _RECIPE)
+    return corpus, ModelConfig(**{**what["config"], **_given(options, _SHAPE)}), Recipe(**recipe)
+
+
+def _read(options: argparse.Namespace, vocab: Any) -> Corpus:
+    from knock_training.data import Corpus
+
+    if options.corpus == ["-"]:
+        return Corpus.from_text(
+            read_input(), "standard input", vocab=vocab, lowercase=options.lowercase, unknown=options.unknown
+        )
+    return Corpus.read(options.corpus, vocab=vocab, lowercase=options.lowercase, unknown=options.unknown)
+
+
+def _given(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
+    given = vars(options)
+    return {name: given[name] for name in names if name in given}
+
+
+def _silence(*_: Any) -> None:
+    """Say nothing."""
+
+
+def _said_once(interrupts: Interrupts, tell: Callable[[str], None]) -> Callable[[], bool]:
     """Whether to stop, asked before every step; says so the first time."""
     has_said = False
 
@@ -121,7 +271,7 @@ def _said_once(interrupts: Interrupts) -> Callable[[], bool]:
         nonlocal has_said
         if interrupts.asked and not has_said:
             has_said = True
-            say("\nstopping; Ctrl-C again to stop without saving")
+            tell("\nstopping; Ctrl-C again to stop without saving")
         return interrupts.asked
 
     return should_stop
@@ -136,44 +286,3 @@ def _told_when_too_large() -> Iterator[None]:
         if "alloc" not in str(error):
             raise
         raise MemoryError("PyTorch could not allocate what a training step needs") from error
-
-
-class _Reporter:
-    """Lines of progress: one an evaluation, a running one on a terminal, and a sample now and then."""
-
-    def __init__(self, vocab: Vocab) -> None:
-        self._vocab = vocab
-        self._evaluations = 0
-        self._live = is_live()
-        self._next_line = 0.0
-
-    def report(self, progress: Progress) -> None:
-        line = (
-            f"step {progress.step:>{len(f'{progress.steps:,}')},}/{progress.steps:,}  loss {progress.loss:.4f}"
-            f"{{}}  {progress.chars_per_second:,.0f} chars/s  {_clock(progress.seconds_left)} left"
-        )
-        if progress.weights is None:
-            if self._live and time.monotonic() >= self._next_line:
-                self._next_line = time.monotonic() + 0.2
-                say(f"\r{line.format('')[: columns() - 1]}\x1b[K", end="")
-            return
-        say(("\r\x1b[K" if self._live else "") + line.format(f"  validation {progress.validation_loss:.4f}"))
-        if self._evaluations % _SAMPLE_EVERY == 0:
-            say(_indent(self._sample(progress.weights)))
-        self._evaluations += 1
-
-    def _sample(self, weights: Weights) -> str:
-        from knock.gpt import ReweightGPT
-        from knock.model import LanguageModel
-
-        model = LanguageModel(ReweightGPT.from_weights(weights, backend="numpy"), self._vocab)
-        return model.generate(max_new_tokens=_SAMPLE_LENGTH, temperature=0.8, seed=self._evaluations).text
-
-
-def _indent(text: str) -> str:
-    return "\n".join(f"    | {line}" for line in text.split("\n"))
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes}:{seconds:02}"

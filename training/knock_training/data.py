@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from knock.errors import TextError
-from knock.text import read_text
-from knock.vocab import Vocab
+from knock.text import read_chunks
+from knock.vocab import Unknown, Vocab
+
+SUFFIX = ".txt"  # of the files that are read in a folder
+
+_LARGE = 2**26  # characters, from which on tokens are in a file that is mapped, and not in memory
 
 
 def validation_length(length: int) -> int:
@@ -26,54 +33,122 @@ class Corpus:
     """A text ready to train on.
 
     Attributes:
-        name: the file's name.
+        name: the file's name, or those of several.
         sha256: digest of the text in UTF-8, in hex.
         vocab: its characters.
-        train: tokens of the first 90% of the text, int64, shape (N,).
+        unknown: what was done with characters that the vocabulary does not have.
+        train: tokens of the first 90% of the text, whole numbers of a type that holds them, shape (N,).
         validation: tokens of the last 10%.
     """
 
     name: str
     sha256: str
     vocab: Vocab
+    unknown: Unknown
     train: Tensor
     validation: Tensor
 
     @classmethod
-    def from_text(cls, text: str, name: str, *, lowercase: bool = False) -> Corpus:
+    def from_text(
+        cls, text: str, name: str, *, vocab: Vocab | None = None, lowercase: bool = False, unknown: Unknown = "error"
+    ) -> Corpus:
         """Tokens of `text`, split by position: the last 10% are for validation.
+
+        Args:
+            text: the text.
+            name: what it is called.
+            vocab: the characters to read it with; its own if None.
+            lowercase: whether its own vocabulary reads upper-case letters as lower-case.
+            unknown: what to do with characters that `vocab` does not have, as in `Vocab.encode`.
 
         Raises:
             TextError: if the text is empty.
+            VocabError: if a character is unknown.
         """
-        if not text:
-            raise TextError(f"{name!r} is empty; a corpus needs text to learn from")
-        vocab = Vocab.from_text(text, lowercase=lowercase)
-        tokens = torch.from_numpy(vocab.encode(text)).long()
-        n_train = len(tokens) - validation_length(len(tokens))
-        return cls(
-            name=name,
-            sha256=hashlib.sha256(text.encode()).hexdigest(),
-            vocab=vocab,
-            train=tokens[:n_train],
-            validation=tokens[n_train:],
+        return cls._made(lambda: [text], name, vocab, lowercase, unknown)
+
+    @classmethod
+    def read(
+        cls,
+        paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        *,
+        vocab: Vocab | None = None,
+        lowercase: bool = False,
+        unknown: Unknown = "error",
+    ) -> Corpus:
+        """The corpus in one or more UTF-8 files, one after the other; of a folder, in all its .txt files by name.
+
+        Takes what `from_text` takes. A large corpus is read in pieces, and its tokens are kept in a temporary file.
+
+        Raises:
+            TextError: if a file cannot be read, is not UTF-8, or all are empty; or if a folder has no text.
+            VocabError: if a character is unknown.
+        """
+        given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+        files = [file for path in given for file in _files(Path(path))]
+        name = " + ".join(Path(path).name for path in given)
+        return cls._made(
+            lambda: (text for file in files for text in read_chunks(file)), name, vocab, lowercase, unknown
         )
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str], *, lowercase: bool = False) -> Corpus:
-        """The corpus in a UTF-8 file.
-
-        Raises:
-            TextError: if the file cannot be read, is not UTF-8, or is empty.
-        """
-        return cls.from_text(read_text(path), Path(path).name, lowercase=lowercase)
+    def _made(
+        cls,
+        chunks: Callable[[], Iterable[str]],
+        name: str,
+        vocab: Vocab | None,
+        lowercase: bool,
+        unknown: Unknown,
+    ) -> Corpus:
+        sha, characters, length = hashlib.sha256(), set[str](), 0
+        for text in chunks():
+            sha.update(text.encode())
+            characters.update(text)
+            length += len(text)
+        if not length:
+            raise TextError(f"{name!r} is empty; a corpus needs text to learn from")
+        vocab = vocab or Vocab.from_text("".join(sorted(characters)), lowercase=lowercase)
+        tokens, end = _room(length, vocab.vocab_size), 0
+        for text in chunks():
+            some = vocab.encode(text, unknown=unknown)
+            tokens[end : end + len(some)] = some
+            end += len(some)
+        train = end - validation_length(end)
+        every = torch.from_numpy(tokens[:end])
+        return cls(
+            name=name,
+            sha256=sha.hexdigest(),
+            vocab=vocab,
+            unknown=unknown,
+            train=every[:train],
+            validation=every[train:],
+        )
 
     def __len__(self) -> int:
         return len(self.train) + len(self.validation)
 
 
+def _files(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path
+        return
+    files = sorted(file for file in path.rglob(f"*{SUFFIX}") if file.is_file())
+    if not files:
+        raise TextError(f"the folder {str(path)!r} has no {SUFFIX} files; name the files themselves")
+    yield from files
+
+
+def _room(length: int, vocab_size: int) -> npt.NDArray[np.integer]:
+    """Room for tokens, in memory, or in a file that nobody sees and that goes with the process."""
+    dtype = np.uint8 if vocab_size <= 256 else np.int32
+    if length < _LARGE:
+        return np.zeros(length, dtype)
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, dtype, "w+", shape=(length,))
+
+
 def random_batch(tokens: Tensor, sequences: int, length: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Inputs and targets, the inputs' next tokens, from random places of a text: two of [sequences, length]."""
+    """Inputs and targets, the inputs' next tokens, from random places of a text: two of [sequences, length], int64."""
     starts = torch.from_numpy(rng.integers(len(tokens) - length, size=(sequences, 1)))
-    drawn = tokens[starts + torch.arange(length + 1)]
+    drawn = tokens[starts + torch.arange(length + 1)].long()
     return drawn[:, :-1], drawn[:, 1:]

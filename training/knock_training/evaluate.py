@@ -30,6 +30,7 @@ from knock_training.data import validation_length
 from knock_training.model import Twin
 
 BLOCK = 256
+MOST = 2**22  # characters that `evaluate` takes of a longer text
 _POSITIONS_AT_ONCE = 16_384  # bounds the memory of one forward pass
 
 
@@ -77,11 +78,12 @@ def stream_loss(twin: Twin, tokens: Tensor) -> Loss:
 
 
 def evaluate(twin: Twin, tokens: Tensor) -> dict[str, Loss]:
-    """Both losses of a text, as `"block_256"` and `"stream"`.
+    """Both losses of a text, as `"block_256"` and `"stream"`; of a very long one, of its first `MOST` characters.
 
     Raises:
         TextError: if there are fewer than two tokens.
     """
+    tokens = tokens[:MOST]
     if len(tokens) < 2:
         raise TextError(f"evaluation needs at least 2 characters, got {len(tokens)}")
     return {"block_256": block_loss(twin, tokens), "stream": stream_loss(twin, tokens)}
@@ -120,9 +122,10 @@ def _summed_loss(twin: Twin, inputs: Tensor, targets: Tensor) -> float:
     """Cross-entropy in nats, summed over all positions of [B, N] inputs and targets."""
     total = 0.0
     rows = max(1, _POSITIONS_AT_ONCE // inputs.shape[1])
-    for x, y in zip(torch.split(inputs, rows), torch.split(targets, rows), strict=True):
-        for logits, start in _logits(twin, x) if len(x) else ():
-            after = y[:, start : start + logits.shape[1]]
+    device = next(twin.parameters()).device
+    for some, following in zip(torch.split(inputs, rows), torch.split(targets, rows), strict=True):
+        for logits, start in _logits(twin, some.long().to(device)) if len(some) else ():
+            after = following[:, start : start + logits.shape[1]].long().to(device)
             total += F.cross_entropy(logits.flatten(0, 1), after.flatten(), reduction="none").double().sum().item()
     return total
 

@@ -1,0 +1,247 @@
+"""What `knock train` shows while it works: a live picture on a terminal, plain lines elsewhere; files of figures."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from knock.cli.terminal import columns, is_live
+from knock.errors import KnockError, TrainingError
+
+if TYPE_CHECKING:
+    from knock.vocab import Vocab
+    from knock.weights import Weights
+    from knock_training.trainer import Progress
+
+_SAMPLE_EVERY = 3  # evaluations
+_SAMPLE_LENGTH = 160
+_METRICS_EVERY = 10  # steps
+_WORSE = 3  # evaluations in which the validation loss does not fall, before that is told
+_REFRESH = 0.25  # seconds
+_HEIGHT = 10  # lines of the curve
+
+
+class Display(AbstractContextManager["Display"]):
+    """Shows progress, and writes it where the options want it. Use it in a `with`.
+
+    Args:
+        options: those of the command: `metrics`, `tensorboard`, `resume`.
+        vocab: of the model, for samples of its writing.
+        tell: says a line.
+
+    Raises:
+        KnockError: if a file cannot be written, or TensorBoard is missing.
+    """
+
+    def __init__(self, options: argparse.Namespace, vocab: Vocab, tell: Callable[[str], None]) -> None:
+        self._vocab = vocab
+        self._tell = tell
+        self._files: list[_Metrics | _TensorBoard] = [
+            *([_Metrics(Path(options.metrics), options.resume)] if options.metrics else []),
+            *([_TensorBoard(options.tensorboard)] if options.tensorboard else []),
+        ]
+        self._evaluations = self._worse = 0
+        self._lowest = float("inf")
+        self._has_warned = False
+        self._live: Any = None
+        self._next = 0.0
+        self._points: list[tuple[int, float, float | None]] = []  # step, training loss, validation loss
+        self._sample = ""
+        if is_live():
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
+            self._live.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+        for file in self._files:
+            file.close()
+
+    def close(self) -> None:
+        """Take the live picture away."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def report(self, progress: Progress) -> None:
+        """Show where the run is."""
+        for file in self._files:
+            file.write(progress)
+        line = (
+            f"step {progress.step:>{len(f'{progress.steps:,}')},}/{progress.steps:,}  loss {progress.loss:.4f}"
+            f"{{}}  {progress.chars_per_second:,.0f} chars/s  {_clock(progress.seconds_left)} left"
+        )
+        if progress.weights is not None:
+            self._evaluated(progress, line)
+        elif not self._points or progress.step - self._points[-1][0] >= max(1, progress.steps // 200):
+            self._points.append((progress.step, progress.loss, None))
+        if self._live is not None and (progress.weights is not None or time.monotonic() >= self._next):
+            self._next = time.monotonic() + _REFRESH
+            self._live.update(self._picture(progress, line), refresh=True)
+
+    def _evaluated(self, progress: Progress, line: str) -> None:
+        assert progress.weights is not None
+        assert progress.validation_loss is not None
+        self._points.append((progress.step, progress.loss, progress.validation_loss))
+        told = line.format(f"  validation {progress.validation_loss:.4f}")
+        if self._evaluations % _SAMPLE_EVERY == 0:
+            self._sample = self._write(progress.weights)
+            told += "\n" + _indent(self._sample)
+        if self._live is None:
+            self._tell(told)
+        self._evaluations += 1
+        self._worse = 0 if progress.validation_loss < self._lowest else self._worse + 1
+        self._lowest = min(self._lowest, progress.validation_loss)
+        if self._worse >= _WORSE and not self._has_warned:
+            self._has_warned = True
+            self._warn(
+                f"the validation loss has not fallen for {_WORSE} evaluations: the model learns the text by heart. "
+                "The best weights are kept; more text, more --dropout or a smaller model help, and --patience stops"
+            )
+
+    def _warn(self, message: str) -> None:
+        if self._live is not None:
+            self._live.console.print(message, markup=False, highlight=False)
+        else:
+            self._tell(message)
+
+    def _picture(self, progress: Progress, line: str) -> Any:
+        from rich.console import Group
+        from rich.text import Text
+
+        best = "" if progress.best_loss == float("inf") else f"  best {progress.best_loss:.4f}"
+        curve = loss_curve(self._points, progress.steps, columns() - 1)
+        return Group(Text(curve), Text(line.format(best)), Text(_indent(self._sample) if self._sample else ""))
+
+    def _write(self, weights: Weights) -> str:
+        from knock.gpt import ReweightGPT
+        from knock.model import LanguageModel
+
+        model = LanguageModel(ReweightGPT.from_weights(weights, backend="numpy"), self._vocab)
+        return model.generate(max_new_tokens=_SAMPLE_LENGTH, temperature=0.8, seed=self._evaluations).text
+
+
+class _Metrics:
+    """Lines of JSON."""
+
+    def __init__(self, path: Path, resume: bool) -> None:
+        self._path = path
+        self._is_first = True
+        try:
+            self._file = path.open("r+" if resume and path.exists() else "x+", encoding="utf-8")
+        except FileExistsError:
+            raise TrainingError(f"{str(path)!r} is there already; remove it, or choose another name") from None
+        except (OSError, ValueError) as error:
+            raise _unwritable(path, error) from error
+
+    def write(self, progress: Progress) -> None:
+        """Write where the run is, at evaluations and now and then."""
+        try:
+            if self._is_first:
+                self._is_first = False
+                self._keep_before(progress.step)
+            if progress.validation_loss is not None or progress.step % _METRICS_EVERY == 0:
+                names = ("step", "loss", "validation_loss", "learning_rate", "chars_per_second", "seconds")
+                self._file.write(json.dumps({name: getattr(progress, name) for name in names}) + "\n")
+                if progress.validation_loss is not None:
+                    self._file.flush()
+        except OSError as error:
+            raise _unwritable(self._path, error) from error
+
+    def _keep_before(self, step: int) -> None:
+        """Of a run that is gone on with, what was written after its state was saved comes anew."""
+        kept = []
+        for line in self._file:
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                if json.loads(line)["step"] < step:
+                    kept.append(line)
+        self._file.seek(0)
+        self._file.truncate()
+        self._file.writelines(kept)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+
+class _TensorBoard:
+    """Events for TensorBoard."""
+
+    def __init__(self, folder: str) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise KnockError(
+                "--tensorboard needs TensorBoard, which is not installed; run: pip install tensorboard"
+            ) from error
+        try:
+            self._writer: Any = SummaryWriter(folder)
+        except OSError as error:
+            raise _unwritable(Path(folder), error) from error
+
+    def write(self, progress: Progress) -> None:
+        """Write where the run is."""
+        add = self._writer.add_scalar
+        if progress.validation_loss is not None:
+            add("loss/validation", progress.validation_loss, progress.step)
+        if progress.validation_loss is not None or progress.step % _METRICS_EVERY == 0:
+            add("loss/training", progress.loss, progress.step)
+            add("learning rate", progress.learning_rate, progress.step)
+            add("characters per second", progress.chars_per_second, progress.step)
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._writer.close()
+
+
+def loss_curve(points: Sequence[tuple[int, float, float | None]], steps: int, width: int) -> str:
+    """Losses against steps as lines of text: · for training, ● for validation.
+
+    Args:
+        points: step, training loss, validation loss or None.
+        steps: where the axis ends.
+        width: of the lines.
+    """
+    values = [value for _, *losses in points for value in losses if value is not None]
+    label = 7
+    across = width - label
+    if not values or across < 10:
+        return ""
+    # What comes first is far above the rest: the axis begins where nine tenths of the points are.
+    high, low = sorted(values)[int(0.9 * (len(values) - 1))], min(values)
+    span = max(high - low, 0.01)
+    cells = [[" "] * across for _ in range(_HEIGHT)]
+    for mark, which in (("·", 1), ("●", 2)):
+        for point in points:
+            value = point[which]
+            if value is not None and value <= low + span:
+                row = round((low + span - value) / span * (_HEIGHT - 1))
+                cells[row][min(across - 1, point[0] * across // (steps + 1))] = mark
+    lines = [
+        (f"{low + span * (1 - row / (_HEIGHT - 1)):{label - 1}.3f} " if row % 3 == 0 else " " * label) + "".join(line)
+        for row, line in enumerate(cells)
+    ]
+    return "\n".join([*(line.rstrip() for line in lines), " " * label + "nats a character: · training, ● validation"])
+
+
+def _unwritable(path: Path, error: Exception) -> TrainingError:
+    reason = (getattr(error, "strerror", None) or str(error)).lower()
+    return TrainingError(f"cannot write {str(path)!r}: {reason}; choose another place")
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"    | {line}" for line in text.split("\n"))
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes}:{seconds:02}"

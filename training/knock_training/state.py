@@ -1,0 +1,91 @@
+"""The state of a training run in a file, from which it can be gone on with as if it had never stopped."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from knock.errors import TrainingError
+
+FORMAT = 1
+
+
+def state_path(model: str | os.PathLike[str]) -> Path:
+    """Where the state of the run lies that makes a model: `NAME.run` beside it."""
+    path = Path(model)
+    return path.with_name(path.name + ".run")
+
+
+def write_state(path: Path, what: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Write a state, whole or not at all: whatever happens, there is the old file or the new one.
+
+    Args:
+        path: the file.
+        what: which run it is of, as JSON can hold it.
+        state: tensors, numbers and strings, nested in dicts and lists.
+
+    Raises:
+        TrainingError: if it cannot be written.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save({"format": FORMAT, "what": dict(what), "state": dict(state)}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # RuntimeError: what PyTorch makes of a disk that is full
+        raise TrainingError(f"cannot write {str(path)!r}: {_reason(error)}; make room, and resume the run") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Which run a state is of, and the state.
+
+    Raises:
+        TrainingError: if there is none, or it is not whole.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of what a damaged file looks like
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["format"] != FORMAT:
+            raise TrainingError(f"{str(path)!r} is of another version of knock; start the run anew")
+        return content["what"], content["state"]
+    except FileNotFoundError:
+        raise TrainingError(f"there is no run to go on with: {str(path)!r} is not there; leave --resume out") from None
+    except OSError as error:
+        raise TrainingError(f"cannot read {str(path)!r}: {_reason(error)}; check the path") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
+        raise TrainingError(f"{str(path)!r} is no state of a training run, or damaged; start the run anew") from error
+
+
+def check_same(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> None:
+    """Refuse to go on with another run.
+
+    Raises:
+        TrainingError: it names what differs.
+    """
+    flat_before, flat_now = _flat(before), _flat(now)
+    names = [key for key in {**flat_before, **flat_now} if flat_before.get(key) != flat_now.get(key)]
+    if names:
+        told = ", ".join(f"{key} was {flat_before.get(key)!r} and is {flat_now.get(key)!r}" for key in names[:5])
+        raise TrainingError(f"{name!r} is of another run: {told}; resume it as it was begun, or start anew")
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= {f"{key} {k}": v for k, v in _flat(value).items()} if isinstance(value, Mapping) else {key: value}
+    return flat
+
+
+def _reason(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or str(error).splitlines()[0]).lower()
