@@ -56,7 +56,8 @@ GROUPS: dict[str, list[Arm]] = {
     "optimizer": [
         BASELINE,
         Arm("AdamW for all", {"optimizer": "adamw"}, grid=ADAMW),
-        Arm("AdamW's learning rate 0.01 beside Muon", {"learning_rate": 0.01}),
+        Arm("AdamW beside Muon at 0.0015, not 0.003", {"learning_rate": 0.0015}),
+        Arm("AdamW beside Muon at 0.01", {"learning_rate": 0.01}),
     ],
     "average": [BASELINE, Arm("no EMA", {"ema": 0.0}), Arm("EMA 0.99", {"ema": 0.99})],
     "schedule": [BASELINE, Arm("warmup-stable-decay, 30%", {"schedule": "wsd"})],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -138,6 +139,7 @@ def run(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace, team: Team, base: Checkpoint | None) -> int:
     from knock.checkpoint import write_checkpoint
     from knock.cli.train_display import Display
+    from knock.weights import shapes
     from knock_training.evaluate import as_record, evaluate
     from knock_training.model import Twin
     from knock_training.state import state_path
@@ -154,7 +156,10 @@ def _train(options: argparse.Namespace, team: Team, base: Checkpoint | None) -> 
     tell(f"{corpus.name}: {len(corpus):,} characters, {corpus.vocab.vocab_size} distinct, in sequences of {length}")
     if len(corpus) < _TINY:
         tell(f"that is little: a model learns it by heart. Some {5 * _TINY:,} characters are a start")
-    tell(f"{config}; {recipe.steps:,} steps; Ctrl-C stops early and keeps the best so far")
+    size = sum(math.prod(shape) for shape in shapes(config).values())
+    told = " ".join(f"{name}={getattr(config, name)}" for name in _SHAPE[:5])
+    tell(f"{config.head_type} heads, {config.position} positions, {told}, {size:,} parameters")
+    tell(f"{recipe.steps:,} steps; Ctrl-C stops early and keeps the best so far")
     with (
         Interrupts() as interrupts,
         _told_when_too_large(),
