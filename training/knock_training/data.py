@@ -16,7 +16,7 @@ from torch import Tensor
 
 from knock.errors import TextError
 from knock.text import read_chunks
-from knock.vocab import Unknown, Vocab
+from knock.vocab import TokenArray, Unknown, Vocab
 
 SUFFIX = ".txt"  # of the files that are read in a folder
 
@@ -108,13 +108,8 @@ class Corpus:
         if not length:
             raise TextError(f"{name!r} is empty; a corpus needs text to learn from")
         vocab = vocab or Vocab.from_text("".join(sorted(characters)), lowercase=lowercase)
-        tokens, end = _room(length, vocab.vocab_size), 0
-        for text in chunks():
-            some = vocab.encode(text, unknown=unknown)
-            tokens[end : end + len(some)] = some
-            end += len(some)
-        train = end - validation_length(end)
-        every = torch.from_numpy(tokens[:end])
+        every = torch.from_numpy(_kept((vocab.encode(text, unknown=unknown) for text in chunks()), length, vocab))
+        train = len(every) - validation_length(len(every))
         return cls(
             name=name,
             sha256=sha.hexdigest(),
@@ -138,13 +133,16 @@ def _files(path: Path) -> Iterator[Path]:
     yield from files
 
 
-def _room(length: int, vocab_size: int) -> npt.NDArray[np.integer]:
-    """Room for tokens, in memory, or in a file that nobody sees and that goes with the process."""
-    dtype = np.uint8 if vocab_size <= 256 else np.int32
+def _kept(pieces: Iterable[TokenArray], length: int, vocab: Vocab) -> npt.NDArray[np.integer]:
+    """Pieces as one array: in memory, or where they are large, of a file that nobody sees, mapped."""
+    dtype = np.uint8 if vocab.vocab_size <= 256 else np.int32
     if length < _LARGE:
-        return np.zeros(length, dtype)
+        return np.concatenate([piece.astype(dtype) for piece in pieces])
     with tempfile.TemporaryFile() as file:
-        return np.memmap(file, dtype, "w+", shape=(length,))
+        for piece in pieces:
+            file.write(piece.astype(dtype).data)
+        file.flush()
+        return np.memmap(file, dtype, "c")  # what is not read takes no memory; "c", since PyTorch asks to write
 
 
 def random_batch(tokens: Tensor, sequences: int, length: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,161 @@
+"""Train the models that ship, and write their cards.
+
+    python training/shipped.py tinyshakespeare.txt shakespeare-nano --into knock/models
+
+One CPU thread: the same run gives the same model, digest and all, on the same machine with the same PyTorch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from knock.checkpoint import StoredType, read_checkpoint, write_checkpoint
+from knock.config import ModelConfig
+from knock_training.data import Corpus
+from knock_training.evaluate import as_record, evaluate
+from knock_training.model import Twin
+from knock_training.recipe import Recipe
+from knock_training.state import state_path
+from knock_training.trainer import Progress, train
+
+
+class Shipped(NamedTuple):
+    """A model that ships.
+
+    Attributes:
+        what: what it is for.
+        shape: fields of the config.
+        recipe: fields of the recipe that are not the defaults.
+        stored: how its numbers are kept.
+    """
+
+    what: str
+    shape: dict[str, Any]
+    recipe: dict[str, Any]
+    stored: StoredType = "float32"
+
+
+LONG = {"steps": 12_000, "matrix_learning_rate": 0.04, "eval_interval": 500}
+MODELS = {
+    "shakespeare-nano": Shipped(
+        "the best there is for its size, at nearly the speed of the example shape",
+        {"T": 32, "n_emb": 64, "nodes": 98, "n_blocks": 3, "n_heads": 4},
+        LONG,
+    ),
+    "shakespeare-small": Shipped(
+        "the default: the best that ships",
+        {"T": 64, "n_emb": 128, "nodes": 512, "n_blocks": 4, "n_heads": 4},
+        {"steps": 6000, "dropout": 0.1, "eval_interval": 500},
+        "bfloat16",
+    ),
+    "shakespeare-hybrid": Shipped(
+        "the example shape, by which the benchmarks measure",
+        {"T": 32, "n_emb": 64, "nodes": 64, "n_blocks": 3, "n_heads": 4},
+        LONG,
+    ),
+    "shakespeare-classic": Shipped(
+        "the example shape with absolute positions and a window that slides",
+        {"T": 32, "n_emb": 64, "nodes": 64, "n_blocks": 3, "n_heads": 4, "position": "absolute"},
+        LONG,
+    ),
+}
+
+ROWS = {
+    "what": "a character-level model of Shakespeare's plays: {what}",
+    "shape": "{head_type} heads, {position} positions, T {T}, n_emb {n_emb}, nodes {nodes}, n_blocks {n_blocks}, "
+    "n_heads {n_heads}",
+    "size": "{size:,} parameters, kept as {stored}",
+    "sees back": "{back} characters",
+    "data": "Tiny Shakespeare, {characters:,} characters, {vocab} distinct; the first 90% for training, the last "
+    "{validation:,} characters for validation",
+    "licence of the text": "public domain",
+    "recipe": "{steps:,} steps of {batch_chars:,} characters in sequences of {sequence_length}; Muon at "
+    "{matrix_learning_rate:g} for the matrices in blocks, AdamW at {learning_rate:g} for the rest, {warmup} steps of "
+    "warm-up and a cosine to 0; weight decay {weight_decay:g}, dropout {dropout:g}, gradient norm clipped at "
+    "{grad_clip:g}; the average of the weights with decay {ema:g}, best at step {best_step:,}",
+    "loss, block 256": "{block:.4f} nats/char ({block_bits:.4f} bits)",
+    "loss, stream": "{stream:.4f} nats/char ({stream_bits:.4f} bits)",
+    "digest": "`{digest}`",
+}
+TEXT = """
+Both losses are means over the whole validation split, as `knock_training/evaluate.py` defines them, of the model as it
+is in the file.
+
+Trained with PyTorch {torch} on one CPU thread, in about {minutes:.0f} minutes, by
+
+    python training/shipped.py tinyshakespeare.txt {name}
+
+It writes lines that look like Shakespeare's and mean nothing. It knows no text but those plays, and no character
+outside its {vocab}.
+"""
+CARD = "\n".join(["# {name}", "", "| | |", "|---|---|", *(f"| {name} | {told} |" for name, told in ROWS.items()), TEXT])
+
+
+def card(name: str, path: Path) -> str:
+    """What a model file says of itself, for people."""
+    checkpoint = read_checkpoint(path)
+    record, config = checkpoint.training, checkpoint.weights.config
+    losses, corpus = record["evaluation"], record["corpus"]
+    return CARD.format(
+        name=name,
+        what=MODELS[name].what,
+        **config.to_dict(),
+        size=checkpoint.weights.n_parameters,
+        stored=MODELS[name].stored,
+        back=config.receptive_field,
+        characters=corpus["characters"],
+        validation=corpus["validation_characters"],
+        vocab=config.vocab_size,
+        **record["recipe"],
+        best_step=record["best_step"],
+        block=losses["block_256"]["nats_per_char"],
+        block_bits=losses["block_256"]["bits_per_char"],
+        stream=losses["stream"]["nats_per_char"],
+        stream_bits=losses["stream"]["bits_per_char"],
+        digest=checkpoint.digest,
+        torch=record["torch"].partition("+")[0],
+        minutes=record["seconds"] / 60,
+    )
+
+
+def make(name: str, corpus: Corpus, folder: Path) -> None:
+    """Train a model, or go on with it; write it and its card."""
+    model = MODELS[name]
+    path, state = folder / f"{name}.safetensors", state_path(folder / f"{name}.safetensors")
+
+    def report(progress: Progress) -> None:
+        if progress.validation_loss is not None:
+            told = f"loss {progress.loss:.4f}  validation {progress.validation_loss:.4f}"
+            print(f"{name} {progress.step:,}/{progress.steps:,}  {told}  {progress.seconds:.0f} s", flush=True)
+
+    config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **model.shape)
+    result = train(config, corpus, Recipe(**model.recipe), state=state, resume=state.exists(), report=report)
+    # What is evaluated is what is in the file, rounded as it is there.
+    write_checkpoint(path, result.weights, corpus.vocab, result.record, stored=model.stored)
+    losses = as_record(evaluate(Twin(read_checkpoint(path).weights), corpus.validation))
+    write_checkpoint(path, result.weights, corpus.vocab, {**result.record, "evaluation": losses}, stored=model.stored)
+    path.with_suffix(".md").write_text(card(name, path), encoding="utf-8")
+    state.unlink()
+    print(path, losses)
+
+
+def main() -> None:
+    """Train the models that are asked for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("corpus")
+    parser.add_argument("names", nargs="+", choices=MODELS)
+    parser.add_argument("--into", type=Path, default=Path())
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    corpus = Corpus.read(options.corpus)
+    for name in options.names:
+        make(name, corpus, options.into)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
