@@ -25,7 +25,7 @@ from tests.cases import SMALL, random_weights
 KNOCK = [sys.executable, "-m", "knock"]
 CORPUS = "Mary had a little lamb, its fleece was white as snow.\n" * 40
 FAST = ["--steps", "6", "--eval-interval", "2", "--batch-chars", "128", "--T", "8", "--n-emb", "16", "--nodes", "16",
-        "--n-blocks", "1", "--n-heads", "2", "--threads", "1"]  # fmt: skip
+        "--n-blocks", "1", "--n-heads", "2", "--threads", "1", "--precision", "float32"]  # fmt: skip
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

@@ -22,7 +22,7 @@ from knock_training import evaluate as evaluation
 from knock_training.data import Corpus, random_batch
 from knock_training.evaluate import Loss, block_loss, evaluate, stream_loss
 from knock_training.model import Twin
-from knock_training.optimizing import Average, Optimizers, training_step
+from knock_training.optimizing import Average, Optimizers, native_precision, training_step
 from knock_training.recipe import Recipe
 from knock_training.trainer import Progress, train
 from tests.cases import EXAMPLE, SMALL, float64, models, random_tokens, random_weights
@@ -333,3 +333,30 @@ def test_evaluation_of_a_saved_model(tmp_path: Path) -> None:
     failed = subprocess.run([*command, "none", "fox.txt"], cwd=tmp_path, check=False, capture_output=True, text=True)
     assert failed.returncode == 1
     assert failed.stderr.startswith("error: no model named 'none'")
+
+
+def test_precision_of_a_step() -> None:
+    """In bfloat16 the products are rounded, and nothing else: losses are alike, weights and averages float32."""
+    corpus = Corpus.from_text(TEXT, "fox.txt")
+    config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **TINY)
+    batch = random_batch(corpus.train, 4, 24, np.random.default_rng(0))
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        recipe = Recipe(**vars(SHORT) | {"precision": precision, "learning_rate": 0.01})
+        twin = Twin(Weights.random(config))
+        optimizers = Optimizers(twin, recipe)
+        losses[precision] = [training_step(twin, optimizers, batch, recipe, step).item() for step in range(20)]
+        assert all(p.dtype == torch.float32 for p in twin.parameters())
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], abs=0.03)
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"][-1] < 0.8 * losses["bfloat16"][0]
+
+
+def test_precision_that_suits_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
+    assert native_precision(cpu) == "bfloat16"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True}, raising=False)
+    assert native_precision(cpu) == "float32"
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert native_precision(cpu) == "float32"

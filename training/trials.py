@@ -59,6 +59,7 @@ GROUPS: dict[str, list[Arm]] = {
         Arm("AdamW beside Muon at 0.0015, not 0.003", {"learning_rate": 0.0015}),
         Arm("AdamW beside Muon at 0.01", {"learning_rate": 0.01}),
     ],
+    "precision": [BASELINE, Arm("bfloat16", {"precision": "bfloat16"})],
     "average": [BASELINE, Arm("no EMA", {"ema": 0.0}), Arm("EMA 0.99", {"ema": 0.99})],
     "schedule": [BASELINE, Arm("warmup-stable-decay, 30%", {"schedule": "wsd"})],
     "windows": [BASELINE, Arm("2 windows", {"windows": 2}), Arm("8 windows", {"windows": 8})],

@@ -41,7 +41,7 @@ EXAMPLES = """examples:
 _SHAPE = ("T", "n_emb", "nodes", "n_blocks", "n_heads", "head_type", "position", "alpha")
 _RECIPE = (
     "steps", "batch_chars", "windows", "optimizer", "learning_rate", "matrix_learning_rate", "schedule", "weight_decay",
-    "ema", "dropout", "eval_interval", "patience", "seed",
+    "ema", "dropout", "precision", "eval_interval", "patience", "seed",
 )  # fmt: skip
 _TINY = 20_000  # characters
 _SIZES = ("auto", "nano", "small")
@@ -90,6 +90,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option(recipe, "--optimizer", str, "NAME", "of the matrices in blocks: muon or adamw (default: muon)")
     option(recipe, "--learning-rate", float, "X", "largest of AdamW")
     option(recipe, "--matrix-learning-rate", float, "X", "largest of Muon")
+    option(recipe, "--precision", str, "NAME",
+           "of products, float32 or bfloat16 (default: bfloat16 where the processor is made for it)")  # fmt: skip
     option(recipe, "--schedule", str, "NAME", "cosine, or wsd: constant, then falling (default: cosine)")
     option(recipe, "--weight-decay", float, "X", "of matrices (default: 0.1)")
     option(recipe, "--ema", float, "X", "how much of the running average of the weights stays at a step, 0 for none")
@@ -215,6 +217,7 @@ _ENDED = {
 def _begun(options: argparse.Namespace, team: Team, base: Checkpoint | None) -> tuple[Corpus, ModelConfig, Recipe]:
     """What a new run is about."""
     from knock.config import ModelConfig
+    from knock_training.optimizing import native_precision
     from knock_training.recipe import Recipe
     from knock_training.sizes import SIZES, size_for
     from knock_training.trainer import plan
@@ -225,7 +228,7 @@ def _begun(options: argparse.Namespace, team: Team, base: Checkpoint | None) -> 
         config = base.weights.config
     else:
         config = ModelConfig(**{"vocab_size": corpus.vocab.vocab_size, **size.shape, **_given(options, _SHAPE)})
-    recipe = Recipe(**{**size.recipe, **_given(options, _RECIPE)})
+    recipe = Recipe(**{**size.recipe, "precision": native_precision(team.device), **_given(options, _RECIPE)})
     if options.minutes is not None:
         recipe = plan(config, corpus, recipe, options.minutes, team)
     return corpus, config, recipe

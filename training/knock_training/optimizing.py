@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from knock_training.model import Twin
-from knock_training.recipe import Recipe
+from knock_training.recipe import Precision, Recipe
 
 
 class Optimizers:
@@ -73,6 +74,14 @@ class Average:
         torch._foreach_lerp_(averages, self._from, 1 - kept)
 
 
+def native_precision(device: torch.device) -> Precision:
+    """`"bfloat16"` where the processor has products of it that are faster by a multiple, otherwise `"float32"`."""
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # from PyTorch 2.10 on
+    return "bfloat16" if device.type == "cpu" and capabilities.get("amx_bf16") else "float32"
+
+
 def training_step(
     twin: nn.Module, optimizers: Optimizers, batch: tuple[Tensor, Tensor], recipe: Recipe, step: int
 ) -> Tensor:
@@ -86,8 +95,9 @@ def training_step(
         step: counted from 0.
     """
     inputs, targets = batch
-    logits = twin(inputs).flatten(0, 1)
-    loss = F.cross_entropy(logits, targets.flatten(), label_smoothing=recipe.label_smoothing)
+    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        logits = twin(inputs).flatten(0, 1)
+    loss = F.cross_entropy(logits.float(), targets.flatten(), label_smoothing=recipe.label_smoothing)
     twin.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(twin.parameters(), recipe.grad_clip)
