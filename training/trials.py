@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import sys
@@ -22,12 +23,15 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from knock.config import ModelConfig
+from knock.weights import shapes
+
 RESULTS = Path(__file__).parent / "trials.jsonl"
 SEEDS = range(5)
-LINE_OF_TRUTH = 0.015  # nats/char: what a claim needs, over all seeds
 
 NANO = {"T": 32, "n_emb": 64, "nodes": 96, "n_blocks": 3, "n_heads": 4}
-BASE: dict[str, Any] = {"steps": 1500, "eval_interval": 500}
+TINY = {"T": 32, "n_emb": 32, "nodes": 64, "n_blocks": 3, "n_heads": 4}
+BASE: dict[str, Any] = {"steps": 1500, "eval_interval": 500, "precision": "bfloat16"}
 MUON = ({"matrix_learning_rate": 0.02}, {"matrix_learning_rate": 0.04}, {"matrix_learning_rate": 0.08})
 ADAMW = ({"learning_rate": 0.005}, {"learning_rate": 0.01}, {"learning_rate": 0.02})
 
@@ -51,15 +55,16 @@ class Arm:
     variation: str = ""
 
 
+FLOAT32 = {"precision": "float32"}
 BASELINE = Arm("Muon, cosine, EMA 0.998")
 GROUPS: dict[str, list[Arm]] = {
     "optimizer": [
-        BASELINE,
-        Arm("AdamW for all", {"optimizer": "adamw"}, grid=ADAMW),
-        Arm("AdamW beside Muon at 0.0015, not 0.003", {"learning_rate": 0.0015}),
-        Arm("AdamW beside Muon at 0.01", {"learning_rate": 0.01}),
+        Arm("Muon, and AdamW at 0.003", FLOAT32),
+        Arm("AdamW alone", {"optimizer": "adamw", **FLOAT32}, grid=ADAMW),
+        Arm("Muon, and AdamW at 0.0015", {"learning_rate": 0.0015, **FLOAT32}),
+        Arm("Muon, and AdamW at 0.01", {"learning_rate": 0.01, **FLOAT32}),
     ],
-    "precision": [BASELINE, Arm("bfloat16", {"precision": "bfloat16"})],
+    "precision": [Arm("float32", FLOAT32), Arm("bfloat16")],
     "average": [BASELINE, Arm("no EMA", {"ema": 0.0}), Arm("EMA 0.99", {"ema": 0.99})],
     "schedule": [BASELINE, Arm("warmup-stable-decay, 30%", {"schedule": "wsd"})],
     "windows": [BASELINE, Arm("2 windows", {"windows": 2}), Arm("8 windows", {"windows": 8})],
@@ -88,6 +93,28 @@ GROUPS: dict[str, list[Arm]] = {
         Arm("embedding starts 5 times larger", variation="large embed"),
     ],
 }  # fmt: skip
+
+
+def _kinds(name: str, base: dict[str, Any]) -> dict[str, list[Arm]]:
+    """Heads and positions of every kind, the MLP as wide as makes them as large as the relative hybrid."""
+    size = _parameters(base)
+    arms = []
+    for head_type in ("hybrid", "reweight", "content"):
+        for position in ("relative", "absolute"):
+            shape = {**base, "head_type": head_type, "position": position}
+            nodes = min(
+                range(1, 1000), key=lambda nodes, shape=shape: abs(_parameters({**shape, "nodes": nodes}) - size)
+            )
+            arms.append(Arm(f"{head_type}, {position}, F {nodes}", shape={**shape, "nodes": nodes}, grid=KINDS_GRID))
+    return {name: arms}
+
+
+def _parameters(shape: dict[str, Any]) -> int:
+    return sum(math.prod(each) for each in shapes(ModelConfig(vocab_size=65, **shape)).values())
+
+
+KINDS_GRID = ({"matrix_learning_rate": 0.03}, {"matrix_learning_rate": 0.06})
+GROUPS |= _kinds("kinds-nano", NANO) | _kinds("kinds-tiny", TINY)
 
 
 @dataclass(frozen=True)
@@ -156,7 +183,6 @@ def run(trial: Trial, corpus_path: str) -> dict[str, Any]:
     """Train, evaluate."""
     import torch
 
-    from knock.config import ModelConfig
     from knock_training.data import Corpus
     from knock_training.evaluate import evaluate
     from knock_training.model import Twin
