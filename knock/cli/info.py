@@ -64,8 +64,9 @@ def _facts(path: Path, checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
 def _training_facts(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     corpus, recipe = training["corpus"], training["recipe"]
     yield "trained on", f"{corpus['name']}, {corpus['characters']:,} characters"
-    batch = f"{recipe['sequences']} x {recipe['sequence_length']} characters a step"
-    yield "recipe", f"{recipe['optimizer']}, learning rate {recipe['learning_rate']:g}, {batch}, seed {recipe['seed']}"
+    with_muon = f"Muon at {recipe['matrix_learning_rate']:g}, " if recipe["optimizer"] == "muon" else ""
+    batch = f"{recipe['batch_chars']:,} characters a step in sequences of {recipe['sequence_length']:,}"
+    yield "recipe", f"{with_muon}AdamW at {recipe['learning_rate']:g}, {batch}, seed {recipe['seed']}"
     yield "steps", f"{training['steps_done']:,} of {recipe['steps']:,}, best at {training['best_step']:,}"
     yield "took", f"{training['seconds']:,} s"
     yield "validation", f"the last {corpus['validation_characters']:,} characters"

@@ -52,7 +52,7 @@ class Recipe:
     windows: int = 4
     optimizer: Optimizer = "muon"
     learning_rate: float = 3e-3
-    matrix_learning_rate: float = 0.02
+    matrix_learning_rate: float = 0.04
     schedule: Schedule = "cosine"
     warmup: int = 100
     decay: float = 0.3

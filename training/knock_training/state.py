@@ -33,7 +33,7 @@ def write_state(path: Path, what: Mapping[str, Any], state: Mapping[str, Any]) -
     Raises:
         TrainingError: if it cannot be written.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.tmp")  # one that a killed process left is written over
     try:
         with temporary.open("wb") as file:
             torch.save({"format": FORMAT, "what": dict(what), "state": dict(state)}, file)
