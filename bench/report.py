@@ -131,10 +131,10 @@ def batch_table(run: Run) -> str:
     seconds, size, memory = (
         command["stats"]["median"], command["extra_info"]["size"], command["extra_info"]["memory"]
     )  # fmt: skip
+    what = f"knock sample ROMEO: --model shakespeare-hybrid --count {MANY} --length {SHORT} --out texts.jsonl"
     whole = (
-        f"`knock sample ROMEO: --count {MANY:,} --length {SHORT} --out texts.jsonl` took {seconds:.0f} s from start to "
-        f"exit, {run.rate('bench_command'):,.0f} characters/s; it wrote {size / 1e6:.0f} MB, "
-        f"{size / seconds / 1e6:.1f} MB/s, and had {memory / 1e6:.0f} MB of memory at most."
+        f"`{what}` took {seconds:.0f} s from start to exit, {run.rate('bench_command'):,.0f} characters/s; it wrote "
+        f"{size / 1e6:.0f} MB, {size / seconds / 1e6:.1f} MB/s, and had {memory / 1e6:.0f} MB of memory at most."
     )
     return "\n".join([*lines, "", f"65,536 characters on two threads, with: {told}.", "", whole, _measured(run)])
 

@@ -13,6 +13,7 @@ os.environ.pop("KNOCK_BACKEND", None)
 
 from knock.backends import compile_now
 from knock.model import LanguageModel, load
+from knock.models import DEFAULT
 
 settings.register_profile("knock", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("knock")
@@ -25,3 +26,8 @@ def pytest_sessionstart() -> None:
 @pytest.fixture(scope="session")
 def shakespeare() -> LanguageModel:
     return load("shakespeare-hybrid")
+
+
+@pytest.fixture(scope="session")
+def default() -> LanguageModel:
+    return load(DEFAULT)

@@ -18,7 +18,7 @@ from knock.checkpoint import read_checkpoint, write_checkpoint
 from knock.cli.main import COMMANDS, main
 from knock.cli.options import CONTROLS, unescape
 from knock.cli.stats_box import stats_box
-from knock.models import shipped
+from knock.models import DEFAULT, shipped
 from knock.sampling import PRESETS, Sampling, TokenStats, summarize
 from tests.cases import SMALL, random_weights
 
@@ -50,11 +50,11 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def test_generate_writes_prompt_and_text_and_nothing_else(
-    capsys: pytest.CaptureFixture[str], shakespeare: LanguageModel
+    capsys: pytest.CaptureFixture[str], default: LanguageModel
 ) -> None:
     code, out, err = run(capsys, "generate", "ROMEO:", "--seed", "7", "--length", "80")
     assert (code, err) == (0, "")
-    assert out == "ROMEO:" + shakespeare.generate("ROMEO:", max_new_tokens=80, seed=7).text
+    assert out == "ROMEO:" + default.generate("ROMEO:", max_new_tokens=80, seed=7).text
 
 
 def test_generate_300_characters_from_the_shipped_model(capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,9 +112,9 @@ def test_escapes() -> None:
     assert unescape(r"a\n\t\\n") == "a\n\t\\n"
 
 
-def test_stop_and_empty_prompt(capsys: pytest.CaptureFixture[str], shakespeare: LanguageModel) -> None:
+def test_stop_and_empty_prompt(capsys: pytest.CaptureFixture[str], default: LanguageModel) -> None:
     _, out, _ = run(capsys, "generate", "--seed", "1", "--stop", r"\n")
-    assert out == shakespeare.generate("", seed=1).text.split("\n")[0]
+    assert out == default.generate("", seed=1).text.split("\n")[0]
 
 
 def test_statistics_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,9 +164,16 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
 def test_info_shows_shape_losses_and_digest(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "info")
     assert (code, err) == (0, "")
-    checkpoint = read_checkpoint(shipped()["shakespeare-hybrid"])
+    checkpoint = read_checkpoint(shipped()[DEFAULT])
     losses = checkpoint.training["evaluation"]
-    for fact in ("95,244", checkpoint.digest, "hybrid, relative", "65 characters", "tinyshakespeare.txt"):
+    for fact in (
+        f"{checkpoint.weights.n_parameters:,}",
+        "Muon at 0.02, AdamW at 0.003",
+        checkpoint.digest,
+        "hybrid, relative",
+        "65 characters",
+        "tinyshakespeare.txt",
+    ):
         assert fact in out
     for name in ("block_256", "stream"):
         assert f"{losses[name]['nats_per_char']:.4f} nats/char" in out

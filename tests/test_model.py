@@ -207,7 +207,7 @@ def test_batch_of_several_texts_a_prompt() -> None:
 
 def test_bad_batches_are_refused() -> None:
     model = small_model()
-    with pytest.raises(SamplingError, match="got one string"):
+    with pytest.raises(SamplingError, match="must be a list of strings or Prompts, got 'ab'"):
         model.generate_batch("ab")
     with pytest.raises(SamplingError, match="1 controls for 2 prompts"):
         model.generate_batch(["a", "b"], [Sampling()])
@@ -245,7 +245,9 @@ def test_save_and_load_keep_everything(tmp_path: Path, shakespeare: LanguageMode
 
 
 def test_what_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"neither a file nor a shipped model \(shakespeare-hybrid\)"):
+    with pytest.raises(
+        CheckpointError, match=r"neither a file nor a shipped model \(shakespeare-.*hybrid, shakespeare-nano"
+    ):
         knock.load("shakespeare-hybird")
     with pytest.raises(CheckpointError, match="found 0"):
         knock.load(tmp_path)

@@ -11,7 +11,7 @@ import pytest
 
 import knock
 from knock.checkpoint import read_checkpoint
-from knock.models import shipped
+from knock.models import DEFAULT, shipped
 
 ROOT = Path(__file__).parent.parent
 HEAVY = {"filelock", "knock_training", "llvmlite", "matplotlib", "numba", "numpy", "prompt_toolkit", "pyarrow", "ray",
@@ -66,15 +66,38 @@ def test_public_names_are_there() -> None:
         knock.nonsense  # noqa: B018
 
 
-def test_every_shipped_model_has_a_card_that_tells_its_losses() -> None:
-    assert "shakespeare-hybrid" in shipped()
+def test_every_shipped_model_is_what_its_card_and_the_script_that_made_it_say() -> None:
+    pytest.importorskip("torch")
+    from training.shipped import MODELS, card
+
+    assert set(shipped()) == set(MODELS)
+    assert DEFAULT in MODELS
     for name, path in shipped().items():
-        card = path.with_suffix(".md").read_text(encoding="utf-8")
         checkpoint = read_checkpoint(path)
-        assert card.startswith(f"# {name}")
-        assert checkpoint.digest in card
-        for loss in checkpoint.training["evaluation"].values():
-            assert f"{loss['nats_per_char']:.4f}" in card
+        assert path.with_suffix(".md").read_text(encoding="utf-8") == card(name, path)
+        assert checkpoint.training["ended"] == "done"
+        assert set(checkpoint.training["evaluation"]) == {"block_256", "stream"}
+        shape = checkpoint.weights.config.to_dict()
+        assert {field: shape[field] for field in MODELS[name].shape} == MODELS[name].shape
+        recipe = checkpoint.training["recipe"]
+        assert {field: recipe[field] for field in MODELS[name].recipe} == MODELS[name].recipe
+
+
+def test_shipped_models_are_small() -> None:
+    """So that the wheel is."""
+    assert sum(path.stat().st_size for path in shipped().values()) < 5_000_000
+
+
+def test_trials_are_told_as_they_were_measured() -> None:
+    pytest.importorskip("torch")
+    from training.trials import GROUPS, RESULTS, TRIALS, Results, table
+
+    told, results = TRIALS.read_text(encoding="utf-8"), Results(RESULTS)
+    for group in GROUPS:
+        measured = table(group, results)
+        has_two_arms = measured.count("\n") > 2
+        if has_two_arms or f"<!-- {group} -->" in told:
+            assert f"<!-- {group} -->\n{measured}\n<!-- end" in told, "run python training/trials.py write"
 
 
 def test_readme_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from knock.rows import LineWriter, Place, line_of
 from tests.test_cli import KNOCK, process, run
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals and limits")
-FAST = ["--length", "12", "--seed", "3"]
+FAST = ["--length", "12", "--seed", "3", "--model", "shakespeare-hybrid"]
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -355,7 +355,8 @@ sys.exit(main.main({[*arguments, "--out", str(often), "--resume"]!r}))
 def test_interrupt_keeps_what_is_done(tmp_path: Path, shakespeare: LanguageModel, name: str) -> None:
     out = tmp_path / name
     path = out if name != "-" else tmp_path / "stdout"
-    arguments = ["sample", "ROMEO:", "--count", "1000000", "--length", "100", "--seed", "5", "--threads", "2"]
+    arguments = ["sample", "ROMEO:", "--count", "1000000", "--length", "100", "--seed", "5", "--threads", "2",
+                 "--model", "shakespeare-hybrid"]  # fmt: skip
     place = ["--out", str(out) if name != "-" else "-"]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in a background job it may be ignored
     try:

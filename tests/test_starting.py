@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from knock import load
+from knock.models import DEFAULT
 from knock_kernels import objects, store
 
 STAND_IN = Path(__file__).parent / "stand_in"
@@ -25,7 +26,7 @@ ON_POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signa
 
 @pytest.fixture(scope="session")
 def text() -> str:
-    return "ROMEO:" + load("shakespeare-hybrid", backend="numpy").generate("ROMEO:", max_new_tokens=60, seed=7).text
+    return "ROMEO:" + load(DEFAULT, backend="numpy").generate("ROMEO:", max_new_tokens=60, seed=7).text
 
 
 class Machine:

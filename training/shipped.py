@@ -50,7 +50,7 @@ MODELS = {
     "shakespeare-small": Shipped(
         "the default: the best that ships",
         {"T": 64, "n_emb": 128, "nodes": 512, "n_blocks": 4, "n_heads": 4},
-        {"steps": 6000, "dropout": 0.1, "eval_interval": 500},
+        {"steps": 6000, "dropout": 0.1, "matrix_learning_rate": 0.02, "eval_interval": 500},
         "bfloat16",
     ),
     "shakespeare-hybrid": Shipped(

@@ -1,7 +1,7 @@
 """Controlled trials of recipes and shapes: what `TRIALS.md` tells was measured by this.
 
     python training/trials.py run tinyshakespeare.txt optimizer schedule    # those groups, what is not measured yet
-    python training/trials.py table optimizer                                # as Markdown
+    python training/trials.py write                                          # what is measured, into TRIALS.md
 
 A group has arms that differ from its first in one thing. Each arm has its learning rates tuned, with seed 0, on a
 grid; then four more seeds run with the best. Results are lines of `training/trials.jsonl`, one a run. A run takes one
@@ -14,6 +14,7 @@ import argparse
 import json
 import math
 import os
+import re
 import statistics
 import sys
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from knock.config import ModelConfig
 from knock.weights import shapes
 
 RESULTS = Path(__file__).parent / "trials.jsonl"
+TRIALS = Path(__file__).parent / "TRIALS.md"
 SEEDS = range(5)
 
 NANO = {"T": 32, "n_emb": 64, "nodes": 96, "n_blocks": 3, "n_heads": 4}
@@ -282,16 +284,21 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     runs = commands.add_parser("run")
     runs.add_argument("corpus")
+    runs.add_argument("groups", nargs="+", choices=GROUPS)
     runs.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    shows = commands.add_parser("table")
-    for command in (runs, shows):
-        command.add_argument("groups", nargs="+", choices=GROUPS)
+    commands.add_parser("write")
     options = parser.parse_args()
     results = Results(RESULTS)
     if options.command == "run":
         run_all(options.groups, options.corpus, options.jobs, results)
-    else:
-        print("\n\n".join(table(group, results) for group in options.groups))
+        return
+    told = TRIALS.read_text(encoding="utf-8")
+    for group in GROUPS:
+        pattern = rf"(<!-- {group} -->\n).*?(<!-- end {group} -->)"
+        told = re.sub(
+            pattern, lambda match, group=group: f"{match[1]}{table(group, results)}\n{match[2]}", told, flags=re.DOTALL
+        )
+    TRIALS.write_text(told, encoding="utf-8")
 
 
 if __name__ == "__main__":

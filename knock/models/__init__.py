@@ -7,7 +7,7 @@ from pathlib import Path
 
 from knock.errors import CheckpointError
 
-DEFAULT = "shakespeare-hybrid"
+DEFAULT = "shakespeare-small"
 SUFFIX = ".safetensors"
 
 

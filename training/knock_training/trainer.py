@@ -209,7 +209,7 @@ class _Run:
         sequences = max(1, recipe.batch_chars_at(self.step) // self._length)
         sequences = -(-sequences // team.size) * team.size
         inputs, targets = random_batch(self._corpus.train, sequences, self._length, rng)
-        torch.manual_seed(int(rng.integers(2**62)) + team.rank)  # dropout
+        torch.manual_seed(int(rng.integers(2**63)) + team.rank)  # dropout
         batch = team.share(inputs), team.share(targets)
         loss = team.mean(training_step(self._wrapped, self._optimizers, batch, recipe, self.step))
         self.average.update(self.step)
