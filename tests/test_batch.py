@@ -133,7 +133,14 @@ def test_kernels_and_numpy_give_the_same_reasons() -> None:
 
 
 def test_texts_are_those_of_generate(shakespeare: LanguageModel) -> None:
-    prompts = ["ROMEO:", "", "JULIET:", "ROMEO:", Prompt("To be", max_new_tokens=7), Prompt("A", stop=[" ", "\n"])]
+    prompts = [
+        "ROMEO:",
+        "",
+        "JULIET:",
+        "ROMEO:",
+        Prompt("To be", max_new_tokens=7, stop=[]),
+        Prompt("A", stop=[" ", "\n"]),
+    ]
     batch = shakespeare.generate_batch(prompts, n=2, seed=5, max_new_tokens=40, stop="\n\n", token_stats=True)
     assert len(batch) == 12
     for i, row in enumerate(batch):

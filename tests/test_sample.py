@@ -455,7 +455,7 @@ def test_another_run_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         (["--seed", "4"], "seed was 3 and is 4;"),
         (["--length", "13", "--top-p", "0.5"], "length was 12 and is 13, top_p was 1.0 and is 0.5;"),
         (["--count", "2"], "count was 1 and is 2;"),
-        (["--model", str(model)], "model was '709f733ed354"),
+        (["--model", str(model)], f"model was '{shakespeare.digest}' and is"),
         (["--unique"], "unique was False and is True"),
         (["--backend", "numpy"], "backend was 'compiled' and is 'numpy'"),
     ]:
