@@ -206,7 +206,7 @@ def _deserialize(content: bytes) -> tuple[dict[str, FloatArray], dict[str, str]]
     for name, entry in entries:
         dtype, shape, data = entry["dtype"], entry["shape"], entry["data"]
         if dtype == "F32":
-            arrays[name] = np.frombuffer(data, "<f4").reshape(shape)
+            arrays[name] = np.frombuffer(memoryview(data).toreadonly(), "<f4").reshape(shape)
         elif dtype == "BF16":
             arrays[name] = _from_bfloat16(np.frombuffer(data, "<u2")).reshape(shape)
         else:
@@ -221,7 +221,10 @@ def _to_bfloat16(array: FloatArray) -> npt.NDArray[np.uint16]:
 
 
 def _from_bfloat16(bits: npt.NDArray[np.uint16]) -> FloatArray:
-    return (bits.astype(np.uint32) << 16).view(np.float32)
+    wide = bits.astype(np.uint32)
+    wide <<= 16
+    wide.flags.writeable = False  # so that it need not be copied
+    return wide.view(np.float32)
 
 
 def _target(path: str | os.PathLike[str]) -> Path:

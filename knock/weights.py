@@ -44,7 +44,8 @@ class Weights(Mapping[str, FloatArray]):
 
     Args:
         config: the model's shape.
-        arrays: every array that `shapes(config)` names, and no other; anything that converts to float32.
+        arrays: every array that `shapes(config)` names, and no other; anything that converts to float32. What is
+            read-only float32 is kept, all else is copied.
 
     Raises:
         WeightsError: if a name is missing or unknown, a shape differs, a value is not finite, or a gate is outside
@@ -62,7 +63,7 @@ class Weights(Mapping[str, FloatArray]):
         self._arrays: dict[str, FloatArray] = {}
         for name, shape in expected.items():
             try:
-                array = np.array(arrays[name], np.float32, order="C")
+                array = _read_only(arrays[name])
             except (TypeError, ValueError) as error:
                 raise WeightsError(f"array {name!r} must hold numbers: {error}") from error
             if array.shape != shape:
@@ -71,7 +72,6 @@ class Weights(Mapping[str, FloatArray]):
                 raise WeightsError(f"array {name!r} has values that are not finite; the model is broken, retrain it")
             if name.endswith(".gate") and not ((array >= 0) & (array <= 1)).all():
                 raise WeightsError(f"array {name!r} holds gates, which lie in [0, 1], got {array.tolist()}")
-            array.flags.writeable = False
             self._arrays[name] = array
 
     @classmethod
@@ -119,3 +119,14 @@ class Weights(Mapping[str, FloatArray]):
 
     def __repr__(self) -> str:
         return f"Weights({self.n_parameters:,} parameters, {self.config})"
+
+
+def _read_only(values: npt.ArrayLike) -> FloatArray:
+    """An array that nobody writes to, in C order."""
+    if isinstance(values, np.ndarray) and values.dtype == np.float32:
+        flags = values.flags
+        if flags.c_contiguous and flags.aligned and not flags.writeable:
+            return values
+    array = np.array(values, np.float32, order="C")
+    array.flags.writeable = False
+    return array

@@ -91,6 +91,12 @@ def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rng.standard_normal(shape).astype(np.float32)
 
 
+def packed(w: np.ndarray) -> np.ndarray:
+    out = np.zeros(w.size, np.float32)
+    panels(w, out)
+    return out
+
+
 @given(st.integers(1, 20), st.integers(0, 70), st.integers(1, 30), st.booleans(), st.data())
 def test_linear(rows: int, K: int, vectors: int, bias: bool, data: st.DataObject) -> None:
     first = data.draw(st.integers(0, vectors))
@@ -99,7 +105,7 @@ def test_linear(rows: int, K: int, vectors: int, bias: bool, data: st.DataObject
     x, w = normal(rng, rows, max(K, 1)), normal(rng, K, vectors * WIDTH)
     init = normal(rng, 1 if bias else rows, vectors * WIDTH)
     out = np.full((rows, vectors * WIDTH), 7, np.float32)
-    run_linear(x, panels(w), init, 0 if bias else vectors * WIDTH, out, K, first, last)
+    run_linear(x, packed(w), init, 0 if bias else vectors * WIDTH, out, K, first, last)
     expected = np.full(out.shape, 7.0)
     part = slice(first * WIDTH, last * WIDTH)
     expected[:, part] = (init + reference.linear(x[:, :K].astype(np.float64), w.astype(np.float64)))[:, part]
@@ -109,7 +115,7 @@ def test_linear(rows: int, K: int, vectors: int, bias: bool, data: st.DataObject
 @given(st.integers(1, 30), st.integers(0, 9))
 def test_linear_is_bitwise_the_same_in_any_row(vectors: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    x, w, init = normal(rng, 15, 33), panels(normal(rng, 33, vectors * WIDTH)), normal(rng, vectors * WIDTH)
+    x, w, init = normal(rng, 15, 33), packed(normal(rng, 33, vectors * WIDTH)), normal(rng, vectors * WIDTH)
     alone, together = np.empty((15, vectors * WIDTH), np.float32), np.empty((15, vectors * WIDTH), np.float32)
     run_linear(x, w, init, 0, together, 33, 0, vectors)
     for r in range(15):
@@ -140,7 +146,7 @@ def test_mlp(rows: int, C: int, F: int, seed: int) -> None:
         normal(rng, F, C),
     )
     expected = x + reference.mlp(n[:, :C].astype(np.float64), w0.astype(np.float64)[:, :F], w1.astype(np.float64))
-    run_mlp(n, panels(w0), np.zeros(Fp, np.float32), panels(w1), np.empty((rows, Fp), np.float32), x, C, F)
+    run_mlp(n, packed(w0), np.zeros(Fp, np.float32), packed(w1), np.empty((rows, Fp), np.float32), x, C, F)
     np.testing.assert_allclose(x, expected, atol=1e-4)
 
 
