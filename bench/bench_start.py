@@ -8,24 +8,22 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.installed import Installed
+from bench.turns import seconds, take_turns
 from knock.compiled_backend import CompiledBackend
 from knock_kernels import objects, store
 from tests.cases import EXAMPLE, random_weights
 
-ROUNDS = 21
 STAGE = "stage: "  # before the name of a stage, among the processes' times
 PROMPT, LENGTH = "ROMEO:", 300
 
@@ -56,10 +54,10 @@ def bench_processes(benchmark: BenchmarkFixture, installed: Installed) -> None:
     }
 
     def once() -> dict[str, float]:
-        whole = {name: _seconds(lambda command=command: _run(command, installed)) for name, command in commands.items()}
+        whole = {name: seconds(lambda command=command: _run(command, installed)) for name, command in commands.items()}
         return whole | {f"{STAGE}{name}": seconds for name, seconds in _stages(installed).items()}
 
-    _collect(benchmark, once)
+    take_turns(benchmark, once)
 
 
 def bench_first_run(benchmark: BenchmarkFixture, installed: Installed, tmp_path: Path) -> None:
@@ -84,7 +82,7 @@ def bench_first_run(benchmark: BenchmarkFixture, installed: Installed, tmp_path:
         _stop_compiler(cache)
         return times
 
-    _collect(benchmark, once)
+    take_turns(benchmark, once)
 
 
 def _stages(installed: Installed) -> dict[str, float]:
@@ -105,8 +103,8 @@ def done(name): moments.append((name, time.time()))
 done("Python")
 import gc
 gc.set_threshold(100_000)
-from knock.cli.main import _parser
-options = _parser("generate").parse_args(["generate", {PROMPT!r}])
+from knock.cli.main import build_parser
+options = build_parser("generate").parse_args(["generate", {PROMPT!r}])
 done("options")
 import numpy
 done("NumPy")
@@ -155,25 +153,6 @@ def bench_pack(benchmark: BenchmarkFixture) -> None:
     weights, kernels = random_weights(EXAMPLE, 0, scale=0.1), store.entry_points()
     benchmark.extra_info.update(unit="models", count=1)
     benchmark(CompiledBackend, weights, kernels)
-
-
-def _collect(benchmark: BenchmarkFixture, once: Callable[[], dict[str, float]]) -> None:
-    """Run some rounds; keep the median of each thing that one takes the time of."""
-    times = defaultdict(list)
-
-    def run() -> None:
-        for name, seconds in once().items():
-            times[name].append(seconds)
-
-    benchmark.pedantic(run, rounds=ROUNDS, warmup_rounds=1)
-    medians = {name: statistics.median(each[-ROUNDS:]) for name, each in times.items()}
-    benchmark.extra_info.update(unit="rounds", count=1, medians=medians)
-
-
-def _seconds(call: Callable[[], None]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
 
 
 def _run(command: list[str], installed: Installed) -> None:

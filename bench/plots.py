@@ -18,7 +18,7 @@ from tests.cases import EXAMPLE
 Rate = Callable[[str], float]
 
 # Okabe and Ito's colours, which colour-blind readers tell apart.
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#777777"
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
 STYLE = {
     "svg.hashsalt": "knock",  # the same ids each time
     "svg.fonttype": "none",
@@ -46,7 +46,7 @@ def plot_sizes(rate: Rate, path: Path) -> None:
         axes.set_xticks(SIZES, [str(size) for size in SIZES])
         axes.minorticks_off()
         axes.legend(frameon=False)
-        _save(figure, path)
+        save(figure, path)
 
 
 def plot_places(rate: Rate, path: Path) -> None:
@@ -63,7 +63,7 @@ def plot_places(rate: Rate, path: Path) -> None:
         axes.set(xscale="log", yscale="log", xlabel="position in the text, tokens", ylabel="µs a token, one thread")
         axes.set_ylim(bottom=1)
         axes.legend(frameon=False)
-        _save(figure, path)
+        save(figure, path)
 
 
 def _figure() -> tuple[Figure, Any]:
@@ -71,5 +71,6 @@ def _figure() -> tuple[Figure, Any]:
     return figure, figure.subplots()
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure, the same each time."""
     figure.savefig(path, metadata={"Date": None}, facecolor="white")

@@ -19,6 +19,7 @@ from bench.bench_batch import MANY, SHORT
 from bench.bench_generate import LARGE
 from bench.bench_peers import LENGTH as PEER_LENGTH
 from bench.bench_start import STAGE
+from bench.kinds import kinds_table, plot_kinds, shipped_speed
 from bench.limits import cache_bytes, flops, weight_bytes
 from bench.peers import PEERS
 from knock.checkpoint import read_checkpoint
@@ -50,6 +51,10 @@ class Run:
     def medians(self, name: str) -> dict[str, float]:
         """Median seconds of each thing that a benchmark of several took the time of."""
         return dict(self.results[name]["extra_info"]["medians"])
+
+    def every_median(self) -> dict[str, dict[str, float]]:
+        """The same of every benchmark that took turns."""
+        return {name: self.medians(name) for name, result in self.results.items() if "medians" in result["extra_info"]}
 
     def unit(self, name: str) -> str:
         """What is counted, in the plural."""
@@ -232,6 +237,8 @@ def main() -> None:
     parts = {
         "sample": sample(),
         "models": model_table(),
+        "models-speed": f"{shipped_speed(run.every_median())}\n{_measured(run)}",
+        "kinds": f"{kinds_table(run.every_median())}\n\n{_measured(run)}",
         "speed": speed_table(run),
         "peers": peer_table(run),
         "batch": batch_table(run),
@@ -244,6 +251,7 @@ def main() -> None:
     README.write_text(readme, encoding="utf-8")
     plot_sizes(run.rate, PICTURES / "speed-by-size.svg")
     plot_places(run.rate, PICTURES / "speed-by-position.svg")
+    plot_kinds(run.every_median(), PICTURES / "kinds.svg")
     for name in run.results:
         print(f"{name:48} {_time(1 / run.rate(name)):>9} {run.rate(name):>15,.1f} {run.unit(name)}/s")
         for what, seconds in run.results[name]["extra_info"].get("medians", {}).items():

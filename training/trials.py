@@ -128,7 +128,7 @@ def _equal_time(base: dict[str, Any], others: dict[tuple[HeadType, Position], di
 
 
 # Shapes by measured time of a character past the window, one text, AVX-512: within 3% of the relative hybrid's, but
-# for the three tiny absolute ones, which come in steps, and are within 10%. `bench/bench_kinds.py` measures them anew.
+# for the three tiny absolute ones, which come in steps, and are within 15%. `bench/bench_kinds.py` measures them anew.
 # An absolute model computes its whole window for each character, so that it can be as fast with one block only.
 COMPARISONS = {
     "parameters-nano": _equal_parameters(NANO),
@@ -240,8 +240,6 @@ def run(trial: Trial, corpus_path: str) -> dict[str, Any]:
     from knock_training.trainer import train
 
     torch.set_num_threads(1)
-    if hasattr(os, "nice"):
-        os.nice(19)
     corpus = Corpus.read(corpus_path)
     config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **trial.shape)
     recipe_type, start = _varied(trial.variation, Recipe)

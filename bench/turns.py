@@ -1,0 +1,32 @@
+"""Several things measured in turns, so that a machine that is slow for a while is slow for all of them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable
+
+from pytest_benchmark.fixture import BenchmarkFixture
+
+ROUNDS = 21
+
+
+def take_turns(benchmark: BenchmarkFixture, once: Callable[[], dict[str, float]], rounds: int = ROUNDS) -> None:
+    """Run some rounds; keep the median of each thing that one takes the time of."""
+    times = defaultdict(list)
+
+    def run() -> None:
+        for name, taken in once().items():
+            times[name].append(taken)
+
+    benchmark.pedantic(run, rounds=rounds, warmup_rounds=1)
+    medians = {name: statistics.median(each[-rounds:]) for name, each in times.items()}
+    benchmark.extra_info.update(unit="rounds", count=1, medians=medians)
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """What a call takes."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
