@@ -153,7 +153,7 @@ def _train(options: argparse.Namespace, team: Team, base: Checkpoint | None) -> 
         raise TrainingError(
             f"{str(state)!r} is the state of a run that is not done; --resume goes on with it; remove it to start anew"
         )
-    corpus, config, recipe = _resumed(options, state) if options.resume else _begun(options, team, base)
+    corpus, config, recipe = _resumed(options, state, base) if options.resume else _begun(options, team, base)
     length = sequence_length(config, corpus, recipe)
     tell(f"{corpus.name}: {len(corpus):,} characters, {corpus.vocab.vocab_size} distinct, in sequences of {length}")
     if len(corpus) < _TINY:
@@ -234,22 +234,29 @@ def _begun(options: argparse.Namespace, team: Team, base: Checkpoint | None) -> 
     return corpus, config, recipe
 
 
-def _resumed(options: argparse.Namespace, state: Path) -> tuple[Corpus, ModelConfig, Recipe]:
+def _resumed(options: argparse.Namespace, state: Path, base: Checkpoint | None) -> tuple[Corpus, ModelConfig, Recipe]:
     """What the run to go on with is about, but for what is asked for otherwise, which `train` will refuse."""
     from knock.config import ModelConfig
     from knock.vocab import Vocab
     from knock_training.recipe import Recipe
-    from knock_training.state import read_state
+    from knock_training.sizes import SIZES
+    from knock_training.state import check_same, read_state
 
     what, _ = read_state(state)
     vocab = Vocab.from_json(what["vocabulary"], lowercase=what["lowercase"])
+    if options.lowercase:
+        check_same({"lowercase": vocab.lowercase}, {"lowercase": True}, str(state))
+    if base is not None and base.vocab is not None:
+        before, now = {"vocabulary": vocab.to_json()}, {"vocabulary": base.vocab.to_json()}
+        check_same({**before, **what["config"]}, {**now, **base.weights.config.to_dict()}, str(state))
     options.unknown = what["unknown"]
     try:
         corpus = _read(options, vocab)
     except VocabError as error:
         raise TrainingError(f"{str(state)!r} is of a run on another corpus: {error}") from error
     recipe = what["recipe"] | {"betas": tuple(what["recipe"]["betas"])} | _given(options, _RECIPE)
-    return corpus, ModelConfig(**{**what["config"], **_given(options, _SHAPE)}), Recipe(**recipe)
+    size = {} if options.size == "auto" else SIZES[options.size].shape
+    return corpus, ModelConfig(**{**what["config"], **size, **_given(options, _SHAPE)}), Recipe(**recipe)
 
 
 def _read(options: argparse.Namespace, vocab: Any) -> Corpus:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import warnings
@@ -34,13 +35,15 @@ def write_state(path: Path, what: Mapping[str, Any], state: Mapping[str, Any]) -
         TrainingError: if it cannot be written.
     """
     temporary = path.with_name(f"{path.name}.tmp")  # one that a killed process left is written over
+    content = io.BytesIO()  # PyTorch makes something unreadable of what goes wrong while it writes to a file
+    torch.save({"format": FORMAT, "what": dict(what), "state": dict(state)}, content)
     try:
         with temporary.open("wb") as file:
-            torch.save({"format": FORMAT, "what": dict(what), "state": dict(state)}, file)
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # RuntimeError: what PyTorch makes of a disk that is full
+    except OSError as error:
         raise TrainingError(f"cannot write {str(path)!r}: {_reason(error)}; make room, and resume the run") from error
     finally:
         temporary.unlink(missing_ok=True)
