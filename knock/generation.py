@@ -138,6 +138,16 @@ class TextStream(Iterator[str]):
         self._count()
         return None if self._kept is None else TokenStats.concatenate(self._kept)
 
+    def latest_stats(self, count: int) -> TokenStats:
+        """Statistics of the last characters that have come out, as many as `count`, if they are kept."""
+        self._count()
+        assert self._kept is not None
+        parts: list[TokenStats] = []
+        while sum(map(len, parts)) < count:
+            parts.insert(0, self._kept[-1 - len(parts)])
+        latest = TokenStats.concatenate(parts)
+        return latest[len(latest) - count :]
+
     @property
     def stats(self) -> Stats:
         """Summary over the characters that have come out so far."""

@@ -16,6 +16,7 @@ from knock.checks import whole_number
 from knock.config import HeadType, ModelConfig, Position
 from knock.engine import Engine
 from knock.errors import SamplingError
+from knock.requests import LONGEST
 from knock.sampling import (
     Sampling,
     SamplingOptions,
@@ -139,7 +140,7 @@ class ReweightGPT:
         """
         resolved = resolve_seed(seed)
         prompt = check_tokens(seed_seq, self.config.vocab_size)
-        self.engine.expect(steps=whole_number("length", length, 0, error=SamplingError))
+        self.engine.expect(steps=whole_number("length", length, 0, LONGEST, error=SamplingError))
         stream = self.engine.start(prompt if prompt.size else [0], Sampling.resolve(sampling, options), resolved)
         tokens, per_token = stream.advance(length)
         return tokens, summarize(per_token, resolved)
@@ -169,7 +170,7 @@ class ReweightGPT:
             VocabError: if a token is not in [0, V).
             SamplingError: if a control is out of range, or the lists differ in length.
         """
-        length, resolved = whole_number("length", length, 0, error=SamplingError), resolve_seed(seed)
+        length, resolved = whole_number("length", length, 0, LONGEST, error=SamplingError), resolve_seed(seed)
         checked = [check_tokens(prompt, self.config.vocab_size) for prompt in prompts]
         start = np.zeros(1, np.int32)
         requests = [

@@ -66,7 +66,7 @@ class LanguageModel:
         Characters that may be part of a stop string are held back until it is clear.
         """
         controls, resolved = Sampling.resolve(sampling, options), resolve_seed(seed)
-        length = whole_number("max_new_tokens", max_new_tokens, 0, error=SamplingError)
+        length = whole_number("max_new_tokens", max_new_tokens, 0, LAST_INDEX, error=SamplingError)
         tokens, controls = prompt_tokens(prompt, self.vocab, unknown), with_token_bias(controls, self.vocab)
         strings = [self.vocab.normalize(string) for string in StopStrings(stop).strings]
         self.model.engine.expect(steps=length)

@@ -19,7 +19,7 @@ from knock.vocab import TokenArray, Unknown, Vocab
 
 _REMEMBERED = 4096  # prompts, and controls: what is asked for again is the same object, and shared
 LAST_INDEX = 2**62  # what the kernels count in holds more
-_LONGEST = 2**28  # characters of a row in a batch, for each of which there has to be room
+LONGEST = 2**28  # characters of a row in a batch, for each of which there has to be room
 
 
 class Requests:
@@ -179,4 +179,4 @@ def _automaton(strings: tuple[str, ...], vocab: Vocab) -> npt.NDArray[np.int64] 
 
 
 def _limit(max_new_tokens: int) -> int:
-    return whole_number("max_new_tokens", max_new_tokens, 0, _LONGEST, error=SamplingError)
+    return whole_number("max_new_tokens", max_new_tokens, 0, LONGEST, error=SamplingError)

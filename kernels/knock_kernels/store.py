@@ -12,7 +12,7 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from knock_kernels.cpu import WIDTH, target_machine
-from knock_kernels.folder import Refused
+from knock_kernels.folder import Refused, reason, user_folder, writable
 from knock_kernels.layout import (
     PANEL,
     ROWS,
@@ -30,7 +30,7 @@ from knock_kernels.objects import ObjectCode, find
 
 __all__ = [
     "PANEL", "ROWS", "SPAN", "WIDTH", "At", "Control", "Lane", "NotCompiled", "Plan", "Refused", "Row",
-    "Shared", "Stat", "entry_points", "kept", "make_plan",
+    "Shared", "Stat", "entry_points", "kept", "make_plan", "reason", "user_folder", "writable",
 ]  # fmt: skip
 
 _ENTRY_POINTS = ("decode", "read", "run", "score", "tabulate")

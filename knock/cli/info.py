@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knock.cli.terminal import write
+from knock.cli.terminal import printable, write
 from knock.models import DEFAULT, locate, shipped
 
 if TYPE_CHECKING:
@@ -72,8 +72,3 @@ def _training_facts(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "validation", f"the last {corpus['validation_characters']:,} characters"
     for name, loss in training.get("evaluation", {}).items():
         yield f"- {name.replace('_', ' ')}", f"{loss['nats_per_char']:.4f} nats/char, {loss['bits_per_char']:.4f} bits"
-
-
-def printable(text: str) -> str:
-    """Text with whatever could steer a terminal, such as an escape in a file name, written out."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

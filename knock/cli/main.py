@@ -22,8 +22,14 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 COMMANDS = {
     "generate": "Generate text from a model.",
     "sample": "Generate many texts: from one prompt, or from a file of them.",
+    "repl": "Write with a model, a prompt a line.",
     "train": "Train a model on a text.",
+    "score": "Measure how well models predict a text: bits a character, perplexity, a heat map.",
+    "inspect": "Show what a model learned: its reweight patterns, its attention, its view of a text.",
     "info": "Show what a model file holds: shape, size, vocabulary, how it was trained, how well it does.",
+    "convert": "Convert a model file to another format.",
+    "demo": "Take the two-minute tour: three ways of sampling, three types of heads.",
+    "completion": "Print the completion of a shell.",
     "warmup": "Compile the kernels for this machine, or say where they are.",
 }
 
@@ -67,15 +73,25 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str] | None) -> int:
-    given = sys.argv[1:] if arguments is None else arguments
+    given = (sys.argv[1:] if arguments is None else arguments) or _alone()
     try:
-        options = _parser(given[0] if given else "").parse_args(given)
+        parser = build_parser(*given[:1])
+        if not given:
+            parser.error(f"a COMMAND is needed, one of {', '.join(COMMANDS)}")
+        options = parser.parse_args(given)
         code: int = options.run(options)
     except SystemExit as exit_:  # argparse is done: it has printed help, a version or an error
         code = exit_.code if isinstance(exit_.code, int) else DONE
     if sys.stdout is not None:
         sys.stdout.flush()
     return code
+
+
+def _alone() -> list[str]:
+    """What `knock` alone stands for: the REPL, where someone can type."""
+    from knock.cli.repl import on_terminal
+
+    return ["repl"] if on_terminal() else []
 
 
 class _Parser(argparse.ArgumentParser):
@@ -86,8 +102,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"{self.prog}: error: {line}; see {self.prog} --help\n")
 
 
-def _parser(chosen: str) -> argparse.ArgumentParser:
-    """The parser of the command line, with the options of the one command that is chosen."""
+def build_parser(*chosen: str) -> argparse.ArgumentParser:
+    """The parser of the command line, with the options of the commands that are chosen, and of no others."""
     parser = _Parser(
         prog="knock",
         description="Train a character-level language model on your own text, and generate from it.",
@@ -96,7 +112,7 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"knock {__version__}")
     commands: Any = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, prog="knock")
     for name, summary in COMMANDS.items():
-        if name != chosen:
+        if name not in chosen:
             commands.add_parser(name, help=summary)
             continue
         module = importlib.import_module(f"knock.cli.{name}")

@@ -107,6 +107,11 @@ def columns() -> int:
         return _USUAL_WIDTH
 
 
+def printable(text: str) -> str:
+    """Text with whatever could steer a terminal, such as an escape in a file name, written out."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
 def nowhere() -> TextIO:
     """A stream that takes everything and keeps nothing."""
     return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123  # it stays open to the end

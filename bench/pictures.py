@@ -1,0 +1,82 @@
+"""Draw the README's pictures of what knock shows in a terminal and in a browser.
+
+    python -m bench.pictures
+
+It needs a POSIX system, pyte, Matplotlib and Chromium; where there is no Chromium, its picture stays as it is.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from bench.report import PICTURES
+from bench.terminal_picture import Terminal
+
+KNOCK = [sys.executable, "-m", "knock"]
+TEXT = "ROMEO:\nBut, soft! what light through yonder window breaks?\nIt is the east, and Juliet is the sun.\n"
+MODEL = "shakespeare-small"
+
+
+def repl(folder: Path) -> None:
+    """A session: a prompt, another way of sampling, the same prompt again with its surprise."""
+    terminal = Terminal(KNOCK, 80, 40, {"KNOCK_CACHE_DIR": str(folder)})
+    terminal.wait("/help lists the commands")
+    for line, answer in (
+        ("/len 90", "len 90"),
+        ("/seed 7", "seed 7"),
+        ("ROMEO:", "Mean temperature"),
+        ("/sampling entropy", "sampling entropy"),
+        ("/heat", "surprise in bits"),
+        ("/stats", "stats off"),
+        ("/again", "seed 8"),
+    ):
+        terminal.type(line + "\r")
+        terminal.wait(answer)
+    terminal.picture(PICTURES / "repl.svg")
+    terminal.close()
+
+
+def score(folder: Path) -> None:
+    """The surprise of a text, and two models side by side."""
+    text = folder / "romeo.txt"
+    text.write_text(TEXT, encoding="utf-8")
+    command = [*KNOCK, "score", text.name, "--heat", "--model", MODEL, "--model", "shakespeare-nano"]
+    _shot(command, folder, "score.svg", 80)
+
+
+def inspect(folder: Path) -> None:
+    """What the heads of a model learned, in the terminal, as a plot and as a page."""
+    _shot([*KNOCK, "inspect", "shakespeare-nano", "--text", "To be, or not"], folder, "inspect.svg", 100)
+    plot, page = PICTURES / "inspect-plot.svg", folder / "romeo.html"
+    given = ["--text", TEXT]
+    subprocess.run([*KNOCK, "inspect", "shakespeare-nano", *given, "--plot", str(plot)], check=True)
+    subprocess.run([*KNOCK, "inspect", "shakespeare-nano", *given, "--html", str(page)], check=True)
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        print("no chromium: inspect-page.png stays as it is")
+        return
+    options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=900,760"]
+    picture = PICTURES / "inspect-page.png"
+    subprocess.run([chromium, *options, f"--screenshot={picture}", page.as_uri()], check=True, capture_output=True)
+
+
+def _shot(command: list[str], folder: Path, name: str, columns: int) -> None:
+    terminal = Terminal(command, columns, 60, {}, folder)
+    terminal.wait(quiet=3)
+    terminal.picture(PICTURES / name)
+    terminal.close()
+
+
+def main() -> None:
+    """Draw them all."""
+    with tempfile.TemporaryDirectory() as folder:
+        for draw in (repl, score, inspect):
+            draw(Path(folder))
+
+
+if __name__ == "__main__":
+    main()
