@@ -1,7 +1,8 @@
-"""Read and write model files: arrays, config, vocabulary and training record in one `.safetensors` file.
+"""Read and write model files: arrays, config, vocabulary and training record in one `.safetensors` or `.npz` file.
 
-The metadata holds JSON strings: `knock.format` ("1"), `knock.config`, `knock.vocab` (the list of characters),
-`knock.lowercase`, `knock.training` (how the model was trained and how well it does), and two SHA-256 digests in hex:
+The metadata holds JSON strings, the same in both formats: `knock.format` ("1"), `knock.config`, `knock.vocab` (the list
+of characters), `knock.lowercase`, `knock.training` (how the model was trained and how well it does), and two SHA-256
+digests in hex:
 `knock.digest` over arrays, config and vocabulary says which model it is, whatever file it is kept in;
 `knock.checksum` over all the other metadata says that the rest of the file is as it was written.
 """
@@ -20,13 +21,16 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from knock.checks import shown
 from knock.config import ModelConfig
 from knock.errors import CheckpointError, KnockError
-from knock.models import SUFFIX
+from knock.models import NPZ, SUFFIXES
 from knock.vocab import Vocab
 from knock.weights import FloatArray, Weights
 
 FORMAT = "1"
+
+_ZIP_MAGIC = b"PK\x03\x04"  # what an `.npz` file begins with, and no `.safetensors` file can
 
 StoredType = Literal["float32", "bfloat16"]
 STORED_TYPES: tuple[StoredType, ...] = get_args(StoredType)
@@ -71,18 +75,21 @@ def write_checkpoint(
     """Write a model file, whole or not at all, and return the model's digest.
 
     Args:
-        path: ends in `.safetensors`; a file that is already there is replaced in one step.
+        path: ends in `.safetensors` or `.npz`; a file that is already there is replaced in one step.
         weights: the model.
         vocab: its characters; without them the file can be used at token level only.
         training: how it was trained, anything that JSON can hold.
-        stored: `"bfloat16"` halves the file by rounding each value to 8 bits of precision (nearest, ties to even).
+        stored: `"bfloat16"` halves the file by rounding each value to 8 bits of precision (nearest, ties to even);
+            `.safetensors` alone has it.
 
     Raises:
         CheckpointError: if the path has another suffix or cannot be written.
     """
-    target = _target(path)
+    target, is_npz = _target(path), Path(path).suffix == NPZ
     if stored not in STORED_TYPES:
         raise CheckpointError(f"weights are stored as one of {', '.join(STORED_TYPES)}, got {stored!r}")
+    if is_npz and stored != "float32":
+        raise CheckpointError(f"an {NPZ} file holds float32, got {stored!r}; write a .safetensors file")
     if vocab is not None and vocab.vocab_size != weights.config.vocab_size:
         raise CheckpointError(
             f"the model has {weights.config.vocab_size} tokens and the vocabulary {vocab.vocab_size} characters; "
@@ -98,14 +105,19 @@ def write_checkpoint(
         metadata |= {"knock.vocab": vocab.to_json(), "knock.lowercase": json.dumps(vocab.lowercase)}
     if training:
         try:
-            metadata["knock.training"] = json.dumps(dict(training), ensure_ascii=False)
+            metadata["knock.training"] = json.dumps(dict(training))
         except (TypeError, ValueError) as error:
             raise CheckpointError(
                 f"a training record must be fit for JSON: {error}; use plain Python values"
             ) from error
     metadata["knock.digest"] = digest
     metadata["knock.checksum"] = _checksum(metadata)
-    _write_atomically(target, _serialize(arrays, stored, metadata))
+    if is_npz:
+        from knock import npz
+
+        _write_atomically(target, npz.serialize(weights, metadata))
+    else:
+        _write_atomically(target, _serialize(arrays, stored, metadata))
     return digest
 
 
@@ -128,6 +140,8 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a model file and check all of it: layout, names, shapes, types, values and digests.
 
+    The content tells the format, whatever the name; a reweight-only model in the older npz layout is read too.
+
     Raises:
         CheckpointError: if the file is missing or wrong in any way.
     """
@@ -141,7 +155,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise CheckpointError(f"cannot read the model file {str(path)!r}: {_reason(error)}; check the path") from error
     try:
-        return _parse(content)
+        return _parse_npz(content) if path.suffix == NPZ or content.startswith(_ZIP_MAGIC) else _parse(content)
     except (KnockError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{str(path)!r} is not a whole knock model file: {error}. Fetch or train it again"
@@ -150,12 +164,33 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 def _parse(content: bytes) -> Checkpoint:
     arrays, metadata = _deserialize(content)
-    if metadata.get("knock.format") != FORMAT:
-        found = metadata.get("knock.format")
-        raise ValueError(f"expected knock.format {FORMAT!r} in its metadata, found {found!r}")
-    if metadata.pop("knock.checksum", None) != _checksum(metadata):
+    return _checkpoint(_config(metadata), arrays, metadata)
+
+
+def _parse_npz(content: bytes) -> Checkpoint:
+    from knock.npz import Archive
+
+    archive = Archive(content)
+    if archive.is_older:
+        weights = archive.older_weights()
+        return Checkpoint(weights=weights, digest=model_digest(weights))
+    metadata = archive.metadata()
+    config = _config(metadata)
+    return _checkpoint(config, archive.arrays(config), metadata)
+
+
+def _config(metadata: Mapping[str, str]) -> ModelConfig:
+    """The config, of metadata that is whole."""
+    found = metadata.get("knock.format")
+    if found != FORMAT:
+        raise ValueError(f"expected knock.format {FORMAT!r} in its metadata, found {shown(found)}")
+    rest = {key: value for key, value in metadata.items() if key != "knock.checksum"}
+    if metadata.get("knock.checksum") != _checksum(rest):
         raise ValueError("its metadata was altered: knock.checksum is missing or does not match")
-    config = ModelConfig.from_dict(json.loads(metadata["knock.config"]))
+    return ModelConfig.from_dict(json.loads(metadata["knock.config"]))
+
+
+def _checkpoint(config: ModelConfig, arrays: Mapping[str, FloatArray], metadata: Mapping[str, str]) -> Checkpoint:
     vocab = None
     if "knock.vocab" in metadata:
         vocab = Vocab.from_json(metadata["knock.vocab"], lowercase=json.loads(metadata["knock.lowercase"]))
@@ -230,8 +265,8 @@ def _from_bfloat16(bits: npt.NDArray[np.uint16]) -> FloatArray:
 def _target(path: str | os.PathLike[str]) -> Path:
     """The file that is written when `path` is: a link stays a link."""
     path = Path(path)
-    if path.suffix != SUFFIX:
-        raise CheckpointError(f"a model file ends in {SUFFIX}, got {str(path)!r}; choose another name")
+    if path.suffix not in SUFFIXES:
+        raise CheckpointError(f"a model file ends in {' or '.join(SUFFIXES)}, got {str(path)!r}; choose another name")
     try:
         target = path.resolve()
         irregular = target.exists() and not target.is_file()

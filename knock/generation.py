@@ -179,8 +179,8 @@ class Score:
 
     @property
     def perplexity(self) -> float:
-        """Exp of the mean cross-entropy in nats."""
-        return math.exp(self.nats_per_char)
+        """Exp of the mean cross-entropy in nats; infinite where that is more than a float can hold."""
+        return math.exp(self.nats_per_char) if not self.nats_per_char > 709 else math.inf
 
 
 def generations(

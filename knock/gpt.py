@@ -184,7 +184,7 @@ class ReweightGPT:
         return rows.tokens.reshape(len(requests), length), stats
 
     def save(self, path: str | os.PathLike[str], vocab: Vocab | None = None) -> str:
-        """Write the model to a `.safetensors` file, and return its digest.
+        """Write the model to a `.safetensors` or `.npz` file, and return its digest.
 
         Args:
             path: where to; a file that is there is replaced in one step.

@@ -240,7 +240,7 @@ class LanguageModel:
         return Score(text=self.vocab.decode(tokens), log_probs=self.model.engine.log_probs(before, tokens))
 
     def save(self, path: str | os.PathLike[str]) -> str:
-        """Write the model, its vocabulary and its training record to a `.safetensors` file; return its digest.
+        """Write the model, its vocabulary and its record to a `.safetensors` or `.npz` file; return its digest.
 
         Raises:
             CheckpointError: if the file cannot be written.
@@ -261,7 +261,8 @@ def load(model: str | os.PathLike[str], *, backend: Backend = "auto") -> Languag
     checkpoint = read_checkpoint(path)
     if checkpoint.vocab is None:
         raise CheckpointError(
-            f"{str(path)!r} has no vocabulary, so it cannot be used for text; load it with ReweightGPT.load"
+            f"{str(path)!r} has no vocabulary, so it cannot be used for text; load it with ReweightGPT.load, "
+            "or give it one: knock convert IN OUT --vocab corpus.txt"
         )
     gpt = ReweightGPT.from_weights(checkpoint.weights, backend=backend)
     return LanguageModel(gpt, checkpoint.vocab, checkpoint.training)

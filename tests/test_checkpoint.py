@@ -284,7 +284,7 @@ def test_unwritable_places_are_found_out_before(tmp_path: Path) -> None:
     check_writable(tmp_path / "m.safetensors")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "folder.safetensors").mkdir()
-    for bad in ("m.npz", "m", "none/m.safetensors", "folder.safetensors"):
+    for bad in ("m.txt", "m", "none/m.safetensors", "folder.safetensors"):
         with pytest.raises(CheckpointError):
             check_writable(tmp_path / bad)
 

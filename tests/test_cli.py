@@ -220,7 +220,7 @@ def test_info_of_a_model_of_bare_tokens(
         (["info", "nowhere"], 1, "neither a file nor a shipped model"),
         (["train", "nowhere.txt", "--out", "o.safetensors"], 1, "no such file"),
         (["train", "mary.txt"], 2, "--out"),
-        (["train", "mary.txt", "--out", "o.npz"], 1, "ends in .safetensors"),
+        (["train", "mary.txt", "--out", "o.txt"], 1, "ends in .safetensors or .npz"),
         (["train", "mary.txt", "--out", "none/o.safetensors"], 1, "cannot write the model file"),
         (["train", "mary.txt", "--out", "o.safetensors", "--n-emb", "65"], 2, "n_heads=5 fits"),
         (["train", "mary.txt", "--out", "o.safetensors", "--steps", "0"], 2, "at least 1, got '0'"),

@@ -57,7 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("corpus", nargs="+", metavar="CORPUS",
                         help="UTF-8 texts, one after the other; of a folder, its .txt files; - is standard input. "
                              "The last 10%% of all are for validation")  # fmt: skip
-    parser.add_argument("--out", required=True, metavar="FILE", help="where the model goes, a .safetensors file")
+    parser.add_argument("--out", required=True, metavar="FILE",
+                        help="where the model goes, a .safetensors or .npz file")  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on with the run that stopped before it was done")
     parser.add_argument("--size", choices=_SIZES, default="auto",
                         help="of the model: nano learns in minutes, small in an hour and better (default: what suits "

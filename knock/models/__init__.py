@@ -8,12 +8,13 @@ from pathlib import Path
 from knock.errors import CheckpointError
 
 DEFAULT = "shakespeare-small"
-SUFFIX = ".safetensors"
+SAFETENSORS, NPZ = ".safetensors", ".npz"
+SUFFIXES = (SAFETENSORS, NPZ)
 
 
 def shipped() -> dict[str, Path]:
     """Names of the shipped models, with their files."""
-    return {path.stem: path for path in sorted(Path(__file__).parent.glob(f"*{SUFFIX}"))}
+    return {path.stem: path for path in sorted(Path(__file__).parent.glob(f"*{SAFETENSORS}"))}
 
 
 def locate(model: str | os.PathLike[str]) -> Path:
@@ -31,10 +32,11 @@ def locate(model: str | os.PathLike[str]) -> Path:
     except (OSError, ValueError) as error:  # too long a name, a folder that may not be entered, a NUL
         raise CheckpointError(f"cannot look for a model at {str(path)[:60]!r}: {error}; check the path") from error
     if path.is_dir():
-        files = sorted(path.glob(f"*{SUFFIX}"))
+        files = sorted(file for suffix in SUFFIXES for file in path.glob(f"*{suffix}"))
         if len(files) != 1:
             raise CheckpointError(
-                f"the folder {str(path)!r} must hold one {SUFFIX} file, found {len(files)}; name the file itself"
+                f"the folder {str(path)!r} must hold one {' or '.join(SUFFIXES)} file, found {len(files)}; "
+                "name the file itself"
             )
         return files[0]
     if not found:

@@ -1,0 +1,260 @@
+"""Measure how well models predict a text: bits a character, perplexity, a heat map.
+
+A character's surprise is -log2 of the probability that the model gave it, in bits; the first one is scored as after an
+empty prompt. Standard output has a table, a row a model; or, in its place, what --json or --chars says; or, above it,
+the heat map. The text is read once, in pieces, so that it may be of any length.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import math
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from knock.cli.options import UNKNOWN, add_backend_argument
+from knock.cli.terminal import is_live, printable, read_input, say, write
+from knock.errors import TextError
+from knock.models import DEFAULT
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from knock.cli.scorer import Scorer
+    from knock.model import LanguageModel
+
+EXAMPLES = """examples:
+  knock score book.txt
+  knock score book.txt --model shakespeare-small --model my.safetensors --unknown skip
+  knock score letter.txt --heat
+  cat letter.txt | knock score - --chars > surprise.jsonl
+
+A line of --chars; index counts the characters before it:
+  {"model": "my.npz", "index": 0, "char": "F", "bits": 3.519042}
+"""
+
+_PIECE = 2**17  # characters that are scored at a time, which bounds the memory
+_PATIENCE = 1.0  # seconds before progress is told
+_SHOWN = 10  # unknown characters that are told one by one
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.add_argument("file", metavar="FILE", help="the text, UTF-8; - is standard input")
+    parser.add_argument("--model", action="append", dest="models", metavar="MODEL",
+                        help=f"a shipped model, a file or a folder; again for more (default: {DEFAULT})")  # fmt: skip
+    parser.add_argument("--unknown", choices=UNKNOWN, default="error",
+                        help="what to do with characters that a model does not know (default: error)")  # fmt: skip
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--heat", action="store_true",
+                      help="show the text with each character's surprise: as a colour, or as a digit where there are "
+                           "no colours")  # fmt: skip
+    form.add_argument("--chars", action="store_true", help="write a JSON object a character, and a model")
+    form.add_argument("--json", action="store_true", help="write a JSON object a model")
+    add_backend_argument(parser)
+
+
+class Piece(NamedTuple):
+    """Some of the text, with each model's surprise at its characters in bits, NaN where one is skipped."""
+
+    text: str
+    surprise: list[npt.NDArray[np.float64]]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write what the models make of the text."""
+    from knock.cli.scorer import Scorer
+
+    chunks, size = _text(options.file)
+    scorers = [
+        Scorer(name, _model(name, options.backend, size), options.unknown) for name in options.models or [DEFAULT]
+    ]
+    pieces = _pieces(chunks, scorers, _Progress(0 if options.heat or options.chars else size))
+    if options.heat:
+        _show_heat(pieces, scorers)
+    elif options.chars:
+        _write_chars(pieces, scorers)
+    else:
+        for _ in pieces:
+            pass
+    _tell_unknown(scorers, options.unknown)
+    if options.json:
+        write("".join(f"{_as_json(scorer)}\n" for scorer in scorers))
+    elif not options.chars:
+        write("".join(f"{line}\n" for line in _table(scorers)))
+    return 0
+
+
+def _text(file: str) -> tuple[Iterable[str], int]:
+    """The text in pieces that are not empty, and about how many bytes it has, 0 if that is not known."""
+    from knock.text import read_chunks
+
+    if file == "-":
+        text = read_input()
+        return ([text] if text else []), len(text.encode())
+    size = 0
+    with contextlib.suppress(OSError, ValueError):  # which is told when the file is read
+        size = Path(file).stat().st_size
+    return read_chunks(file), size
+
+
+def _model(name: str, backend: Any, size: int) -> LanguageModel:
+    """A model, on one backend from the first character to the last."""
+    from knock.model import load
+
+    model = load(name, backend=backend)
+    model.model.engine.expect(positions=size)
+    return load(name, backend="numpy") if model.model.engine.backend == "numpy" != backend else model
+
+
+def _pieces(chunks: Iterable[str], scorers: list[Scorer], progress: _Progress) -> Iterator[Piece]:
+    """The text as all models read it, side by side.
+
+    Raises:
+        TextError: if it cannot be read, is no text, or has no character to score.
+        VocabError: at a character that a model does not know, when that is an error.
+    """
+    is_empty = True
+    with progress:
+        for chunk in chunks:
+            is_empty = False
+            for start in range(0, len(chunk), _PIECE):
+                text = chunk[start : start + _PIECE]
+                yield Piece(text, [scorer.feed(text) for scorer in scorers])
+                progress.tell(len(text.encode()))
+    if is_empty:
+        raise TextError("the text is empty; there is nothing to score")
+    for scorer in scorers:
+        if scorer.chars == 0:
+            raise TextError(f"the text has no character that {scorer.name!r} knows; there is nothing to score")
+
+
+class _Progress(contextlib.AbstractContextManager["_Progress"]):
+    """How much of a long text is done, on a terminal."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._done = 0
+        self._started = time.monotonic()
+        self._is_live = size > 0 and is_live()
+        self._shown = ""
+
+    def tell(self, size: int) -> None:
+        """So many bytes more are done."""
+        self._done += size
+        seconds = time.monotonic() - self._started
+        if self._is_live and seconds > _PATIENCE:
+            left = seconds * (self._size - self._done) / self._done
+            self._show(f"scored {self._done / self._size:.0%}, {left:.0f} s left")
+
+    def _show(self, line: str) -> None:
+        say(f"\r{line:<{len(self._shown)}}", end="")
+        self._shown = line
+
+    def __exit__(self, *exception: object) -> None:
+        if self._shown:
+            self._show("")
+            say("\r", end="")
+
+
+def _table(scorers: list[Scorer]) -> Iterator[str]:
+    rows = [("model", "characters", "nats/char", "bits/char", "perplexity")]
+    rows += [
+        (printable(each.name), f"{each.chars:,}", f"{each.nats_per_char:.4f}", f"{each.bits_per_char:.4f}",
+         f"{each.perplexity:,.4f}")
+        for each in scorers
+    ]  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for model, *numbers in rows:
+        cells = [number.rjust(width) for number, width in zip(numbers, widths[1:], strict=True)]
+        yield "  ".join([model.ljust(widths[0]), *cells])
+
+
+def _as_json(scorer: Scorer) -> str:
+    facts: dict[str, Any] = {
+        "model": scorer.name,
+        "digest": scorer.model.digest,
+        "characters": scorer.chars,
+        "nats_per_char": scorer.nats_per_char,
+        "bits_per_char": scorer.bits_per_char,
+        "perplexity": scorer.perplexity if math.isfinite(scorer.perplexity) else None,
+        "unknown": scorer.unknown_chars.total(),
+    }
+    return json.dumps(facts, ensure_ascii=False)
+
+
+def _write_chars(pieces: Iterable[Piece], scorers: list[Scorer]) -> None:
+    """A JSON object for each character and each model that has scored it."""
+    heads = [json.dumps({"model": scorer.name}, ensure_ascii=False)[:-1] for scorer in scorers]
+    begin = 0
+    for text, surprise in pieces:
+        shown = {char: json.dumps(char, ensure_ascii=False) for char in set(text)}
+        rows = zip(text, *(each.tolist() for each in surprise), strict=True)
+        write(
+            "".join(
+                f'{head}, "index": {index}, "char": {shown[char]}, "bits": {round(bits, 6)}}}\n'
+                for index, (char, *of_models) in enumerate(rows, begin)
+                for head, bits in zip(heads, of_models, strict=True)
+                if not math.isnan(bits)
+            )
+        )
+        begin += len(text)
+
+
+def _show_heat(pieces: Iterable[Piece], scorers: list[Scorer]) -> None:
+    """The heat map; of several models, each line of the text once for each."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from knock.cli.heat import DIGITS, heat_digits, heat_lines, legend
+
+    console = Console(highlight=False, soft_wrap=True)
+    has_colours = bool(console.color_system) and not (console.no_color or console.legacy_windows)
+    marks = [f"{number} " for number in range(1, len(scorers) + 1)] if len(scorers) > 1 else [""]
+    width = max(10, console.width - len(marks[-1]))
+
+    def show(line: Text) -> None:
+        with console.capture() as captured:  # Rich's own way of writing ends the process where a reader is gone
+            console.print(line)
+        write(captured.get())
+
+    def text_and_bits(copy: Iterator[Piece], number: int) -> tuple[Iterable[str], Iterable[float], int]:
+        first, second = itertools.tee(copy)
+        bits = (piece.surprise[number].tolist() for piece in second)
+        return chain(piece.text for piece in first), chain(bits), width
+
+    chain = itertools.chain.from_iterable
+    views = [text_and_bits(copy, number) for number, copy in enumerate(itertools.tee(pieces, len(scorers)))]
+    show(legend() if has_colours else Text(DIGITS))
+    for mark, scorer in zip(marks, scorers, strict=True):
+        write(f"{mark}{printable(scorer.name)}\n" if mark else "")
+    write("\n")
+    if has_colours:
+        for lines in zip(*(heat_lines(*view) for view in views), strict=True):
+            for mark, line in zip(marks, lines, strict=True):
+                show(Text.assemble(mark, line))
+    else:
+        rows = zip(*(heat_digits(*view) for view in views), strict=True)
+        for texts, digits in zip(rows, rows, strict=True):
+            write(" " * len(marks[0]) + texts[0] + "\n")  # the same for all
+            write("".join(f"{mark}{each}\n" for mark, each in zip(marks, digits, strict=True)))
+    write("\n")
+
+
+def _tell_unknown(scorers: list[Scorer], unknown: str) -> None:
+    done = {"skip": "skipped", "replace": "replaced"}
+    for scorer in scorers:
+        count = scorer.unknown_chars.total()
+        if count:
+            most = scorer.unknown_chars.most_common(_SHOWN)
+            more = f" and {len(scorer.unknown_chars) - len(most)} more" if len(scorer.unknown_chars) > len(most) else ""
+            say(
+                f"knock: {done[unknown]} {count:,} character{'s' * (count > 1)} that {scorer.name!r} does not know: "
+                f"{', '.join(f'{char!r} {times:,}' for char, times in most)}{more}"
+            )
