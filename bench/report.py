@@ -173,6 +173,8 @@ def other_table(run: Run) -> str:
         "bench_load": "read, check and load the compiled kernels",
         "bench_pack": "fold and pack a model's weights",
         "bench_read": "read and check the shipped model file",
+        "bench_score[shakespeare-nano]": "score a text by `shakespeare-nano`, all CPUs, a character",
+        "bench_score[shakespeare-small]": "the same by `shakespeare-small`",
         "bench_sampler[temperature-65]": "one draw of 65 characters",
         "bench_sampler[top_p-5000]": "one draw of 5,000 characters, top_p",
         "bench_train[relative]": "train, relative positions, a character",
