@@ -7,6 +7,7 @@ the letters of the model: V vocabulary, T window, C embedding width, H heads, D 
 from knock.reference.model import (
     Cache,
     attention,
+    attention_weights,
     content_logits,
     empty_cache,
     forward,
@@ -37,6 +38,7 @@ __all__ = [
     "Cache",
     "Draw",
     "attention",
+    "attention_weights",
     "content_logits",
     "draw",
     "empty_cache",

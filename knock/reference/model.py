@@ -94,24 +94,28 @@ def hybrid_softmax(reweight: Array | None, content: Array | None, gate: Array | 
     return weights / total
 
 
-def attention(n: Array, block: Arrays, config: Config) -> Array:
-    """Attention of one block at every position: [..., N, C] -> [..., N, C].
+def attention_weights(n: Array, block: Arrays, config: Config) -> Array:
+    """How much each position of one block looks at each column of its window: [..., N, C] -> [..., H, N, J].
 
-    Column j of the window is the key j positions back in a relative model, and the key in slot j in an absolute one,
-    where N <= T. Either way position t sees the columns j <= t.
+    Column j is the position j back in a relative model, where J = T, and slot j in an absolute one, where J = N <= T.
+    Either way position t sees the columns j <= t.
     """
-    N, H = n.shape[-2], config.n_heads
-    window = _keys_by_distance if config.position == "relative" else _keys_by_slot
-    values = window(_split_heads(linear(n, block["wv"]), H), config.T)
-    J = values.shape[-2]
+    H, T = config.n_heads, config.T
+    N, J = n.shape[-2], T if config.position == "relative" else n.shape[-2]
     reweight = content = None
     if "wr" in block:
         reweight = _split_heads(linear(n, block["wr"]), H)[..., :J]
     if "wq" in block:
         q, k = (_split_heads(linear(n, block[name]), H) for name in ("wq", "wk"))
-        content = content_logits(q, window(k, config.T))
+        content = content_logits(q, _window(k, config))
     visible = np.arange(J) <= np.arange(N)[:, None]
-    weights = hybrid_softmax(reweight, content, block.get("gate"), visible)
+    return hybrid_softmax(reweight, content, block.get("gate"), visible)
+
+
+def attention(n: Array, block: Arrays, config: Config) -> Array:
+    """Attention of one block at every position, N <= T in an absolute model: [..., N, C] -> [..., N, C]."""
+    values = _window(_split_heads(linear(n, block["wv"]), config.n_heads), config)
+    weights = attention_weights(n, block, config)
     return _join_heads((weights[..., None, :] @ values)[..., 0, :])
 
 
@@ -219,14 +223,13 @@ def _join_heads(x: Array) -> Array:
     return x.reshape(*x.shape[:-2], -1)
 
 
-def _keys_by_distance(x: Array, T: int) -> Array:
-    """The last T keys of every position, newest first, zeros before the start: [..., N, D] -> [..., N, T, D]."""
+def _window(x: Array, config: Config) -> Array:
+    """The keys or values in the window of every position, a column each: [..., N, D] -> [..., N or 1, J, D]."""
+    return _by_distance(x, config.T) if config.position == "relative" else x[..., None, :, :]
+
+
+def _by_distance(x: Array, T: int) -> Array:
+    """The last T entries at every position, newest first, zeros before the start: [..., N, D] -> [..., N, T, D]."""
     padded = np.concatenate((np.zeros((*x.shape[:-2], T - 1, x.shape[-1]), x.dtype), x), axis=-2)
     windows = np.lib.stride_tricks.sliding_window_view(padded, T, axis=-2)  # (..., N, D, T), oldest first
     return np.swapaxes(windows, -1, -2)[..., ::-1, :]
-
-
-def _keys_by_slot(x: Array, T: int) -> Array:
-    """All keys, the same for every position: [..., N, D] -> [..., 1, N, D]."""
-    del T  # the sequence is no longer than the window
-    return x[..., None, :, :]
