@@ -48,7 +48,7 @@ class Arm:
     Attributes:
         name: what is different.
         recipe: fields of the recipe that are not the group's.
-        shape: fields of the config that are not the group's.
+        shape: fields of the config that are not the tiny model's.
         grid: learning rates to choose from.
         variation: what neither recipe nor config can say.
     """
@@ -64,12 +64,12 @@ FLOAT32 = {"precision": "float32"}
 BASELINE = Arm("Muon, cosine, EMA 0.998")
 GROUPS: dict[str, list[Arm]] = {
     "optimizer": [
-        Arm("Muon, and AdamW at 0.003", FLOAT32, grid=COARSE),
-        Arm("AdamW alone", {"optimizer": "adamw", **FLOAT32}, grid=ADAMW),
-        Arm("Muon, and AdamW at 0.0015", {"learning_rate": 0.0015, **FLOAT32}, grid=COARSE),
-        Arm("Muon, and AdamW at 0.01", {"learning_rate": 0.01, **FLOAT32}, grid=COARSE),
+        Arm("Muon, and AdamW at 0.003", FLOAT32, NANO, COARSE),
+        Arm("AdamW alone", {"optimizer": "adamw", **FLOAT32}, NANO, ADAMW),
+        Arm("Muon, and AdamW at 0.0015", {"learning_rate": 0.0015, **FLOAT32}, NANO, COARSE),
+        Arm("Muon, and AdamW at 0.01", {"learning_rate": 0.01, **FLOAT32}, NANO, COARSE),
     ],
-    "precision": [Arm("float32", FLOAT32, grid=COARSE), Arm("bfloat16")],
+    "precision": [Arm("float32", FLOAT32, NANO, COARSE), Arm("bfloat16", {}, NANO)],
     "average": [BASELINE, Arm("no EMA", {"ema": 0.0}), Arm("EMA 0.99", {"ema": 0.99})],
     "schedule": [BASELINE, Arm("warmup-stable-decay, 30%", {"schedule": "wsd"})],
     "windows": [BASELINE, Arm("2 windows", {"windows": 2}), Arm("8 windows", {"windows": 8})],
@@ -174,7 +174,7 @@ class Trial:
 def grid_of(arm: Arm) -> list[Trial]:
     """The first seed with each of an arm's learning rates."""
     return [
-        Trial({**NANO, **arm.shape}, {**BASE, **arm.recipe, **rates, "seed": SEEDS[0]}, arm.variation)
+        Trial({**TINY, **arm.shape}, {**BASE, **arm.recipe, **rates, "seed": SEEDS[0]}, arm.variation)
         for rates in arm.grid
     ]
 
@@ -307,6 +307,7 @@ def table(group: str, results: Results) -> str:
         "|---|---|---:|---:|---:|---:|---|",
     ]
     first: list[float] = []
+    gates: list[str] = []
     for arm in GROUPS[group]:
         trials = results.seeds(arm, group)
         if not trials or not all(trial in results for trial in trials):
@@ -321,7 +322,18 @@ def table(group: str, results: Results) -> str:
             f"| {arm.name} | {rates} | {mean:.4f} | {spread} | {statistics.mean(stream):.4f} | {against:+.4f} "
             f"| {verdict if arm is not GROUPS[group][0] else ''} |"
         )
+        if group in COMPARISONS and arm.shape["head_type"] == "hybrid":
+            gates.append(f"{arm.name} {learned_gates([results[trial]['gates'] for trial in trials])}")
+    if gates:
+        lines += ["", f"Gates after training, block by block, mean over heads and seeds: {'; '.join(gates)}."]
     return "\n".join(lines)
+
+
+def learned_gates(runs: list[list[list[float]]]) -> str:
+    """Gates of several runs, (seeds, L, H), as their mean in each block, and the lowest and the highest of all."""
+    every = [gate for run in runs for block in run for gate in block]
+    blocks = [statistics.mean(gate for run in runs for gate in run[b]) for b in range(len(runs[0]))]
+    return f"{', '.join(f'{mean:.2f}' for mean in blocks)} (from {min(every):.2f} to {max(every):.2f})"
 
 
 def main() -> None:
