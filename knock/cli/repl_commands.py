@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -10,15 +11,17 @@ from knock.checks import shown
 from knock.cli.options import PRESETS
 from knock.cli.repl_session import Session
 from knock.cli.repl_settings import Settings
-from knock.cli.terminal import printable, say
+from knock.cli.terminal import columns, printable, say
 from knock.errors import KnockError
 from knock.models import shipped
 from knock.sampling import Sampling
 
-_HELP = """\
-A line is a prompt, and the text goes on from it. An empty line is the last prompt
-again; before the first it is the start of a line. A prompt that begins with a slash
-is given with two. Ctrl-C stops a text, and clears a line; Ctrl-D ends the session."""
+_HELP = (
+    "A line is a prompt, and the text goes on from it. An empty line is the last prompt again; before the first it is "
+    "the start of a line. A prompt that begins with a slash is given with two. Ctrl-C stops a text, and clears a line; "
+    "Ctrl-D ends the session."
+)
+_NARROW = 50  # columns, on which summaries have no column of their own
 
 
 class Quit(Exception):
@@ -188,9 +191,12 @@ def _show_config(session: Session, _: list[str]) -> None:
 
 
 def _show_help(_: Session, __: list[str]) -> None:
-    say(_HELP)
+    width = max(20, columns())
+    say(textwrap.fill(_HELP, width))
     for name, command in COMMANDS.items():
-        say(f"  {' '.join((name, *command.arguments)):<18} {command.summary}")
+        usage = f"  {' '.join((name, *command.arguments)):<18} "
+        indent = " " * (4 if width < _NARROW else len(usage))
+        say(textwrap.fill(command.summary, width, initial_indent=usage, subsequent_indent=indent))
 
 
 def _quit(_: Session, __: list[str]) -> None:
