@@ -1,4 +1,5 @@
 import os
+import signal
 import tempfile
 
 import pytest
@@ -20,6 +21,8 @@ settings.load_profile("knock")
 
 
 def pytest_sessionstart() -> None:
+    # In a background job Ctrl-C is ignored, and so it would be in every process that a test starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     compile_now()
 
 

@@ -103,9 +103,9 @@ def _reader(session: Session) -> Callable[[], str]:
 
 def _typed() -> str:
     """A line from a terminal that can do nothing but show it."""
-    write(_PROMPT)
     content = b""
     try:
+        write(_PROMPT)
         content = sys.stdin.buffer.readline()
     finally:
         if not content:  # neither Ctrl-C nor Ctrl-D ends the line
