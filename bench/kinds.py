@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from bench.bench_kinds import COUNTS, SIZES, key
 from knock.models import shipped
-from training.trials import COMPARISONS, RESULTS, Arm, Results
+from training.trials import COMPARISONS, RESULTS, Arm, Results, learned_gates
 
 Medians = dict[str, dict[str, float]]  # seconds of each thing, by benchmark
 
@@ -68,7 +68,13 @@ def kinds_table(medians: Medians) -> str:
             nats = f"**{each.nats:.4f}**" if each.nats == best else f"{each.nats:.4f}"
             cells.append(f"{nats} ± {each.spread:.4f}, {1e6 * each.seconds:.2f}")
         lines.append(f"| {arm.name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    gates = "; ".join(
+        f"{size}, {arm.name.partition(', ')[2]}: {learned_gates([results[trial]['gates'] for trial in trials])}"
+        for size in SIZES
+        for arm in COMPARISONS[f"parameters-{size}"]
+        if arm.shape["head_type"] == "hybrid" and (trials := results.seeds(arm, f"parameters-{size}"))
+    )
+    return "\n".join([*lines, "", f"The hybrids' gates after training, block by block: {gates}."])
 
 
 def shipped_speed(medians: Medians) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from bench.bench_kinds import SIZES
+from bench.kinds import kinds_table
 from bench.limits import cache_bytes, flops, weight_bytes
-from bench.report import Run, batch_table, fill, peer_table, speed_table, start_table
+from bench.report import README, Run, batch_table, fill, peer_table, speed_table, start_table
 from knock import ModelConfig
 from tests.cases import EXAMPLE
 
@@ -63,6 +67,20 @@ def test_a_part_is_replaced_and_must_be_there() -> None:
     assert fill(readme, "x", "new") == "a\n<!-- x -->\nnew\n<!-- end x -->\nb\n"
     with pytest.raises(SystemExit, match="must have one part"):
         fill(readme, "y", "new")
+
+
+def test_kinds_are_told_as_they_were_measured() -> None:
+    class Microseconds(dict[str, float]):
+        def __missing__(self, name: str) -> float:
+            return 1e-6
+
+    cell = r"(\d\.\d{4})\*{0,2} ± (\d\.\d{4}), ([0-9.]+)"
+    made = re.findall(cell, kinds_table({f"bench_kinds[{size}]": Microseconds() for size in SIZES}))
+    readme = README.read_text(encoding="utf-8")
+    told = re.findall(cell, readme[readme.index("<!-- kinds -->") : readme.index("<!-- end kinds -->")])
+    assert len(made) == 6 * 4
+    assert {microseconds for *_, microseconds in made} == {"1.00"}
+    assert [losses for *losses, _ in told] == [losses for *losses, _ in made]
 
 
 def test_start_is_told_as_times_and_against_numpy(run: Run) -> None:
