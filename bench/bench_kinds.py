@@ -17,8 +17,8 @@ from training.trials import COMPARISONS
 
 SIZES = ("nano", "tiny")
 COUNTS = (1, MAX_LANES)
-CHARS = 500  # of each sequence, in a turn
-ROUNDS = 21
+CHARS = 2000  # of each sequence, in a turn: what the turns of the others cost it is little then
+ROUNDS = 11
 
 
 def key(name: str, count: int) -> str:

@@ -13,6 +13,7 @@ from training.trials import COMPARISONS, RESULTS, Arm, Results, learned_gates
 Medians = dict[str, dict[str, float]]  # seconds of each thing, by benchmark
 
 EXAMPLE_MODEL = "shakespeare-hybrid"
+TICKS = (2, 5, 10, 20, 50, 100)  # microseconds
 FAIR = {"parameters": "as many parameters", "time": "as fast"}
 
 
@@ -102,16 +103,19 @@ def plot_kinds(medians: Medians, path: Path) -> None:
     marks = {"parameters": "o", "time": "s"}
     results = Results(RESULTS)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.4, 3.9), layout="constrained")
+        figure = Figure(figsize=(8.4, 4.1), layout="constrained")
         for axes, size in zip(figure.subplots(1, len(SIZES), sharey=True), SIZES, strict=True):
             for fair, mark in marks.items():
                 for each in reached(f"{fair}-{size}", medians, results):
                     color = colors[each.arm.shape["head_type"]]
                     axes.errorbar(
-                        1e6 * each.seconds, each.nats, each.spread, fmt=mark, color=color, capsize=2,
+                        1e6 * each.seconds, each.nats, each.spread, fmt=mark, color=color, capsize=2, markersize=6,
                         fillstyle="full" if each.arm.shape["position"] == "relative" else "none",
                     )  # fmt: skip
             axes.set(xscale="log", xlabel="µs a character, one text", title=f"{size}: like {_base(size, results)}")
+            axes.set_xlim(2, 100)
+            axes.set_xticks(TICKS, [str(tick) for tick in TICKS])
+            axes.minorticks_off()
         figure.axes[0].set_ylabel("nats a character, block 256")
         legend = [
             *(Line2D([], [], marker="o", ls="", color=color, label=name) for name, color in colors.items()),
@@ -119,7 +123,7 @@ def plot_kinds(medians: Medians, path: Path) -> None:
             Line2D([], [], marker="o", ls="", color="#333333", fillstyle="none", label="absolute"),
             *(Line2D([], [], marker=mark, ls="", color="#333333", label=FAIR[fair]) for fair, mark in marks.items()),
         ]
-        figure.legend(handles=legend, frameon=False, loc="outside lower center", ncols=7, handletextpad=0.1)
+        figure.legend(handles=legend, frameon=False, loc="outside lower center", ncols=4, handletextpad=0.1)
         save(figure, path)
 
 
