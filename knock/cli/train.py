@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from knock.cli.interrupts import Interrupts
 from knock.cli.options import UNKNOWN, whole_number
-from knock.cli.terminal import read_input, say
-from knock.errors import KnockError, TrainingError, VocabError
+from knock.cli.terminal import printable, read_input, say
+from knock.errors import ConfigError, KnockError, TrainingError, VocabError
 
 if TYPE_CHECKING:
     from knock.checkpoint import Checkpoint
@@ -55,11 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     count = whole_number(1)
     parser.add_argument("corpus", nargs="+", metavar="CORPUS",
-                        help="UTF-8 texts, one after the other; of a folder, its .txt files; - is standard input. "
-                             "The last 10%% of all are for validation")  # fmt: skip
+                        help="UTF-8 texts, one after the other; of a folder, its .txt files; - alone is standard "
+                             "input. The last 10%% of all are for validation")  # fmt: skip
     parser.add_argument("--out", required=True, metavar="FILE",
                         help="where the model goes, a .safetensors or .npz file")  # fmt: skip
-    parser.add_argument("--resume", action="store_true", help="go on with the run that stopped before it was done")
+    parser.add_argument("--resume", action="store_true",
+                        help="go on with the run that stopped before it was done, as it was planned")  # fmt: skip
     parser.add_argument("--size", choices=_SIZES, default="auto",
                         help="of the model: nano learns in minutes, small in an hour and better (default: what suits "
                              "the corpus)")  # fmt: skip
@@ -116,18 +117,19 @@ def run(options: argparse.Namespace) -> int:
     """Train, save, evaluate, report."""
     if importlib.util.find_spec("torch") is None:
         raise KnockError("training needs PyTorch, which is not installed; run: pip install 'knock-lm[train]'")
-    from knock.checkpoint import check_writable, read_checkpoint
-    from knock.config import ModelConfig
-    from knock.models import locate
+    from knock.checkpoint import check_writable
 
-    given = vars(options)
-    ModelConfig(vocab_size=1, **_given(options, _SHAPE))  # complain about the shape before the wait for PyTorch
+    _check_shape(options)  # before the wait for PyTorch
     check_writable(options.out)
+    if "-" in options.corpus and len(options.corpus) > 1:
+        options.error("- is standard input only where it is the only CORPUS")
+    if options.metrics is not None and Path(options.metrics) == Path(options.out):
+        options.error("--metrics and --out are the same file; choose another name for one of them")
     if options.vocab_from is not None and (options.lowercase or _given(options, _SHAPE)):
         options.error("--vocab-from goes on with the model's vocabulary and shape; leave --lowercase and shapes out")
-    if options.minutes is not None and "steps" in given:
+    if options.minutes is not None and "steps" in vars(options):
         options.error("--minutes plans the steps; leave --steps out")
-    base = None if options.vocab_from is None else read_checkpoint(locate(options.vocab_from))
+    base = None if options.vocab_from is None else _base(options)
 
     import torch
 
@@ -139,9 +141,40 @@ def run(options: argparse.Namespace) -> int:
         return _train(options, team, base)
 
 
+def _check_shape(options: argparse.Namespace) -> None:
+    """Complain about a shape that fits no size that the model may come to have."""
+    from knock.config import ModelConfig
+    from knock_training.sizes import SIZES
+
+    errors = []
+    for size in SIZES.values() if options.size == "auto" else [SIZES[options.size]]:
+        try:
+            ModelConfig(**{"vocab_size": 1, **size.shape, **_given(options, _SHAPE)})
+        except ConfigError as error:
+            errors.append(error)
+        else:
+            return
+    raise errors[0]
+
+
+def _base(options: argparse.Namespace) -> Checkpoint:
+    """The model to go on from."""
+    from knock.checkpoint import read_checkpoint
+    from knock.models import locate
+
+    path = locate(options.vocab_from)
+    if Path(options.out).exists() and path.samefile(options.out):
+        options.error("--vocab-from and --out are the same file, which would be written over; choose another --out")
+    base = read_checkpoint(path)
+    if base.vocab is None:
+        raise VocabError(f"{options.vocab_from!r} has no vocabulary to go on with; choose a model that has one")
+    return base
+
+
 def _train(options: argparse.Namespace, team: Team, base: Checkpoint | None) -> int:
     from knock.checkpoint import write_checkpoint
     from knock.cli.train_display import Display
+    from knock.row_file import locked
     from knock.weights import shapes
     from knock_training.evaluate import as_record, evaluate
     from knock_training.model import Twin
@@ -149,6 +182,8 @@ def _train(options: argparse.Namespace, team: Team, base: Checkpoint | None) -> 
     from knock_training.trainer import sequence_length, train
 
     tell = say if team.leads else _silence
+    if team.size > 1 and options.corpus == ["-"]:
+        raise TrainingError("several processes cannot read one standard input; write the text to a file, and name that")
     state = state_path(options.out)
     if state.exists() and not options.resume:
         raise TrainingError(
@@ -156,14 +191,22 @@ def _train(options: argparse.Namespace, team: Team, base: Checkpoint | None) -> 
         )
     corpus, config, recipe = _resumed(options, state, base) if options.resume else _begun(options, team, base)
     length = sequence_length(config, corpus, recipe)
-    tell(f"{corpus.name}: {len(corpus):,} characters, {corpus.vocab.vocab_size} distinct, in sequences of {length}")
+    name = printable(corpus.name)
+    tell(f"{name}: {len(corpus):,} characters, {corpus.vocab.vocab_size} distinct, in sequences of {length}")
+    if corpus.unknown_count:
+        share = corpus.unknown_count / (len(corpus) + (corpus.unknown_count if corpus.unknown == "skip" else 0))
+        tell(f"{_UNKNOWN_TOLD[corpus.unknown]} unknown characters: {corpus.unknown_count:,}, {share:.2%} of the text")
     if len(corpus) < _TINY:
         tell(f"that is little: a model learns it by heart. Some {5 * _TINY:,} characters are a start")
     size = sum(math.prod(shape) for shape in shapes(config).values())
     told = " ".join(f"{name}={getattr(config, name)}" for name in _SHAPE[:5])
     tell(f"{config.head_type} heads, {config.position} positions, {told}, {size:,} parameters")
     tell(f"{recipe.steps:,} steps; Ctrl-C stops early and keeps the best so far")
+    is_there = Path(options.out).exists()
+    if is_there and not options.resume:
+        tell(f"{options.out} is there already; the first validation loss writes over it")
     with (
+        locked(Path(options.out)) if team.leads else contextlib.nullcontext(),
         Interrupts() as interrupts,
         _told_when_too_large(),
         Display(options, corpus.vocab, tell) if team.leads else contextlib.nullcontext() as display,
@@ -188,13 +231,16 @@ def _train(options: argparse.Namespace, team: Team, base: Checkpoint | None) -> 
             return 0
         if display:
             display.close()
-        digest = write_checkpoint(options.out, result.weights, corpus.vocab, result.record)
         say(f"{_ENDED[result.ended]} after {result.record['steps_done']:,} steps; "
             f"best at step {result.record['best_step']:,}")  # fmt: skip
         if result.ended == "diverged":
             say("the loss was no longer a finite number; try smaller learning rates")
         if result.ended == "interrupted":
             say("--resume goes on with it")
+        if not result.is_evaluated and is_there:
+            say(f"{options.out} is left as it was: there is no validation loss yet")
+            return 130
+        digest = write_checkpoint(options.out, result.weights, corpus.vocab, result.record)
         say(f"saved {options.out}, {result.weights.n_parameters:,} parameters, digest {digest[:16]}")
         with interrupts.idle():
             evaluation = evaluate(Twin(result.weights).to(team.device), corpus.validation)
@@ -207,6 +253,7 @@ def _train(options: argparse.Namespace, team: Team, base: Checkpoint | None) -> 
     return {"done": 0, "early": 0, "interrupted": 130, "diverged": 1}[result.ended]
 
 
+_UNKNOWN_TOLD = {"skip": "skipped", "replace": "replaced"}
 _ENDED = {
     "done": "done",
     "early": "done early, the validation loss having ceased to fall,",
@@ -231,7 +278,7 @@ def _begun(options: argparse.Namespace, team: Team, base: Checkpoint | None) -> 
         config = ModelConfig(**{"vocab_size": corpus.vocab.vocab_size, **size.shape, **_given(options, _SHAPE)})
     recipe = Recipe(**{**size.recipe, "precision": native_precision(team.device), **_given(options, _RECIPE)})
     if options.minutes is not None:
-        recipe = plan(config, corpus, recipe, options.minutes, team)
+        recipe = plan(config, corpus, recipe, options.minutes, vars(options).get("eval_interval"), team)
     return corpus, config, recipe
 
 
@@ -247,7 +294,8 @@ def _resumed(options: argparse.Namespace, state: Path, base: Checkpoint | None) 
     vocab = Vocab.from_json(what["vocabulary"], lowercase=what["lowercase"])
     if options.lowercase:
         check_same({"lowercase": vocab.lowercase}, {"lowercase": True}, str(state))
-    if base is not None and base.vocab is not None:
+    if base is not None:
+        assert base.vocab is not None
         before, now = {"vocabulary": vocab.to_json()}, {"vocabulary": base.vocab.to_json()}
         check_same({**before, **what["config"]}, {**now, **base.weights.config.to_dict()}, str(state))
     options.unknown = what["unknown"]
@@ -256,7 +304,7 @@ def _resumed(options: argparse.Namespace, state: Path, base: Checkpoint | None) 
     except VocabError as error:
         raise TrainingError(f"{str(state)!r} is of a run on another corpus: {error}") from error
     recipe = what["recipe"] | {"betas": tuple(what["recipe"]["betas"])} | _given(options, _RECIPE)
-    size = {} if options.size == "auto" else SIZES[options.size].shape
+    size = {} if options.size == "auto" or base is not None else SIZES[options.size].shape
     return corpus, ModelConfig(**{**what["config"], **size, **_given(options, _SHAPE)}), Recipe(**recipe)
 
 

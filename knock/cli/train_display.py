@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knock.cli.terminal import columns, is_live
+from knock.cli.terminal import columns, is_live, is_stream, printable
 from knock.errors import KnockError, TrainingError
 
 if TYPE_CHECKING:
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 
 _SAMPLE_EVERY = 3  # evaluations
 _SAMPLE_LENGTH = 160
+_START = b'{"step": '  # of a line of metrics
 _METRICS_EVERY = 10  # steps
 _WORSE = 3  # evaluations in which the validation loss does not fall, before that is told
 _REFRESH = 0.25  # seconds
 _HEIGHT = 10  # lines of the curve
+_LOWEST = 4  # below that, it shows nothing
+_AROUND = 4  # lines of the picture that are not the curve's or, but for the first, the sample's; one is left free
 
 
 class Display(AbstractContextManager["Display"]):
@@ -43,11 +46,11 @@ class Display(AbstractContextManager["Display"]):
         self._vocab = vocab
         self._tell = tell
         self._files: list[_Metrics | _TensorBoard] = [
-            *([_Metrics(Path(options.metrics), options.resume)] if options.metrics else []),
             *([_TensorBoard(options.tensorboard)] if options.tensorboard else []),
+            *([_Metrics(Path(options.metrics), options.resume)] if options.metrics else []),
         ]
         self._evaluations = self._worse = 0
-        self._lowest = float("inf")
+        self._lowest = self._loss_at_lowest = float("inf")
         self._has_warned = False
         self._live: Any = None
         self._next = 0.0
@@ -57,7 +60,7 @@ class Display(AbstractContextManager["Display"]):
             from rich.console import Console
             from rich.live import Live
 
-            self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
+            self._live = Live(console=Console(stderr=True), auto_refresh=False)
             self._live.start()
 
     def __exit__(self, *exception: object) -> None:
@@ -66,7 +69,7 @@ class Display(AbstractContextManager["Display"]):
             file.close()
 
     def close(self) -> None:
-        """Take the live picture away."""
+        """Leave the live picture as it is."""
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -98,12 +101,15 @@ class Display(AbstractContextManager["Display"]):
         if self._live is None:
             self._tell(told)
         self._evaluations += 1
-        self._worse = 0 if progress.validation_loss < self._lowest else self._worse + 1
-        self._lowest = min(self._lowest, progress.validation_loss)
-        if self._worse >= _WORSE and not self._has_warned:
+        self._worse += 1
+        if progress.validation_loss < self._lowest:
+            self._lowest, self._loss_at_lowest, self._worse = progress.validation_loss, progress.loss, 0
+        learns_by_heart = self._worse >= _WORSE and progress.loss < self._loss_at_lowest
+        if learns_by_heart and not self._has_warned:
             self._has_warned = True
             self._warn(
-                f"the validation loss has not fallen for {_WORSE} evaluations: the model learns the text by heart. "
+                f"the validation loss has not fallen for {self._worse} evaluations, and the training loss has: the "
+                "model learns the text by heart. "
                 "The best weights are kept; more text, more --dropout or a smaller model help, and --patience stops"
             )
 
@@ -118,8 +124,11 @@ class Display(AbstractContextManager["Display"]):
         from rich.text import Text
 
         best = "" if progress.best_loss == float("inf") else f"  best {progress.best_loss:.4f}"
-        curve = loss_curve(self._points, progress.steps, columns() - 1)
-        return Group(Text(curve), Text(line.format(best)), Text(_indent(self._sample) if self._sample else ""))
+        sample = _indent(self._sample) if self._sample else ""
+        height = min(_HEIGHT, self._live.console.height - sample.count("\n") - _AROUND)
+        curve = loss_curve(self._points, progress.steps, columns() - 1, height) if height >= _LOWEST else ""
+        parts = (curve, line.format(best), sample)
+        return Group(*(Text(part, no_wrap=True, overflow="ellipsis") for part in parts if part))
 
     def _write(self, weights: Weights) -> str:
         from knock.gpt import ReweightGPT
@@ -134,20 +143,47 @@ class _Metrics:
 
     def __init__(self, path: Path, resume: bool) -> None:
         self._path = path
-        self._is_first = True
+        self._is_empty = True  # so far
         try:
-            self._file = path.open("r+" if resume and path.exists() else "x+", encoding="utf-8")
+            self._is_new = not path.exists()
+            mode = "w" if is_stream(str(path)) else "r+" if resume and not self._is_new else "x+"
+            self._file = path.open(mode, encoding="utf-8", newline="\n")
         except FileExistsError:
             raise TrainingError(f"{str(path)!r} is there already; remove it, or choose another name") from None
         except (OSError, ValueError) as error:
             raise _unwritable(path, error) from error
+        self._ends = self._line_ends() if mode == "r+" else None
+
+    def _line_ends(self) -> list[tuple[int, int]]:
+        """Step of each line, and where it ends in the file, but for a last one that was cut.
+
+        Raises:
+            TrainingError: if the file is something else.
+        """
+        ends, end = [], 0
+        for line in self._path.read_bytes().splitlines(keepends=True):
+            end += len(line)
+            try:
+                if not line.startswith(_START[: len(line)]):
+                    raise ValueError
+                if line.endswith(b"\n"):
+                    ends.append((int(json.loads(line)["step"]), end))
+            except (ValueError, KeyError, TypeError):
+                self.close()
+                raise TrainingError(
+                    f"{str(self._path)!r} has other lines than those of --metrics; it was left as it is; choose "
+                    "another name"
+                ) from None
+        return ends
 
     def write(self, progress: Progress) -> None:
         """Write where the run is, at evaluations and now and then."""
         try:
-            if self._is_first:
-                self._is_first = False
-                self._keep_before(progress.step)
+            if self._is_empty and self._ends is not None:
+                # Of a run that is gone on with, what was written after its state was saved comes anew.
+                self._file.seek(max((end for step, end in self._ends if step < progress.step), default=0))
+                self._file.truncate()
+            self._is_empty = False
             if progress.validation_loss is not None or progress.step % _METRICS_EVERY == 0:
                 names = ("step", "loss", "validation_loss", "learning_rate", "chars_per_second", "seconds")
                 self._file.write(json.dumps({name: getattr(progress, name) for name in names}) + "\n")
@@ -156,21 +192,12 @@ class _Metrics:
         except OSError as error:
             raise _unwritable(self._path, error) from error
 
-    def _keep_before(self, step: int) -> None:
-        """Of a run that is gone on with, what was written after its state was saved comes anew."""
-        kept = []
-        for line in self._file:
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                if json.loads(line)["step"] < step:
-                    kept.append(line)
-        self._file.seek(0)
-        self._file.truncate()
-        self._file.writelines(kept)
-
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file; one that has come to nothing is removed."""
         with contextlib.suppress(OSError):
             self._file.close()
+            if self._is_new and self._is_empty:
+                self._path.unlink()
 
 
 class _TensorBoard:
@@ -203,13 +230,14 @@ class _TensorBoard:
         self._writer.close()
 
 
-def loss_curve(points: Sequence[tuple[int, float, float | None]], steps: int, width: int) -> str:
+def loss_curve(points: Sequence[tuple[int, float, float | None]], steps: int, width: int, height: int = _HEIGHT) -> str:
     """Losses against steps as lines of text: · for training, ● for validation.
 
     Args:
         points: step, training loss, validation loss or None.
         steps: where the axis ends.
         width: of the lines.
+        height: lines of the picture, at least 2; the caption comes below.
     """
     values = [value for _, *losses in points for value in losses if value is not None]
     label = 7
@@ -219,15 +247,15 @@ def loss_curve(points: Sequence[tuple[int, float, float | None]], steps: int, wi
     # What comes first is far above the rest: the axis begins where nine tenths of the points are.
     high, low = sorted(values)[int(0.9 * (len(values) - 1))], min(values)
     span = max(high - low, 0.01)
-    cells = [[" "] * across for _ in range(_HEIGHT)]
+    cells = [[" "] * across for _ in range(height)]
     for mark, which in (("·", 1), ("●", 2)):
         for point in points:
             value = point[which]
             if value is not None and value <= low + span:
-                row = round((low + span - value) / span * (_HEIGHT - 1))
+                row = round((low + span - value) / span * (height - 1))
                 cells[row][min(across - 1, point[0] * across // (steps + 1))] = mark
     lines = [
-        (f"{low + span * (1 - row / (_HEIGHT - 1)):{label - 1}.3f} " if row % 3 == 0 else " " * label) + "".join(line)
+        (f"{low + span * (1 - row / (height - 1)):{label - 1}.3f} " if row % 3 == 0 else " " * label) + "".join(line)
         for row, line in enumerate(cells)
     ]
     return "\n".join([*(line.rstrip() for line in lines), " " * label + "nats a character: · training, ● validation"])
@@ -239,7 +267,7 @@ def _unwritable(path: Path, error: Exception) -> TrainingError:
 
 
 def _indent(text: str) -> str:
-    return "\n".join(f"    | {line}" for line in text.split("\n"))
+    return "\n".join(f"    | {printable(line)}" for line in text.split("\n"))
 
 
 def _clock(seconds: float) -> str:

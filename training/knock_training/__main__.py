@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from knock.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main(["train", *sys.argv[1:]]))
+    code = main(["train", *sys.argv[1:]])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # All files are closed. In a process that ends before others do, PyTorch's threads now and then abort the usual
+    # way out ("terminate called without an active exception"), and torchrun would take the run for failed.
+    os._exit(code)

@@ -8,13 +8,14 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from knock.errors import TextError
+from knock.errors import TextError, VocabError
 from knock.text import read_chunks
 from knock.vocab import TokenArray, Unknown, Vocab
 
@@ -37,6 +38,7 @@ class Corpus:
         sha256: digest of the text in UTF-8, in hex.
         vocab: its characters.
         unknown: what was done with characters that the vocabulary does not have.
+        unknown_count: how many those were.
         train: tokens of the first 90% of the text, whole numbers of a type that holds them, shape (N,).
         validation: tokens of the last 10%.
     """
@@ -45,6 +47,7 @@ class Corpus:
     sha256: str
     vocab: Vocab
     unknown: Unknown
+    unknown_count: int
     train: Tensor
     validation: Tensor
 
@@ -65,7 +68,7 @@ class Corpus:
             TextError: if the text is empty.
             VocabError: if a character is unknown.
         """
-        return cls._made(lambda: [text], name, vocab, lowercase, unknown)
+        return cls._made([_File(name, lambda: [text])], name, vocab, lowercase, unknown)
 
     @classmethod
     def read(
@@ -85,36 +88,44 @@ class Corpus:
             VocabError: if a character is unknown.
         """
         given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
-        files = [file for path in given for file in _files(Path(path))]
-        name = " + ".join(Path(path).name for path in given)
-        return cls._made(
-            lambda: (text for file in files for text in read_chunks(file)), name, vocab, lowercase, unknown
-        )
+        files = [_File.at(file) for path in given for file in _files(Path(path))]
+        name = " + ".join(Path(path).name or str(path) for path in given)
+        return cls._made(files, name, vocab, lowercase, unknown)
 
     @classmethod
-    def _made(
-        cls,
-        chunks: Callable[[], Iterable[str]],
-        name: str,
-        vocab: Vocab | None,
-        lowercase: bool,
-        unknown: Unknown,
-    ) -> Corpus:
+    def _made(cls, files: Sequence[_File], name: str, vocab: Vocab | None, lowercase: bool, unknown: Unknown) -> Corpus:
         sha, characters, length = hashlib.sha256(), set[str](), 0
-        for text in chunks():
-            sha.update(text.encode())
-            characters.update(text)
-            length += len(text)
+        for file in files:
+            for text in file.chunks():
+                sha.update(text.encode())
+                characters.update(text)
+                length += len(text)
         if not length:
             raise TextError(f"{name!r} is empty; a corpus needs text to learn from")
         vocab = vocab or Vocab.from_text("".join(sorted(characters)), lowercase=lowercase)
-        every = torch.from_numpy(_kept((vocab.encode(text, unknown=unknown) for text in chunks()), length, vocab))
+        unknown_count = 0
+
+        def encoded() -> Iterator[TokenArray]:
+            nonlocal unknown_count
+            for file in files:
+                done = 0
+                for text in file.chunks():
+                    known = vocab.encode(text, unknown="skip")
+                    unknown_count += len(text) - len(known)
+                    if len(known) < len(text) and unknown == "error":
+                        raise VocabError(_unknown_character(text, vocab, file.name, done))
+                    is_final = len(known) == len(text) or unknown == "skip"
+                    yield known if is_final else vocab.encode(text, unknown=unknown)
+                    done += len(text)
+
+        every = torch.from_numpy(_kept(encoded(), length, vocab))
         train = len(every) - validation_length(len(every))
         return cls(
             name=name,
             sha256=sha.hexdigest(),
             vocab=vocab,
             unknown=unknown,
+            unknown_count=unknown_count,
             train=every[:train],
             validation=every[train:],
         )
@@ -123,8 +134,33 @@ class Corpus:
         return len(self.train) + len(self.validation)
 
 
+class _File(NamedTuple):
+    """A part of a corpus: its name, and its text in pieces, as often as it is asked for."""
+
+    name: str
+    chunks: Callable[[], Iterable[str]]
+
+    @classmethod
+    def at(cls, path: Path) -> _File:
+        """That at a path; of a pipe, which can be read once only, the text is kept."""
+        if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
+            chunks = list(read_chunks(path))
+            return cls(str(path), lambda: chunks)
+        return cls(str(path), lambda: read_chunks(path))
+
+
+def _unknown_character(text: str, vocab: Vocab, name: str, before: int) -> str:
+    """The first, told: in a piece of the file called `name`, with so many characters before it."""
+    characters = set(vocab.characters)
+    offset = next(i for i, char in enumerate(text) if vocab.normalize(char) not in characters)
+    return (
+        f"unknown character {text[offset]!r} (U+{ord(text[offset]):04X}) at offset {before + offset} of {name!r}; the "
+        f"model knows {vocab.describe()}. Leave it out, or skip or replace unknown characters"
+    )
+
+
 def _files(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112  # which fails for no path, however long
         yield path
         return
     files = sorted(file for file in path.rglob(f"*{SUFFIX}") if file.is_file())

@@ -25,8 +25,8 @@ from torch import Tensor
 from knock.checkpoint import read_checkpoint
 from knock.errors import KnockError, TextError
 from knock.models import locate
-from knock.text import read_text
-from knock_training.data import validation_length
+from knock.vocab import UNKNOWN
+from knock_training.data import Corpus
 from knock_training.model import Twin
 
 BLOCK = 256
@@ -134,16 +134,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Evaluate a saved model on the validation split of a corpus."""
     parser = argparse.ArgumentParser(prog="python -m knock_training.evaluate", description=__doc__.split("\n")[0])
     parser.add_argument("model", help="a shipped model, a file or a folder")
-    parser.add_argument("corpus", help="a UTF-8 text; its last 10%% are evaluated")
+    parser.add_argument("corpus", nargs="+", help="UTF-8 texts, as in training; the last 10%% are evaluated")
+    parser.add_argument("--unknown", choices=UNKNOWN, default="error", help="what to do with unknown characters")
     options = parser.parse_args(arguments)
     try:
         checkpoint = read_checkpoint(locate(options.model))
         if checkpoint.vocab is None:
             raise TextError(f"{options.model!r} has no vocabulary, so it cannot read text")
-        text = read_text(options.corpus)
-        tokens = torch.from_numpy(checkpoint.vocab.encode(text)).long()
-        validation = tokens[len(tokens) - validation_length(len(tokens)) :]
-        for name, loss in evaluate(Twin(checkpoint.weights), validation).items():
+        corpus = Corpus.read(options.corpus, vocab=checkpoint.vocab, unknown=options.unknown)
+        for name, loss in evaluate(Twin(checkpoint.weights), corpus.validation).items():
             print(f"{name:<10} {loss}")
     except KnockError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -13,6 +13,8 @@ Optimizer = Literal["muon", "adamw"]
 Schedule = Literal["cosine", "wsd"]
 Precision = Literal["float32", "bfloat16"]
 
+_MOST = 2**53  # of anything that is counted: up to there a float is exact
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -70,10 +72,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_chars", "windows", "eval_interval"):
-            whole_number(name, getattr(self, name), 1, error=ConfigError)
+            whole_number(name, getattr(self, name), 1, _MOST, error=ConfigError)
         if self.patience is not None:
-            whole_number("patience", self.patience, 1, error=ConfigError)
-        whole_number("warmup", self.warmup, 0, error=ConfigError)
+            whole_number("patience", self.patience, 1, _MOST, error=ConfigError)
+        whole_number("warmup", self.warmup, 0, _MOST, error=ConfigError)
         whole_number("seed", self.seed, 0, 2**64 - 1, error=ConfigError)
         for name, known in (
             ("optimizer", get_args(Optimizer)),
@@ -83,10 +85,10 @@ class Recipe:
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name} must be one of {', '.join(known)}, got {shown(getattr(self, name))}")
         if not 0 <= real_number(self.weight_decay) < math.inf:
-            raise ConfigError(f"weight_decay must be 0 or more, got {shown(self.weight_decay)}")
+            raise ConfigError(f"weight_decay must be 0 or more, and finite, got {shown(self.weight_decay)}")
         for name in ("learning_rate", "matrix_learning_rate", "grad_clip"):
             if not 0 < real_number(getattr(self, name)) < math.inf:
-                raise ConfigError(f"{name} must be above 0, got {shown(getattr(self, name))}")
+                raise ConfigError(f"{name} must be above 0, and finite, got {shown(getattr(self, name))}")
         for name in ("momentum", "ema", "dropout", "label_smoothing"):
             if not 0 <= real_number(getattr(self, name)) < 1:
                 raise ConfigError(f"{name} must be from 0 to below 1, got {shown(getattr(self, name))}")

@@ -1,20 +1,25 @@
-"""The state of a training run in a file, from which it can be gone on with as if it had never stopped."""
+"""The state of a training run in a file, from which it can be gone on with as if it had never stopped.
+
+The file is a line, `knock run 2 SHA256`, and what `torch.save` made, of which that is the digest: PyTorch itself takes
+a file with altered bits for a whole one.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
-import pickle
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from knock.checks import shown
 from knock.errors import TrainingError
 
-FORMAT = 1
+_MAGIC = b"knock run "
+_FORMAT = b"2"
 
 
 def state_path(model: str | os.PathLike[str]) -> Path:
@@ -36,9 +41,11 @@ def write_state(path: Path, what: Mapping[str, Any], state: Mapping[str, Any]) -
     """
     temporary = path.with_name(f"{path.name}.tmp")  # one that a killed process left is written over
     content = io.BytesIO()  # PyTorch makes something unreadable of what goes wrong while it writes to a file
-    torch.save({"format": FORMAT, "what": dict(what), "state": dict(state)}, content)
+    torch.save((dict(what), dict(state)), content)
+    digest = hashlib.sha256(content.getbuffer()).hexdigest()
     try:
         with temporary.open("wb") as file:
+            file.write(_MAGIC + _FORMAT + b" " + digest.encode() + b"\n")
             file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
@@ -56,18 +63,20 @@ def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         TrainingError: if there is none, or it is not whole.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of what a damaged file looks like
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        if content["format"] != FORMAT:
-            raise TrainingError(f"{str(path)!r} is of another version of knock; start the run anew")
-        return content["what"], content["state"]
+        head, _, content = path.read_bytes().partition(b"\n")
     except FileNotFoundError:
         raise TrainingError(f"there is no run to go on with: {str(path)!r} is not there; leave --resume out") from None
     except OSError as error:
         raise TrainingError(f"cannot read {str(path)!r}: {_reason(error)}; check the path") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
-        raise TrainingError(f"{str(path)!r} is no state of a training run, or damaged; start the run anew") from error
+    if not head.startswith(_MAGIC):
+        raise TrainingError(f"{str(path)!r} is no state of a training run, or of an old one; start the run anew")
+    form, _, digest = head.removeprefix(_MAGIC).partition(b" ")
+    if form != _FORMAT:
+        raise TrainingError(f"{str(path)!r} is of another version of knock; start the run anew")
+    if hashlib.sha256(content).hexdigest().encode() != digest:
+        raise TrainingError(f"{str(path)!r} is damaged: its digest is another; start the run anew")
+    what, state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    return what, state
 
 
 def check_same(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> None:
@@ -79,7 +88,7 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> 
     flat_before, flat_now = _flat(before), _flat(now)
     names = [key for key in {**flat_before, **flat_now} if flat_before.get(key) != flat_now.get(key)]
     if names:
-        told = ", ".join(f"{key} was {flat_before.get(key)!r} and is {flat_now.get(key)!r}" for key in names[:5])
+        told = ", ".join(f"{key} was {_shown(flat_before, key)} and is {_shown(flat_now, key)}" for key in names[:5])
         raise TrainingError(f"{name!r} is of another run: {told}; resume it as it was begun, or start anew")
 
 
@@ -88,6 +97,10 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in values.items():
         flat |= {f"{key} {k}": v for k, v in _flat(value).items()} if isinstance(value, Mapping) else {key: value}
     return flat
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    return shown(values.get(key), 80)  # a digest fits, a vocabulary of thousands does not
 
 
 def _reason(error: Exception) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from knock.errors import TrainingError
 
+_SET_BY_TORCHRUN = ("RANK", "MASTER_ADDR", "MASTER_PORT")
 _PATIENCE = timedelta(hours=2)  # with a process that evaluates while the others wait
 
 
@@ -39,16 +40,22 @@ class Team(AbstractContextManager["Team"]):
             device: where to compute; None for a GPU if there is one.
 
         Raises:
-            TrainingError: if there is no such device.
+            TrainingError: if there is no such device, or the variables are not what torchrun sets.
         """
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        try:
+            rank, size = (int(os.environ.get(name, usual)) for name, usual in (("RANK", "0"), ("WORLD_SIZE", "1")))
+        except ValueError as error:
+            raise TrainingError(f"RANK and WORLD_SIZE must be whole numbers: {error}; let torchrun set them") from error
+        missing = [name for name in _SET_BY_TORCHRUN if size > 1 and name not in os.environ]
+        if missing:
+            raise TrainingError(f"WORLD_SIZE is {size}, but {missing[0]} is not set; start with torchrun, or unset it")
         if chosen == "cuda" and size > 1:
             chosen = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         try:
             made = torch.device(chosen)
-            torch.zeros(1, device=made)
-        except (RuntimeError, AssertionError) as error:
+            torch.zeros(1, device=made).item()  # "meta" has no numbers
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
             first = str(error).strip().splitlines()[0]
             raise TrainingError(f"cannot compute on {chosen!r}: {first}; leave --device out") from error
         if size > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from knock.config import ModelConfig
-from knock.errors import ConfigError, TextError, TrainingError
+from knock.errors import ConfigError, TextError, TrainingError, WeightsError
 from knock.weights import Weights
 from knock_training.data import Corpus, random_batch, validation_length
 from knock_training.evaluate import block_loss
@@ -67,13 +68,15 @@ class TrainingResult:
     """What a training run leaves.
 
     Attributes:
-        weights: those with the best validation loss.
+        weights: those with the best validation loss; those of the end, if there was none yet.
+        is_evaluated: whether there was one.
         ended: `"done"`; `"early"` when the validation loss had not fallen for as long as the recipe's patience;
             `"interrupted"`; or `"diverged"` when the loss was no longer a finite number.
         record: corpus and recipe as a dict fit for JSON, kept in the model file.
     """
 
     weights: Weights
+    is_evaluated: bool
     ended: Ended
     record: dict[str, Any]
 
@@ -134,7 +137,7 @@ def train(
         weights, validation_loss = None, None
         if run.step % run.recipe.eval_interval == 0 or run.step == run.recipe.steps:
             weights, validation_loss = run.evaluate()
-            if not math.isfinite(validation_loss):
+            if weights is None:
                 ended = "diverged"
                 break
             if run.best_step == run.step and run.team.leads:
@@ -147,14 +150,18 @@ def train(
             if run.is_out_of_patience:
                 ended = "early"
                 break
-    if run.best is None:
-        if ended == "diverged":
-            raise TrainingError(
-                f"the loss was not a finite number at step {run.step}; try learning rates below "
-                f"{run.recipe.learning_rate:g} and {run.recipe.matrix_learning_rate:g}"
-            )
-        run.best, run.best_step = run.average.twin.weights(), run.step
-    return TrainingResult(weights=run.best, ended=ended, record=run.record(ended))
+    if ended == "diverged" and state is not None and run.team.leads:
+        state.unlink(missing_ok=True)  # to go on from there would lead to the same end
+    is_evaluated = run.best is not None
+    best = run.best or (None if ended == "diverged" else run.weights())
+    if best is None:
+        raise TrainingError(
+            f"the loss was not a finite number at step {run.step}; try learning rates below "
+            f"{run.recipe.learning_rate:g} and {run.recipe.matrix_learning_rate:g}"
+        )
+    if not is_evaluated:
+        run.best_step = run.step
+    return TrainingResult(weights=best, is_evaluated=is_evaluated, ended=ended, record=run.record(ended))
 
 
 class _Run:
@@ -219,9 +226,18 @@ class _Run:
         self._seconds += time.perf_counter() - started
         return math.isfinite(loss)
 
-    def evaluate(self) -> tuple[Weights, float]:
-        """The average of the weights, and its validation loss; the best is kept."""
-        weights = self.average.twin.weights()
+    def weights(self) -> Weights | None:
+        """The average of the weights; None where they are no longer finite."""
+        try:
+            return self.average.twin.weights()
+        except WeightsError:
+            return None
+
+    def evaluate(self) -> tuple[Weights | None, float]:
+        """The average of the weights, None if it or its loss is not finite, and that loss; the best is kept."""
+        weights = self.weights()
+        if weights is None:
+            return None, math.nan
         loss = torch.zeros(1, dtype=torch.float64, device=self.team.device)
         if self.team.leads:
             loss += block_loss(self.average.twin, self._corpus.validation, at_most=_WATCHED_BLOCKS).nats
@@ -229,7 +245,7 @@ class _Run:
         self._worse += 1
         if validation_loss < self._best_loss:
             self.best, self._best_loss, self.best_step, self._worse = weights, validation_loss, self.step, 0
-        return weights, validation_loss
+        return weights if math.isfinite(validation_loss) else None, validation_loss
 
     @property
     def is_out_of_patience(self) -> bool:
@@ -326,8 +342,23 @@ def sequence_length(config: ModelConfig, corpus: Corpus, recipe: Recipe) -> int:
     return min(windows * config.T, len(corpus.train) - 1)
 
 
-def plan(config: ModelConfig, corpus: Corpus, recipe: Recipe, minutes: float, team: Team | None = None) -> Recipe:
-    """The recipe with as many steps as take so many minutes here, evaluations included, and about 20 of those.
+def plan(
+    config: ModelConfig,
+    corpus: Corpus,
+    recipe: Recipe,
+    minutes: float,
+    eval_interval: int | None = None,
+    team: Team | None = None,
+) -> Recipe:
+    """The recipe with as many steps as take so many minutes here, evaluations included.
+
+    Args:
+        config: the model's shape.
+        corpus: the text.
+        recipe: how to train.
+        minutes: how long.
+        eval_interval: steps between evaluations; as many as make about 20 of those if None.
+        team: the processes that train together; this one alone if None.
 
     Raises:
         TextError: if the corpus is shorter than training needs.
@@ -338,12 +369,14 @@ def plan(config: ModelConfig, corpus: Corpus, recipe: Recipe, minutes: float, te
         started = time.perf_counter()
         run.advance()
         times.append(time.perf_counter() - started)
-    step = sorted(times[1:])[len(times) // 2]
+    step = statistics.median(times[1:])
     started = time.perf_counter()
     run.evaluate()
     evaluation = time.perf_counter() - started
-    spent = sum(times) + evaluation
-    left = max(step, 60 * minutes - spent - (_EVALUATIONS + _LAST_EVALUATION) * evaluation)
-    steps = run.team.mean(torch.tensor(left / step, device=run.team.device))
-    whole = max(1, int(steps))
-    return replace(recipe, steps=whole, eval_interval=max(1, -(-whole // _EVALUATIONS)))
+    left = 60 * minutes - sum(times) - (1 + _LAST_EVALUATION) * evaluation
+    if eval_interval is None:
+        left -= _EVALUATIONS * evaluation
+    else:
+        step += evaluation / eval_interval
+    whole = max(1, int(run.team.mean(torch.tensor(left / step, device=run.team.device))))
+    return replace(recipe, steps=whole, eval_interval=eval_interval or max(1, -(-whole // _EVALUATIONS)))
