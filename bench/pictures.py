@@ -50,11 +50,11 @@ def score(folder: Path) -> None:
 
 def inspect(folder: Path) -> None:
     """What the heads of a model learned, in the terminal, as a plot and as a page."""
-    _shot([*KNOCK, "inspect", "shakespeare-nano", "--text", "To be, or not"], folder, "inspect.svg", 100)
+    _shot([*KNOCK, "inspect", "shakespeare-hybrid", "--text", "To be, or not"], folder, "inspect.svg", 100)
     plot, page = PICTURES / "inspect-plot.svg", folder / "romeo.html"
     given = ["--text", TEXT]
-    subprocess.run([*KNOCK, "inspect", "shakespeare-nano", *given, "--plot", str(plot)], check=True)
-    subprocess.run([*KNOCK, "inspect", "shakespeare-nano", *given, "--html", str(page)], check=True)
+    subprocess.run([*KNOCK, "inspect", "shakespeare-hybrid", *given, "--plot", str(plot)], check=True)
+    subprocess.run([*KNOCK, "inspect", "shakespeare-hybrid", *given, "--html", str(page)], check=True)
     chromium = shutil.which("chromium")
     if chromium is None:
         print("no chromium: inspect-page.png stays as it is")

@@ -16,10 +16,12 @@ import torch
 
 from knock.checkpoint import StoredType, read_checkpoint, write_checkpoint
 from knock.config import ModelConfig
+from knock.errors import TrainingError
 from knock_training.data import Corpus
 from knock_training.evaluate import as_record, evaluate
 from knock_training.model import Twin
 from knock_training.recipe import Recipe
+from knock_training.sizes import SIZES
 from knock_training.state import state_path
 from knock_training.trainer import Progress, train
 
@@ -44,13 +46,13 @@ LONG = {"steps": 12_000, "matrix_learning_rate": 0.04, "eval_interval": 500}
 MODELS = {
     "shakespeare-nano": Shipped(
         "the best there is for its size, at nearly the speed of the example shape",
-        {"T": 32, "n_emb": 64, "nodes": 98, "n_blocks": 3, "n_heads": 4},
-        LONG,
+        dict(SIZES["nano"].shape),
+        {**LONG, "learning_rate": 0.01},
     ),
     "shakespeare-small": Shipped(
         "the default: the best that ships",
-        {"T": 64, "n_emb": 128, "nodes": 512, "n_blocks": 4, "n_heads": 4},
-        {"steps": 6000, "dropout": 0.1, "matrix_learning_rate": 0.02, "eval_interval": 500},
+        dict(SIZES["small"].shape),
+        {**SIZES["small"].recipe, "eval_interval": 500},
         "bfloat16",
     ),
     "shakespeare-hybrid": Shipped(
@@ -135,6 +137,8 @@ def make(name: str, corpus: Corpus, folder: Path) -> None:
 
     config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **model.shape)
     result = train(config, corpus, Recipe(**model.recipe), state=state, resume=state.exists(), report=report)
+    if result.ended != "done":
+        raise TrainingError(f"{name}: the run has {result.ended}, so there is nothing to ship; change its recipe")
     # What is evaluated is what is in the file, rounded as it is there.
     write_checkpoint(path, result.weights, corpus.vocab, result.record, stored=model.stored)
     losses = as_record(evaluate(Twin(read_checkpoint(path).weights), corpus.validation))

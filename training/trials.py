@@ -47,7 +47,7 @@ class Arm:
 
     Attributes:
         name: what is different.
-        recipe: fields of the recipe that are not the group's.
+        recipe: fields of the recipe that are not those of `BASE`.
         shape: fields of the config that are not the tiny model's.
         grid: learning rates to choose from.
         variation: what neither recipe nor config can say.
@@ -60,6 +60,8 @@ class Arm:
     variation: str = ""
 
 
+REWEIGHT = {**NANO, "head_type": "reweight"}
+DEEPER = {**REWEIGHT, "n_blocks": 4, "n_heads": 2, "nodes": 128}
 FLOAT32 = {"precision": "float32"}
 BASELINE = Arm("Muon, cosine, EMA 0.998")
 GROUPS: dict[str, list[Arm]] = {
@@ -68,6 +70,12 @@ GROUPS: dict[str, list[Arm]] = {
         Arm("AdamW alone", {"optimizer": "adamw", **FLOAT32}, NANO, ADAMW),
         Arm("Muon, and AdamW at 0.0015", {"learning_rate": 0.0015, **FLOAT32}, NANO, COARSE),
         Arm("Muon, and AdamW at 0.01", {"learning_rate": 0.01, **FLOAT32}, NANO, COARSE),
+    ],
+    "shape": [
+        Arm("reweight heads, 3 blocks, 4 heads, nodes 160", shape={**REWEIGHT, "nodes": 160}),
+        Arm("4 blocks, 4 heads, nodes 96", shape={**REWEIGHT, "n_blocks": 4}),
+        Arm("4 blocks, 2 heads, nodes 128", shape=DEEPER),
+        Arm("the same, and AdamW at 0.01", {"learning_rate": 0.01}, DEEPER),
     ],
     "precision": [Arm("float32", FLOAT32, NANO, COARSE), Arm("bfloat16", {}, NANO)],
     "average": [BASELINE, Arm("no EMA", {"ema": 0.0}), Arm("EMA 0.99", {"ema": 0.99})],

@@ -25,7 +25,7 @@ EXAMPLES = r"""examples:
   knock inspect
   knock inspect --text "To be, or not to be" --char e
   knock inspect my.safetensors --file letter.txt --html letter.html
-  knock inspect shakespeare-nano --char "\n" --plot patterns.svg
+  knock inspect shakespeare-hybrid --char "\n" --plot patterns.svg
 """
 
 
