@@ -143,7 +143,7 @@ class _File(NamedTuple):
     @classmethod
     def at(cls, path: Path) -> _File:
         """That at a path; of a pipe, which can be read once only, the text is kept."""
-        if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
+        if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113  # which fail for no path
             chunks = list(read_chunks(path))
             return cls(str(path), lambda: chunks)
         return cls(str(path), lambda: read_chunks(path))
