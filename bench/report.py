@@ -179,8 +179,9 @@ def other_table(run: Run) -> str:
         "bench_sampler[top_p-5000]": "one draw of 5,000 characters, top_p",
         "bench_train[relative]": "train, relative positions, a character",
         "bench_train[absolute]": "train, absolute positions, a character",
-        "bench_train_nano[muon]": "train a nano, a character",
-        "bench_train_nano[adamw]": "the same by AdamW alone",
+        "bench_train_nano": "train a nano, a character",
+        "bench_train_hybrid[muon]": "train a relative hybrid of 107,532 parameters, a character",
+        "bench_train_hybrid[adamw]": "the same by AdamW alone",
         "bench_train_plain": "the same of a plain GPT with as many parameters and blocks, by AdamW",
     }
     lines = ["| what | time |", "|---|---:|"]

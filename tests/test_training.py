@@ -330,6 +330,16 @@ def test_evaluation_of_a_saved_model(tmp_path: Path) -> None:
     )
     expected = evaluate(Twin(weights), corpus.validation)
     assert done.stdout == f"block_256  {expected['block_256']}\nstream     {expected['stream']}\n"
+    (tmp_path / "more.txt").write_text("Ω" * 10, encoding="utf-8")
+    more = Corpus.from_text(text + "Ω" * 10, "both", vocab=corpus.vocab, unknown="replace")
+    done = subprocess.run(
+        [*command, "m.safetensors", "fox.txt", "more.txt", "--unknown", "replace"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert str(evaluate(Twin(weights), more.validation)["stream"]) in done.stdout
     failed = subprocess.run([*command, "none", "fox.txt"], cwd=tmp_path, check=False, capture_output=True, text=True)
     assert failed.returncode == 1
     assert failed.stderr.startswith("error: no model named 'none'")

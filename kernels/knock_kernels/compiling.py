@@ -156,5 +156,5 @@ def _absolute(paths: list[str]) -> list[str]:
     found = []
     for path in paths:
         with contextlib.suppress(OSError):  # '' is where this process is, which may be gone
-            found.append(os.path.abspath(path))  # noqa: PTH100
+            found.append(os.path.abspath(path))  # noqa: PTH100  # Path.absolute keeps the ..s
     return found
