@@ -25,6 +25,7 @@ VARIABLE = "KNOCK_BACKEND"
 
 _WORTH_COMPILING = 10.0  # seconds of work on NumPy: compiling takes about as long
 _started = threading.Lock()  # taken for good by the first thread that has them compiled: once is enough
+_waiting = threading.Lock()  # held by the thread that waits for a compiler, so that there is one for all threads
 _NOTICE = "compiling knock's kernels, once for this machine"
 
 
@@ -114,16 +115,17 @@ def _start_compiling() -> None:
 def _compile_first(backend: Backend) -> SimpleNamespace | None:
     from knock_kernels import compiling, store
 
-    try:
+    with _waiting:
         try:
-            _wait()
-            return store.entry_points()
-        except compiling.NotKeptError as error:
-            _warn(f"the kernels are compiled for this process alone: {error}")
-            return compiling.in_process()
-    except compiling.CompilationError as error:
-        _without(backend, str(error))
-        return None
+            try:
+                _wait()  # which returns at once where another thread has waited before
+                return store.entry_points()
+            except compiling.NotKeptError as error:
+                _warn(f"the kernels are compiled for this process alone: {error}")
+                return compiling.in_process()
+        except compiling.CompilationError as error:
+            _without(backend, str(error))
+            return None
 
 
 def _wait(insist: bool = False) -> Path:

@@ -9,7 +9,6 @@ digests in hex:
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -25,6 +24,7 @@ from knock.checks import shown
 from knock.config import ModelConfig
 from knock.errors import CheckpointError, KnockError
 from knock.models import NPZ, SUFFIXES
+from knock.output_file import temporary_path, write_whole
 from knock.vocab import Vocab
 from knock.weights import FloatArray, Weights
 
@@ -115,9 +115,13 @@ def write_checkpoint(
     if is_npz:
         from knock import npz
 
-        _write_atomically(target, npz.serialize(weights, metadata))
+        content = npz.serialize(weights, metadata)
     else:
-        _write_atomically(target, _serialize(arrays, stored, metadata))
+        content = _serialize(arrays, stored, metadata)
+    try:
+        write_whole(target, content)
+    except OSError as error:
+        raise _unwritable(target, error) from error
     return digest
 
 
@@ -128,7 +132,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         CheckpointError: if the path has another suffix or its folder cannot be written to.
     """
     target = _target(path)
-    temporary = _temporary(target)
+    temporary = temporary_path(target)
     try:
         with temporary.open("xb"):
             pass
@@ -275,27 +279,6 @@ def _target(path: str | os.PathLike[str]) -> Path:
     if irregular:
         raise CheckpointError(f"cannot write the model file {str(path)!r}: it is no regular file; choose another name")
     return target
-
-
-def _temporary(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
-
-
-def _write_atomically(target: Path, content: bytes) -> None:
-    """Write beside the target, then rename: a reader, or a crash, finds the old file or the new one."""
-    temporary = _temporary(target)
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except BaseException as error:  # Ctrl-C too leaves nothing behind
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            raise _unwritable(target, error) from error
-        raise
 
 
 def _unwritable(path: Path, error: Exception) -> CheckpointError:

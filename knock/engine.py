@@ -5,6 +5,7 @@ Token ids in, token ids and statistics out; text is the business of `knock.model
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -45,6 +46,7 @@ class Engine:
         self.weights = weights
         self._wanted = chosen(backend)
         self._prepared: _Runner | None = None
+        self._preparing = threading.Lock()
         if self._wanted == "compiled":
             self.expect()
 
@@ -60,14 +62,19 @@ class Engine:
         blocks, parameters = self.config.n_blocks, self.weights.n_parameters
         seconds = steps * (_STEP_BLOCK * blocks + _STEP_PARAMETER * parameters)
         compiled = kernels(self._wanted, seconds + positions * _POSITION_PARAMETER * parameters)
-        if compiled is not None:
-            from knock.compiled_backend import CompiledBackend
+        with self._preparing:
+            if compiled is not None and self.backend != "compiled":
+                from knock.compiled_backend import CompiledBackend
 
-            self._prepared = CompiledBackend(self.weights, compiled)
-        elif self._prepared is None:
-            from knock.numpy_backend import NumpyBackend
+                self._prepared = CompiledBackend(self.weights, compiled)
+            elif self._prepared is None:
+                from knock.numpy_backend import NumpyBackend
 
-            self._prepared = NumpyBackend(self.weights)
+                self._prepared = NumpyBackend(self.weights)
+
+    def __reduce__(self) -> tuple[type[Engine], tuple[Weights, Backend]]:
+        # Packed weights, compiled code and locks belong to this process; a copy prepares its own when it is first used.
+        return Engine, (self.weights, self._wanted)
 
     @property
     def backend(self) -> Backend | None:

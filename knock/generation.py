@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -53,9 +54,14 @@ class Interrupted(KeyboardInterrupt):
     """
 
     def __init__(self, finished: Sequence[Generation], first_missing: int) -> None:
-        super().__init__()
+        super().__init__(finished, first_missing)  # as arguments, from which a copy is made when it is unpickled
         self.finished = list(finished)
         self.first_missing = first_missing
+
+    def __str__(self) -> str:
+        count = len(self.finished)
+        texts = "1 text was" if count == 1 else f"{count:,} texts were"
+        return f"{texts} finished; the first missing row is {self.first_missing}"
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,9 @@ class TextStream(Iterator[str]):
         self._pending: list[TokenStats] = []  # of characters that are not in the summary yet
         self._uncounted = 0  # of those, how many have come out
         self._kept: list[TokenStats] | None = [] if keep_stats else None
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a TextStream cannot be pickled or copied; pickle its model, and start a stream there")
 
     def __next__(self) -> str:
         while self.finish_reason is None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from knock.checks import shown
 from knock.errors import KnockError, OutputError, PromptError
+from knock.output_file import check_free
 from knock.prompt_file import FIELDS
 from knock.row_file import locked, told
 from knock.rows import Row, RowWriter
@@ -46,13 +47,16 @@ class RowTable(RowWriter):
         path: of the file.
         columns: those that rows have beside the usual ones: `log_probs`, `entropies`.
         unique: as for any writer.
+        force: whether to overwrite a file that already exists.
 
     Raises:
-        OutputError: if it is there already, or cannot be written.
+        OutputError: if it already exists, or cannot be written.
         KnockError: if pyarrow is missing.
     """
 
-    def __init__(self, path: str | os.PathLike[str], columns: Sequence[str] = (), *, unique: bool = False) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], columns: Sequence[str] = (), *, unique: bool = False, force: bool = False
+    ) -> None:
         super().__init__(unique=unique, errors_alike=False)
         parquet = _parquet()
         self._path = Path(path)
@@ -61,8 +65,7 @@ class RowTable(RowWriter):
         self._is_whole = True
         with contextlib.ExitStack() as opened, told(self._path):
             opened.enter_context(locked(self._path))
-            if self._path.exists():
-                raise OutputError(f"{str(path)!r} is there already; remove it, or choose another name")
+            check_free(self._path, force=force)
             self._writer = parquet.ParquetWriter(self._part, self._schema)
             self._opened = opened.pop_all()
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from knock.errors import OutputError
+from knock.output_file import check_free
 from knock.rows import LineFormat, Place, Row, RowWriter, line_of, write_all
 
 _CHANGED = "{!r} cannot be gone on with: it has been changed since its run wrote it; choose another name"
@@ -30,6 +31,7 @@ class RowFile(RowWriter):
         form: how a row is written.
         unique: whether to leave out a row that is the same text as an earlier one.
         resume: whether to go on with what is there; where nothing is, that is from the start.
+        force: whether to overwrite what is there.
 
     Raises:
         OutputError: if there is a file that is not to be gone on with, or that belongs to another run, or that another
@@ -37,8 +39,9 @@ class RowFile(RowWriter):
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], run: Mapping[str, Any], form: LineFormat, *, unique: bool, resume: bool
-    ) -> None:
+        self, path: str | os.PathLike[str], run: Mapping[str, Any], form: LineFormat, *, unique: bool,
+        resume: bool, force: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__(unique=unique, errors_alike=form == "txt")
         self._path = Path(path)
         self._form = form
@@ -46,7 +49,7 @@ class RowFile(RowWriter):
             if self._path.is_dir():
                 raise OutputError(f"{str(self._path)!r} is a folder; choose another name")
             opened.enter_context(locked(self._path))
-            self._written, self._end = self._begin(json.loads(_line(run)), resume)
+            self._written, self._end = self._begin(json.loads(_line(run)), resume, force)
             self._file = opened.enter_context(self._path.open("r+b" if self._path.exists() else "x+b", buffering=0))
             self._journal = opened.enter_context(_journal(self._path).open("r+b", buffering=0))
             self._check_end()
@@ -84,11 +87,10 @@ class RowFile(RowWriter):
             raise
         self.place, self._written, self._end = place, replace(place), self._end + len(entry)
 
-    def _begin(self, run: Mapping[str, Any], resume: bool) -> tuple[Place, int]:
+    def _begin(self, run: Mapping[str, Any], resume: bool, force: bool) -> tuple[Place, int]:
         """How far the run is, and where in the journal that is said."""
-        size = self._path.stat().st_size if self._path.exists() else 0
-        if size and not resume:
-            raise OutputError(f"{str(self._path)!r} is there already; resume it, remove it, or choose another name")
+        check_free(self._path, force=resume or force, resumable=True)
+        size = self._path.stat().st_size if self._path.exists() and not force else 0
         journal = _journal(self._path)
         before = described(self._path) if resume else None
         if before is None:

@@ -1,6 +1,7 @@
 import os
 import signal
 import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -15,6 +16,7 @@ os.environ.pop("KNOCK_BACKEND", None)
 from knock.backends import compile_now
 from knock.model import LanguageModel, load
 from knock.models import DEFAULT
+from tests.machine import Machine
 
 settings.register_profile("knock", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("knock")
@@ -34,3 +36,8 @@ def shakespeare() -> LanguageModel:
 @pytest.fixture(scope="session")
 def default() -> LanguageModel:
     return load(DEFAULT)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)

@@ -52,11 +52,13 @@ def _module(unit: Unit) -> Any:
 def compile_in_process(units: Iterable[Unit]) -> Any:
     """The same, for this process alone: an engine that knows the addresses of the units, which Numba has loaded."""
     addresses: dict[str, int] = {}
+    owners = []
     for unit in units:
         compiled, name = _compiled(unit)
+        owners.append(compiled)
         addresses[unit.symbol] = compiled._library.get_pointer_to_function(name)
         llvm.add_symbol(unit.symbol, addresses[unit.symbol])
-    return SimpleNamespace(get_function_address=addresses.__getitem__)
+    return SimpleNamespace(get_function_address=addresses.__getitem__, owners=owners)
 
 
 def _compiled(unit: Unit) -> tuple[Any, str]:

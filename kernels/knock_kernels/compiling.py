@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +19,7 @@ from knock_kernels.compiler import DONE, NOT_KEPT
 from knock_kernels.folder import Refused, reason
 from knock_kernels.marks import Marks, last_line
 from knock_kernels.objects import current_name, find, name, place
+from knock_kernels.once import once
 
 # Python's options that the compiler's process must have too, where this one has them.
 _FLAGS = {"isolated": "-I", "ignore_environment": "-E", "no_user_site": "-s", "no_site": "-S"}
@@ -102,7 +102,7 @@ def wait(progress: Callable[[float], None], insist: bool = False) -> Path:
     return kept.path
 
 
-@cache
+@once
 def in_process() -> SimpleNamespace:
     """The entry points, compiled by Numba in this process and for it alone.
 

@@ -27,6 +27,7 @@ from knock_kernels.layout import (
     make_plan,
 )
 from knock_kernels.objects import ObjectCode, find
+from knock_kernels.once import once
 
 __all__ = [
     "PANEL", "ROWS", "SPAN", "WIDTH", "At", "Control", "Lane", "NotCompiled", "Plan", "Refused", "Row",
@@ -40,7 +41,7 @@ class NotCompiled(LookupError):
     """There is no object for these kernels on this machine yet."""
 
 
-@cache
+@once
 def entry_points() -> SimpleNamespace:
     """The compiled functions by name. They take numbers, and arrays as addresses, and let other threads run.
 
@@ -61,7 +62,7 @@ def kept() -> Path | None:
     return None if found is None else found.path
 
 
-@cache
+@once
 def loaded() -> Any:
     """This machine's object, as an engine that knows the addresses of its functions.
 
@@ -86,12 +87,12 @@ def load(content: ObjectCode) -> Any:
 
 
 def function(engine: Any, name: str) -> Any:
-    """A unit of an engine, to be called from Python with whole numbers."""
+    """A unit of an engine, to be called from Python with whole numbers. It keeps the engine, which owns its code."""
     pointer = ctypes.CFUNCTYPE(ctypes.c_int32)(engine.get_function_address(f"knock_{name}"))
-    return partial(_call, pointer)
+    return partial(_call, engine, pointer)
 
 
-def _call(pointer: Any, *arguments: int) -> int:
+def _call(_owner: Any, pointer: Any, *arguments: int) -> int:
     # As Numba's functions call each other: `int status(result *, error **, ...)`. Kernels do not raise.
     result, error = ctypes.c_int64(), ctypes.c_void_p()
     pointer(ctypes.byref(result), ctypes.byref(error), *map(ctypes.c_int64, arguments))

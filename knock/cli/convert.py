@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from knock.cli.options import add_force_argument
 from knock.cli.terminal import printable, say, write
 from knock.models import locate
 
@@ -38,16 +39,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stored", choices=STORED_TYPES, default="float32",
                         help="how weights are kept in a .safetensors file; bfloat16 halves it, and rounds each "
                              "weight to 8 bits of precision (default: float32)")  # fmt: skip
-    parser.add_argument("--force", action="store_true", help="replace OUT if it is there")
+    add_force_argument(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Write the file, and say what it is."""
     from knock.checkpoint import check_writable, model_digest, read_checkpoint, write_checkpoint
 
+    from knock.output_file import check_free
+
     source, out = locate(options.model), Path(options.out)
     check_writable(out)
-    _check_free(source, out, options.force)
+    check_free(out, force=options.force, inputs=[source])
     checkpoint = read_checkpoint(source)
     vocab = _vocab(checkpoint, options.vocab)
     digest = write_checkpoint(out, checkpoint.weights, vocab, checkpoint.training, stored=options.stored)
@@ -59,18 +62,6 @@ def run(options: argparse.Namespace) -> int:
     size, before = out.stat().st_size, source.stat().st_size
     write(f"{printable(str(out))}: {size:,} bytes, from {before:,}; digest {digest}\n")
     return 0
-
-
-def _check_free(source: Path, out: Path, force: bool) -> None:
-    """Raise an error if writing would take something away that was not given up."""
-    from knock.errors import CheckpointError
-
-    if not out.exists():
-        return
-    if out.samefile(source):
-        raise CheckpointError(f"{str(out)!r} is the file to be converted; name another")
-    if not force:
-        raise CheckpointError(f"{str(out)!r} is there already; --force replaces it")
 
 
 def _vocab(checkpoint: Checkpoint, path: str | None) -> Vocab | None:

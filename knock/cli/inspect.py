@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knock.cli.options import UNKNOWN, unescape
+from knock.cli.options import UNKNOWN, add_force_argument, unescape
 from knock.cli.terminal import printable, read_input, say, write
 from knock.models import DEFAULT
 
@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="draw the patterns into FILE, .png or .svg, in place of the view")  # fmt: skip
     parser.add_argument("--html", type=_path_of(".html", ".htm"), metavar="FILE",
                         help="write FILE, a page of its own for a browser, in place of the view")  # fmt: skip
+    add_force_argument(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -68,7 +69,7 @@ def _writers(options: argparse.Namespace) -> list[tuple[Path, Callable[[Subject]
     if options.plot is not None:
         from importlib.util import find_spec
 
-        _check_free(options.plot)
+        _check_place(options.plot, options)
         if find_spec("matplotlib") is None:
             raise KnockError("plots are drawn with Matplotlib, which is not installed; pip install 'knock-lm[plot]'")
         from knock.cli.inspect_plot import plot
@@ -77,7 +78,7 @@ def _writers(options: argparse.Namespace) -> list[tuple[Path, Callable[[Subject]
     if options.html is not None:
         from knock.cli.inspect_page import page
 
-        _check_free(options.html)
+        _check_place(options.html, options)
         writers.append((options.html, page))
     return writers
 
@@ -161,9 +162,10 @@ def _path_of(*suffixes: str) -> Callable[[str], Path]:
     return parse
 
 
-def _check_free(path: Path) -> None:
+def _check_place(path: Path, options: argparse.Namespace) -> None:
     """Raise an error if there is no place for a file."""
     from knock.errors import OutputError
+    from knock.output_file import check_free
 
     try:
         if path.is_dir():
@@ -172,14 +174,17 @@ def _check_free(path: Path) -> None:
             raise OutputError(f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}; make it first")
     except (OSError, ValueError) as error:  # a folder that may not be entered; a NUL
         raise OutputError(f"cannot write {str(path)[:60]!r}: {error}; choose another place") from error
+    check_free(path, force=options.force, inputs=[options.file or ""])
 
 
 def _write_file(path: Path, content: bytes) -> int:
-    """Write a file over whatever was there; return its size."""
+    """Write a file; return its size."""
     from knock.errors import OutputError
+    from knock.output_file import write_whole
 
     try:
-        return path.write_bytes(content)
+        write_whole(path, content)
+        return len(content)
     except (OSError, ValueError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise OutputError(f"cannot write {str(path)!r}: {reason}; choose another place") from error

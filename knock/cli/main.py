@@ -1,6 +1,6 @@
 """The command `knock`: picks a command, runs it, and turns whatever goes wrong into one line and an exit code.
 
-Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 usage, 130 stopped by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import warnings
 from typing import Any, NoReturn
 
 from knock import __version__
+from knock.cli import interrupts
 from knock.cli.terminal import discard_output, open_streams, say
 from knock.errors import ConfigError, KnockError, SamplingError
 
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, USAGE = 0, 1, 2
 
 # Modules of this package, each with the first line of its docstring: none is imported but the one that runs.
 COMMANDS = {
@@ -41,6 +42,7 @@ def script() -> int:
     # What a short command makes is modules, not garbage: looking through them for it, on the way and once more at the
     # exit, would take a fifth of the time in which 300 characters are there.
     gc.set_threshold(_OBJECTS)
+    interrupts.raise_on_signals()
     code = main()
     gc.freeze()
     return code
@@ -49,6 +51,7 @@ def script() -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
     open_streams()
+    interrupts.forget()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
@@ -61,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     except MemoryError as error:
         return _fail(f"not enough memory: {error}; make the model or the text smaller", FAILED)
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return interrupts.exit_code()
     except ImportError as error:  # also of Ctrl-C while NumPy's extensions are loaded
         return _fail(f"cannot be started: {(str(error).splitlines() or [''])[0]}; install knock anew", FAILED)
     except BrokenPipeError:  # the reader has seen enough

@@ -57,6 +57,11 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
                        help=r"add X to the logit of CHAR, -inf for never; again for more; \n is a newline")  # fmt: skip
 
 
+def add_force_argument(parser: argparse.ArgumentParser) -> None:
+    """Permission to overwrite files, the same for every command that writes."""
+    parser.add_argument("--force", action="store_true", help="overwrite files that already exist")
+
+
 RowFormat = Literal["jsonl", "txt", "parquet"]
 ROW_FORMATS: tuple[RowFormat, ...] = get_args(RowFormat)
 

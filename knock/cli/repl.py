@@ -11,12 +11,12 @@ text on a terminal, or after /stats.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from knock.cli import interrupts
 from knock.cli.options import add_backend_argument, whole_number
 from knock.cli.terminal import printable, say, write
 from knock.errors import KnockError
@@ -65,15 +65,17 @@ def _converse(session: Session) -> int:
     read = _reader(session)
     say(f"{printable(session.name)}; /help lists the commands")
     while True:
-        with contextlib.suppress(KeyboardInterrupt):
-            try:
-                handle(session, read())
-            except KnockError as error:
-                say(str(error))
-            except MemoryError as error:
-                say(f"not enough memory: {error}")
-            except (Quit, EOFError):
-                return 0
+        try:
+            handle(session, read())
+        except KeyboardInterrupt:
+            if interrupts.is_terminated():
+                raise
+        except KnockError as error:
+            say(str(error))
+        except MemoryError as error:
+            say(f"not enough memory: {error}")
+        except (Quit, EOFError):
+            return 0
 
 
 def _follow(session: Session) -> int:

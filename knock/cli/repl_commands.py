@@ -173,7 +173,9 @@ def _again(session: Session, _: list[str]) -> None:
 
 
 def _save(session: Session, words: list[str]) -> None:
-    say(f"saved in {printable(str(session.save(words[0])))}")
+    first, _, rest = words[0].partition(" ")
+    force = first == "--force" and bool(rest)
+    say(f"saved in {printable(str(session.save(rest.strip() if force else words[0], force=force)))}")
 
 
 def _show_config(session: Session, _: list[str]) -> None:
@@ -219,7 +221,8 @@ COMMANDS = {
                           values=("off",)),
     "/seed": _setting("the seed of every text", "N|random", "seed", none="random", values=("random",)),
     "/again": Command(summary="the same prompt with the next seed", run=_again),
-    "/save": Command(summary="write the last text to a new file", run=_save, arguments=("FILE",), is_path=True),
+    "/save": Command(summary="write the last text to a file; --force FILE overwrites one", run=_save,
+                     arguments=("FILE",), is_path=True),
     "/heat": Command(summary="show the surprise of each character, or no longer", run=_switch_heat,
                      now=lambda session: _word(session.settings.heat)),
     "/stats": Command(summary="show statistics after each text, or no longer", run=_switch_stats,

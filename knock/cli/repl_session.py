@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from knock.backends import Backend
 from knock.checks import shown
@@ -17,6 +16,7 @@ from knock.cli.terminal import columns, say
 from knock.errors import OutputError, VocabError
 from knock.generation import TextStream
 from knock.model import load
+from knock.output_file import check_free, write_whole
 
 _TOLD = 8  # unknown characters in a message
 _NAMED = 200  # characters of a path in one
@@ -111,11 +111,15 @@ class Session:
         say(f"seed {stream.seed}{stopped}")
         interrupts.check()
 
-    def save(self, file: str) -> Path:
-        """Write the last text, prompt and all, to a new file; return its path.
+    def save(self, file: str, *, force: bool = False) -> Path:
+        """Write the last text, prompt and all, to a file; return its path.
+
+        Args:
+            file: its name.
+            force: whether to overwrite a file that already exists.
 
         Raises:
-            OutputError: if there is no text yet, the file is there already, or it cannot be written.
+            OutputError: if there is no text yet, the file already exists, or it cannot be written.
         """
         path = Path(_path(file))
         named = shown(str(path), _NAMED)
@@ -124,9 +128,8 @@ class Session:
         try:
             if path.is_dir():
                 raise OutputError(f"{named} is a folder; choose another name")
-            _write_whole(path.open("xb"), path, (self.last.prompt + self.last.text).encode())
-        except FileExistsError as error:
-            raise OutputError(f"{named} is there already; choose another name") from error
+            check_free(path, force=force)
+            write_whole(path, (self.last.prompt + self.last.text).encode())
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             reason = (getattr(error, "strerror", None) or str(error)).lower()
             raise OutputError(f"cannot write {named}: {reason}; choose another name") from error
@@ -146,16 +149,6 @@ class Session:
         from knock.cli.repl_heat import heat_page  # which takes rich
 
         return heat_page(self.is_terminal)
-
-
-def _write_whole(opened: IO[bytes], path: Path, content: bytes) -> None:
-    """Write a file that was made for it; a disk without room for all of it is left with nothing."""
-    try:
-        with opened:
-            opened.write(content)
-    except OSError:
-        path.unlink(missing_ok=True)
-        raise
 
 
 def _surprise(stream: TextStream, count: int) -> list[float]:

@@ -20,6 +20,7 @@ from knock.cli.options import (
     UNKNOWN,
     RowFormat,
     add_backend_argument,
+    add_force_argument,
     add_sampling_arguments,
     prompt_text,
     sampling_options,
@@ -67,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=ROW_FORMATS,
                         help="of the rows, where the name of FILE does not tell (default: jsonl)")  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on with FILE where an earlier run stopped")
+    add_force_argument(parser)
     parser.add_argument("--unique", action="store_true", help="leave out texts that are the same as an earlier one")
     parser.add_argument("--log-probs", action="store_true", help="add each character's log-probability to its row")
     parser.add_argument("--entropies", action="store_true", help="add the entropy at each character, in bits")
@@ -95,7 +97,14 @@ def run(options: argparse.Namespace) -> int:
     from knock.cli.sample_rows import on_cluster, on_threads, open_writer, write
     from knock.sampling import Sampling, resolve_seed
 
+    from knock.output_file import check_free
+
     form = _form(options)
+    if not is_stream(options.out):
+        prompts = [] if options.prompts in (None, "-") else [options.prompts]
+        check_free(
+            options.out, force=options.force or options.resume, resumable=form != "parquet", inputs=prompts
+        )
     earlier = _earlier(options)
     sampling = Sampling.preset(options.sampling, sampling_options(options))  # type: ignore[arg-type]
     options.seed = resolve_seed(earlier.get("seed") if options.seed is None else options.seed)
@@ -136,6 +145,8 @@ def _form(options: argparse.Namespace) -> RowFormat:
         options.error("--log-probs and --entropies are for rows with fields; write .jsonl or .parquet")
     if options.resume and is_stream(options.out):
         options.error("--resume needs --out FILE to go on with")
+    if options.resume and options.force:
+        options.error("--resume continues FILE and --force overwrites it; give one of them")
     if form == "parquet" and (options.resume or is_stream(options.out)):
         options.error("a Parquet file is written to its end or not at all; write .jsonl to a stream, or to resume it")
     return form or "jsonl"

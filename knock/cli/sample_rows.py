@@ -51,14 +51,16 @@ def open_writer(
         from knock.parquet import RowTable
 
         columns = [name for name in ("log_probs", "entropies") if getattr(options, name)]
-        return opened.enter_context(RowTable(options.out, columns, unique=options.unique))
+        return opened.enter_context(RowTable(options.out, columns, unique=options.unique, force=options.force))
     if options.out == "-":
         return LineWriter(write_bytes, form, unique=options.unique)
     if is_stream(options.out):
         with told(Path(options.out)), interrupts.idle():
             stream = opened.enter_context(Path(options.out).open("wb", buffering=0))  # noqa: SIM115  # `opened` closes it
         return LineWriter(stream.write, form, unique=options.unique)
-    return opened.enter_context(RowFile(options.out, settings, form, unique=options.unique, resume=options.resume))
+    return opened.enter_context(
+        RowFile(options.out, settings, form, unique=options.unique, resume=options.resume, force=options.force)
+    )
 
 
 def on_threads(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
-from knock.cli.main import main
+from knock.cli.main import script
 
 if __name__ == "__main__":
-    code = main(["train", *sys.argv[1:]])
+    sys.argv.insert(1, "train")
+    code = script()
     sys.stdout.flush()
     sys.stderr.flush()
     # All files are closed. In a process that ends before others do, PyTorch's threads now and then abort the usual
