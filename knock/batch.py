@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -118,13 +117,6 @@ class Job(Protocol):
 
     def rows(self) -> Rows:
         """What came of it so far."""
-
-
-def available_threads() -> int:
-    """CPUs that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def work_together(job: Job, threads: int, progress: Callable[[int], None] | None = None) -> None:

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from knock.backends import Backend, chosen, kernels
-from knock.batch import NOT_FINITE, Job, Request, Rows, Stopped, available_threads, work_together
+from knock.batch import NOT_FINITE, Job, Request, Rows, Stopped, work_together
 from knock.checks import whole_number
 from knock.config import ModelConfig
+from knock.cpus import available_threads
 from knock.errors import GenerationError, SamplingError, VocabError
 from knock.sampling import Sampling, TokenStats
 from knock.vocab import TokenArray, check_tokens
@@ -63,7 +64,7 @@ class Engine:
         seconds = steps * (_STEP_BLOCK * blocks + _STEP_PARAMETER * parameters)
         compiled = kernels(self._wanted, seconds + positions * _POSITION_PARAMETER * parameters)
         with self._preparing:
-            if compiled is not None and self.backend != "compiled":
+            if compiled is not None and (self._prepared is None or self._prepared.name != "compiled"):
                 from knock.compiled_backend import CompiledBackend
 
                 self._prepared = CompiledBackend(self.weights, compiled)

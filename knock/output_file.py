@@ -20,7 +20,7 @@ def check_free(
 ) -> None:
     """Raise if writing a file would destroy something. Call it before any work is done.
 
-    An empty file, a pipe and a device hold nothing that could be lost; a path that cannot be examined is left to
+    An empty file, a pipe and a device hold nothing that could be lost. A path that cannot be examined is left to
     whoever opens it.
 
     Args:
@@ -35,16 +35,17 @@ def check_free(
     """
     path = Path(path)
     try:
-        if not path.is_file():
+        is_link_to_nothing = path.is_symlink() and not path.exists()  # which someone else may have put there
+        if not path.is_file() and not is_link_to_nothing:
             return
         if any(_is_same(path, each) for each in inputs):
             raise OutputError(f"{str(path)!r} is also an input of this command; choose another name")
-        if force or not path.stat().st_size:
+        if force or not (is_link_to_nothing or path.stat().st_size):
             return
     except (OSError, ValueError):  # a folder that may not be entered; a NUL in the path
         return
-    resume = "pass --resume to continue it, " if resumable else ""
-    raise OutputError(f"{str(path)!r} {problem}; {resume}choose another name, or pass --force to overwrite it")
+    resume = "--resume to continue it, " if resumable else ""
+    raise OutputError(f"{str(path)!r} {problem}; pass {resume}--force to overwrite it, or choose another name")
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from knock.checks import shown
-from knock.errors import KnockError, OutputError, PromptError
+from knock.errors import KnockError, PromptError
 from knock.output_file import check_free
 from knock.prompt_file import FIELDS
 from knock.row_file import locked, told

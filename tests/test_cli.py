@@ -412,7 +412,7 @@ def test_the_model_is_saved_before_it_is_evaluated(
 ) -> None:
     from knock_training import evaluate
 
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(evaluate, "evaluate", interrupted)

@@ -119,9 +119,13 @@ def test_the_older_layout_with_its_corpus(capsys: pytest.CaptureFixture[str], tm
         (["m.safetensors", "o.npz", "--stored", "bfloat16"], 1, "holds float32, got 'bfloat16'"),
         (["m.safetensors", "none/o.npz"], 1, "cannot write the model file"),
         (["m.safetensors", "folder.npz"], 1, "no regular file"),
-        (["m.safetensors", "./m.safetensors", "--force"], 1, "is the file to be converted"),
-        ([".", "m.safetensors", "--force"], 1, "is the file to be converted"),
-        (["m.safetensors", "there.npz"], 1, "'there.npz' is there already; --force replaces it"),
+        (["m.safetensors", "./m.safetensors", "--force"], 1, "is also an input of this command; choose another name"),
+        ([".", "m.safetensors", "--force"], 1, "is also an input of this command; choose another name"),
+        (
+            ["m.safetensors", "there.npz"],
+            1,
+            "'there.npz' already exists; pass --force to overwrite it",
+        ),
         (["nowhere.npz", "o.npz"], 1, "neither a file nor a shipped model"),
         (["there.npz", "o.safetensors"], 1, "not a whole knock model file"),
         (["m.safetensors", "o.npz", "--vocab", "corpus.txt"], 1, "the model has a vocabulary, of 11 characters"),
@@ -178,7 +182,7 @@ def test_a_link_to_the_input_is_the_input(capsys: pytest.CaptureFixture[str], fi
         link(other, file)
         code, _, err = run(capsys, "convert", str(file), str(other), "--force")
         assert (code, err.count("\n")) == (1, 1)
-        assert "is the file to be converted" in err
+        assert "is also an input of this command; choose another name" in err
     assert file.read_bytes() == before
 
 

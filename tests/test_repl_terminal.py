@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,6 +70,16 @@ class Terminal:
         while self._process.poll() is None:
             self._read()
         return self._process.returncode
+
+    def signal(self, number: int) -> None:
+        """Send the program a signal."""
+        self._process.send_signal(number)
+
+    @property
+    def modes(self) -> list[Any]:
+        """How the terminal treats what is typed and shown."""
+        modes: list[Any] = termios.tcgetattr(self._main)[:4]
+        return modes
 
     def close(self) -> None:
         self._process.kill()
@@ -149,7 +161,7 @@ def test_session_with_every_command(terminal: Open, nano: LanguageModel, tmp_pat
     saved = tmp_path / "text.txt"
     repl.enter(f"/save {saved}", r"\nsaved in ")
     assert saved.read_text(encoding="utf-8").startswith("A")
-    repl.enter(f"/save {saved}", r"is there already")
+    repl.enter(f"/save {saved}", r"already exists")
     repl.enter(f"/save {tmp_path}", r"is a folder")
     repl.enter("/model nowhere", rf"no model named 'nowhere'.*; now {NANO}\n")
     repl.enter("/heat", r"\nsurprise in bits: .*\nheat on\n")
@@ -249,3 +261,23 @@ def test_without_colours(terminal: Open, variables: dict[str, str]) -> None:
         repl.see(PROMPT)
     repl.type(CTRL_D)
     assert repl.exit_code() == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize("where", ["at the prompt", "in a text", "at a plain prompt"])
+def test_session_ends_on_a_signal_and_leaves_the_terminal_as_it_was(
+    terminal: Open, where: str, number: int, code: int
+) -> None:
+    outer, side = pty.openpty()
+    before = termios.tcgetattr(outer)[:4]
+    os.close(outer)
+    os.close(side)
+    session = terminal(**({"TERM": "dumb"} if where == "at a plain prompt" else {}))
+    if where == "in a text":
+        session.enter("/len 100000000", "len 100000000")
+        session.type("A\r")
+        session.see(r"A[^>]{20}")
+    time.sleep(0.3)
+    session.signal(number)
+    assert session.exit_code() == code
+    assert session.modes == before

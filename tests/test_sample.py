@@ -449,7 +449,8 @@ def test_another_run_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     code, _, err = run(capsys, *begun)
     assert (code, err) == (
         1,
-        f"knock: error: {str(out)!r} is there already; resume it, remove it, or choose another name\n",
+        f"knock: error: {str(out)!r} already exists; pass --resume to continue it, --force to overwrite it, or choose "
+        "another name\n",
     )
     for more, difference in [
         (["--seed", "4"], "seed was 3 and is 4;"),
@@ -619,7 +620,7 @@ def test_usage(
         (["A", "--out", ".", "--format", "txt"], "'.' is a folder"),
         (["--prompts", ""], "cannot read the prompts in ''"),
         (["A", "--out", "a\0b.txt"], "cannot write 'a\\x00b.txt'"),
-        (["A", "--out", "text.parquet"], "'text.parquet' is there already"),
+        (["A", "--out", "text.parquet"], "'text.parquet' already exists; pass --force to overwrite it"),
         (["A", "--model", "none"], "none"),
     ],
 )

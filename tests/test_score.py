@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from knock import LanguageModel, ReweightGPT, Vocab
 from knock.checkpoint import write_checkpoint
-from knock.cli import score, scorer
+from knock.cli import progress, score, scorer
 from knock.cli.scorer import Scorer
 from knock.errors import VocabError
 from tests import naive
@@ -340,11 +340,11 @@ def test_on_a_terminal_progress_is_told_and_taken_away(
 ) -> None:
     path = tmp_path / "long.txt"
     path.write_text(LONG, encoding="utf-8")
-    monkeypatch.setattr(score, "is_live", lambda: True)
+    monkeypatch.setattr(progress, "is_live", lambda: True)
     monkeypatch.setattr(score, "_PIECE", 300)
     arguments = ["score", str(path), "--model", models[0]]
     assert run(capsys, *arguments)[2] == ""  # it is done before anyone would wonder
-    monkeypatch.setattr(score, "_PATIENCE", 0.0)
+    monkeypatch.setattr(progress, "_PATIENCE", 0.0)
     code, out, err = run(capsys, *arguments)
     assert code == 0
     assert table(out)[1][1] == "900"

@@ -14,8 +14,8 @@ import pytest
 
 from knock import load
 from knock.models import DEFAULT
-from knock_kernels import objects, store
-from tests.machine import KNOCK, Machine
+from knock_kernels import objects
+from tests.machine import PATHS, STAND_IN, Machine
 
 GENERATE = ("generate", "ROMEO:", "--seed", "7", "--length", "60")
 LONG = ("generate", "ROMEO:", "--seed", "7", "--length", "40000")  # long enough to compile first

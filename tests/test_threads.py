@@ -46,7 +46,9 @@ print(json.dumps(results))
 """
 
 
-def run_together(calls: list[str], *, models: tuple[str, ...] = MODELS, where: str = "", **environment: str) -> list[object]:
+def run_together(
+    calls: list[str], *, models: tuple[str, ...] = MODELS, where: str = "", **environment: str
+) -> list[object]:
     """The results of as many threads of a new process, which begin together."""
     done = subprocess.run(
         [sys.executable, "-c", _TOGETHER, json.dumps(models), json.dumps(calls), str(THREADS), where],
@@ -60,7 +62,7 @@ def run_together(calls: list[str], *, models: tuple[str, ...] = MODELS, where: s
 def expected(calls: list[str], *, models: tuple[str, ...] = MODELS) -> list[object]:
     loaded = [load(name) for name in models]
     return [
-        eval(calls[i // len(models) % len(calls)], {"m": loaded[i % len(loaded)]})  # noqa: S307  # a constant above
+        eval(calls[i // len(models) % len(calls)], {"m": loaded[i % len(loaded)]})  # a constant above
         for i in range(THREADS)
     ]
 

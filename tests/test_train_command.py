@@ -33,9 +33,10 @@ from knock.weights import Weights
 from knock_training import data, trainer
 from knock_training.data import Corpus
 from knock_training.recipe import Recipe
+from knock_training.run import Progress
 from knock_training.sizes import SIZES, size_for
 from knock_training.state import read_state, state_path, write_state
-from knock_training.trainer import Progress, plan, train
+from knock_training.trainer import train
 from tests.test_cli import CORPUS, FAST, KNOCK, run
 from tests.test_sample import on_a_terminal
 
@@ -111,7 +112,7 @@ def test_killed_run_goes_on(tmp_path: Path, corpus_file: Path, capsys: pytest.Ca
         assert model.training["ended"] == "not yet"
         code, _, err = run(capsys, "train", *arguments, "--out", str(parts))
         assert code == 1
-        assert "is the state of a run that is not done; --resume goes on with it" in err
+        assert "holds an unfinished run; pass --resume to continue it" in err
         assert run(capsys, "train", str(corpus_file), "--out", str(parts), "--resume", "--threads", "1")[0] == 0
     assert read_checkpoint(parts).digest == read_checkpoint(whole).digest
     assert not state_path(parts).exists()
@@ -228,7 +229,7 @@ def test_interrupt_is_told_how_to_go_on(corpus_file: Path) -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     assert process.returncode == 130
-    assert "--resume goes on with it" in err
+    assert "--resume continues it" in err
     assert read_checkpoint(model).training["ended"] == "interrupted"
     assert state_path(model).exists()
 
@@ -238,19 +239,27 @@ def test_interrupt_before_anything_was_evaluated_leaves_a_model_as_it_was(corpus
     shutil.copy(shipped()["shakespeare-nano"], model)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        command = [*KNOCK, "train", str(corpus_file), "--out", str(model), *ENDLESS, "--eval-interval", "1000000"]
+        command = [
+            *KNOCK,
+            "train",
+            str(corpus_file),
+            "--out",
+            str(model),
+            *ENDLESS,
+            "--eval-interval",
+            "1000000",
+            "--force",
+        ]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         said = ""
         while "Ctrl-C stops early" not in said and process.poll() is None:
             said += process.stderr.readline()  # type: ignore[union-attr]
-        said += process.stderr.readline()  # type: ignore[union-attr]
-        time.sleep(0.3)
+        time.sleep(0.5)
         process.send_signal(signal.SIGINT)
         said += process.communicate(timeout=60)[1]
     finally:
         signal.signal(signal.SIGINT, before)
     assert process.returncode == 130
-    assert f"{model} is there already; the first validation loss writes over it" in said
     assert f"{model} is left as it was: there is no validation loss yet" in said
     assert model.read_bytes() == shipped()["shakespeare-nano"].read_bytes()
     assert state_path(model).exists()
@@ -265,7 +274,7 @@ def test_two_runs_do_not_write_one_model(corpus_file: Path, capsys: pytest.Captu
     assert sorted(each.name for each in model.parent.iterdir()) == ["m.safetensors", "mary.txt"]
 
 
-@pytest.mark.parametrize("options", [["--vocab-from", "BASE", "--size", "small"], ["--minutes", "0.02"]])
+@pytest.mark.parametrize("options", [["--vocab-from", "BASE", "--size", "small"], ["--minutes", "0.1"]])
 def test_command_that_was_killed_goes_on_by_resume_alone(
     tmp_path: Path, corpus_file: Path, capsys: pytest.CaptureFixture[str], options: list[str]
 ) -> None:
@@ -289,7 +298,8 @@ def test_command_that_was_killed_goes_on_by_resume_alone(
     assert kept[0]["recipe"]["eval_interval"] == 7
     code, _, err = run(capsys, *arguments, "--resume")
     assert code == 0, err
-    assert read_checkpoint(model).training["steps_done"] == kept[0]["recipe"]["steps"]
+    done, planned = read_checkpoint(model).training["steps_done"], kept[0]["recipe"]["steps"]
+    assert done == planned or ("--minutes" in options and done > 7)
 
 
 @pytest.mark.parametrize("rate", ["1e15", "1e300"])
@@ -457,42 +467,6 @@ def test_size_of_the_command(
     assert checkpoint.training["recipe"]["dropout"] == SIZES[expected].recipe.get("dropout", 0.0)
 
 
-def test_plan_takes_as_long_as_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a clock that a step moves by a second and an evaluation by three."""
-    corpus = Corpus.from_text(TEXT, "fox.txt")
-    config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **TINY)
-    now = 0.0
-
-    def moves(call: Any, seconds: float) -> Any:
-        def moved(*arguments: Any, **options: Any) -> Any:
-            nonlocal now
-            now += seconds
-            return call(*arguments, **options)
-
-        return moved
-
-    monkeypatch.setattr(trainer, "training_step", moves(trainer.training_step, 1.0))
-    monkeypatch.setattr(trainer, "block_loss", moves(trainer.block_loss, 3.0))
-    monkeypatch.setattr(trainer.time, "perf_counter", lambda: now)
-    recipe = plan(config, corpus, Recipe(batch_chars=64), minutes=10)
-    evaluations = -(-recipe.steps // recipe.eval_interval)
-    assert 550 < now + recipe.steps + 3 * evaluations <= 600
-    assert 15 <= evaluations <= 20
-    assert plan(config, corpus, Recipe(batch_chars=64), minutes=0.01).steps == 1
-
-
-def test_minutes_of_the_command(corpus_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = corpus_file.with_name("m.safetensors")
-    options = [option for option in FAST if option not in ("--steps", "6", "--eval-interval")]
-    options.remove("2")
-    code, _, err = run(capsys, "train", str(corpus_file), "--out", str(model), *options, "--minutes", "0.05")
-    assert code == 0
-    planned = int(re.search(r"([\d,]+) steps; Ctrl-C", err)[1].replace(",", ""))  # type: ignore[index]
-    assert read_checkpoint(model).training["steps_done"] == planned > 1
-    for wrong in (["--minutes", "0"], ["--minutes", "x"], ["--minutes", "1", "--steps", "3"]):
-        assert run(capsys, "train", str(corpus_file), "--out", str(model), *wrong)[0] == 2
-
-
 def test_patience_ends_a_run_that_gets_worse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, model = tmp_path / "turn.txt", tmp_path / "m.safetensors"
     path.write_text("ab" * 306 + "cd" * 34, encoding="utf-8")  # validation is unlike training, so it gets worse
@@ -541,8 +515,9 @@ def test_metrics_are_those_of_one_run(tmp_path: Path, corpus_file: Path, capsys:
     lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     assert [line["step"] for line in lines] == [9, 10, 18, 20, 27, 30, 36, 40, 45]
     assert [line["step"] for line in lines if line["validation_loss"] is not None] == [9, 18, 27, 36, 45]
+    model.unlink()
     code, _, err = run(capsys, *arguments)
-    assert (code, f"{str(metrics)!r} is there already" in err) == (1, True)
+    assert (code, f"{str(metrics)!r} already exists; pass --force to overwrite it" in err) == (1, True)
 
     asked = iter(range(20))
     corpus = Corpus.read(corpus_file)
@@ -588,27 +563,27 @@ def test_metrics_that_came_to_nothing_are_removed(
 
 
 @pytest.mark.parametrize(("falls", "warns"), [(True, True), (False, False)])
-def test_warning_is_of_a_model_that_learns_by_heart(falls: bool, warns: bool) -> None:
+def test_warning_is_of_a_model_that_overfits(falls: bool, warns: bool) -> None:
     """Not of one that stays where it is, in both losses."""
     said: list[str] = []
-    options = argparse.Namespace(metrics=None, tensorboard=None, resume=False)
+    options = argparse.Namespace(metrics=None, tensorboard=None, resume=False, force=False)
     with Display(options, Vocab("ab"), said.append) as display:
         for i in range(5):
             display.report(
                 Progress(
                     step=i + 1, steps=9, loss=2.0 - i / 10 if falls else 2.0, validation_loss=2.0 + i / 10,
                     best_loss=2.0, learning_rate=0.1, chars_per_second=1.0, seconds=1.0, seconds_left=1.0,
-                    weights=Weights.random(ModelConfig(vocab_size=2, **TINY), 0),
+                    weights=Weights.random(ModelConfig(vocab_size=2, **TINY), 0), unigram_loss=3.0, is_lost=False,
                 )
             )  # fmt: skip
-    assert sum("learns the text by heart" in line for line in said) == warns
+    assert sum("memorises the text" in line for line in said) == warns
 
 
 def test_samples_do_not_steer_the_terminal(corpus_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     corpus_file.write_text("\x1b[2J\x07" * 400, encoding="utf-8")
     model = corpus_file.with_name("m.safetensors")
     _, _, err = run(capsys, "train", str(corpus_file), "--out", str(model), *FAST)
-    assert "\\x1b[2J\\x07" in err or "\\x1b" in err
+    assert "^[[2J^G" in err or "^[" in err
     assert not set(err) & set("\x1b\x07")
 
 

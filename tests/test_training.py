@@ -15,16 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knock import ModelConfig, reference
+from knock.config import Position
 from knock.engine import Engine
 from knock.errors import ConfigError, TextError, TrainingError
 from knock.weights import Weights, shapes
 from knock_training import evaluate as evaluation
 from knock_training.data import Corpus, random_batch
-from knock_training.evaluate import Loss, block_loss, evaluate, stream_loss
+from knock_training.evaluate import Loss, block_loss, evaluate, stream_loss, unigram_loss
 from knock_training.model import Twin
 from knock_training.optimizing import Average, Optimizers, native_precision, training_step
 from knock_training.recipe import Recipe
-from knock_training.trainer import Progress, train
+from knock_training.run import Progress
+from knock_training.trainer import train
 from tests.cases import EXAMPLE, SMALL, float64, models, random_tokens, random_weights
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 60
@@ -121,7 +123,7 @@ def test_loss_over_some_blocks_takes_them_whole_and_spread_evenly() -> None:
 
 
 def test_loss_in_bits() -> None:
-    assert Loss(math.log(2)).bits == 1
+    assert Loss(math.log(2), 1).bits == 1
     with pytest.raises(TextError, match="at least 2"):
         evaluate(Twin(random_weights(SMALL["hybrid-relative"], 0)), torch.zeros(1, dtype=torch.long))
 
@@ -370,3 +372,78 @@ def test_precision_that_suits_the_processor(monkeypatch: pytest.MonkeyPatch) -> 
     assert native_precision(cpu) == "float32"
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert native_precision(cpu) == "float32"
+
+
+# Losses that say that nothing is learned
+
+
+@pytest.mark.parametrize(("rate", "interval"), [(15.0, 20), (1000.0, 200), (3.0, 50)])
+def test_divergence_that_stays_finite_ends_a_run(rate: float, interval: int) -> None:
+    corpus = Corpus.from_text(TEXT * 8, "fox.txt")
+    config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **TINY)
+    recipe = Recipe(
+        steps=400, batch_chars=256, eval_interval=interval, learning_rate=rate, matrix_learning_rate=rate, ema=0.0
+    )
+    kept, seen = list[Weights](), list[Progress]()
+    with pytest.raises(TrainingError, match=r"the run diverged: .* frequencies alone give 3\.\d\d; try learning rates"):
+        train(config, corpus, recipe, report=seen.append, keep=lambda weights, _: kept.append(weights))
+    assert seen[-1].step <= 400
+    assert seen[-1].is_lost
+    assert interval < 50 or not kept
+
+
+def test_weights_from_before_a_divergence_are_kept() -> None:
+    corpus = Corpus.from_text(TEXT * 8, "fox.txt")
+    config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **TINY)
+    good = Recipe(steps=800, batch_chars=256, eval_interval=20, schedule="wsd", ema=0.0)
+
+    class Explodes(Recipe):
+        def rate_at(self, step: int) -> float:
+            return 1e4 if step >= 300 else 1.0
+
+    result = train(config, corpus, Explodes(**vars(good)))
+    assert (result.ended, result.is_lost) == ("diverged", False)
+    assert result.record["best_step"] <= 300
+    assert result.record["steps_done"] <= 400
+    assert result.record["best_validation_loss"] < result.record["unigram_loss"]
+
+
+def test_slow_learning_overfitting_and_noise_are_no_divergence() -> None:
+    corpus = Corpus.from_text(TEXT * 8, "fox.txt")
+    config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **TINY)
+    slow = Recipe(steps=200, batch_chars=256, eval_interval=10, learning_rate=1e-4, matrix_learning_rate=1e-4, ema=0.0)
+    assert train(config, corpus, slow).ended == "done"
+    # Validation is unlike training, so it gets worse and worse.
+    other = Corpus.from_text("ab" * 306 + "cd" * 34, "turn.txt")
+    overfits = Recipe(steps=200, batch_chars=128, eval_interval=10, learning_rate=0.02)
+    seen = list[Progress]()
+    assert train(ModelConfig(vocab_size=4, **TINY), other, overfits, report=seen.append).ended == "done"
+    assert seen[-1].validation_loss is not None
+    assert seen[-1].validation_loss > seen[-1].unigram_loss
+    # Nothing can be learned.
+    rng = np.random.default_rng(0)
+    noise = Corpus.from_text("".join(rng.choice(list("0123456789abcdef"), 20_000)), "noise.txt")
+    recipe = Recipe(steps=200, eval_interval=20, batch_chars=512)
+    assert train(ModelConfig(vocab_size=16, **TINY), noise, recipe).ended == "done"
+
+
+def test_unigram_loss_is_the_entropy_of_the_frequencies() -> None:
+    train_text, validation = torch.tensor([0, 0, 0, 1]), torch.tensor([1, 2])
+    result = unigram_loss(train_text, validation, 3)
+    p = np.array([4, 2, 1]) / 7
+    np.testing.assert_allclose(result, [-(3 * np.log(p[0]) + np.log(p[1])) / 4, -(np.log(p[1]) + np.log(p[2])) / 2])
+
+
+@pytest.mark.parametrize("position", ["relative", "absolute"])
+def test_evaluation_in_a_bounded_time(monkeypatch: pytest.MonkeyPatch, position: Position) -> None:
+    tokens = torch.from_numpy(random_tokens(SMALL[f"hybrid-{position}"], 30_000))
+    twin = Twin(random_weights(SMALL[f"hybrid-{position}"], 0))
+    whole = evaluate(twin, tokens)
+    assert whole["stream"].characters == 29_999
+    assert evaluate(twin, tokens, seconds=1e9) == whole
+    shares = list[float]()
+    part = evaluate(twin, tokens, seconds=1e-9, progress=shares.append)
+    assert part == evaluate(twin, tokens[:4096])
+    assert part["block_256"].characters == part["stream"].characters == 4095
+    assert shares == sorted(shares)
+    assert shares[-1] == 1

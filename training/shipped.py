@@ -21,9 +21,10 @@ from knock_training.data import Corpus
 from knock_training.evaluate import as_record, evaluate
 from knock_training.model import Twin
 from knock_training.recipe import Recipe
+from knock_training.run import Progress
 from knock_training.sizes import SIZES
 from knock_training.state import state_path
-from knock_training.trainer import Progress, train
+from knock_training.trainer import train
 
 
 class Shipped(NamedTuple):

@@ -45,7 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write the file, and say what it is."""
     from knock.checkpoint import check_writable, model_digest, read_checkpoint, write_checkpoint
-
     from knock.output_file import check_free
 
     source, out = locate(options.model), Path(options.out)

@@ -17,7 +17,7 @@ from knock.cli.options import (
     unescape,
     whole_number,
 )
-from knock.cli.terminal import columns, say, write
+from knock.cli.terminal import columns, for_output, say, write
 from knock.models import DEFAULT
 
 EXAMPLES = r"""examples:
@@ -63,9 +63,9 @@ def run(options: argparse.Namespace) -> int:
     )
     last = prompt
     try:
-        write(prompt)
+        write(for_output(prompt))
         for last in stream:
-            write(last)
+            write(for_output(last))
     finally:
         if last and not last.endswith("\n") and sys.stdout is not None and sys.stdout.isatty():
             write("\n")

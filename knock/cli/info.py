@@ -71,4 +71,8 @@ def _training_facts(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "took", f"{training['seconds']:,} s"
     yield "validation", f"the last {corpus['validation_characters']:,} characters"
     for name, loss in training.get("evaluation", {}).items():
-        yield f"- {name.replace('_', ' ')}", f"{loss['nats_per_char']:.4f} nats/char, {loss['bits_per_char']:.4f} bits"
+        every = corpus["validation_characters"] - 1
+        count = loss.get("characters", every)
+        part = f", of the first {count:,} of them" if count < every else ""
+        fact = f"{loss['nats_per_char']:.4f} nats/char, {loss['bits_per_char']:.4f} bits{part}"
+        yield f"- {name.replace('_', ' ')}", fact

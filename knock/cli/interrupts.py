@@ -45,6 +45,12 @@ def raise_on_signals() -> None:
             signal.signal(number, _raise)
 
 
+def ignore_signals() -> None:
+    """Have the process ignore the signals, for its last moments."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _raise(number: int, frame: object) -> None:
     if not _is_repeated(number):
         raise KeyboardInterrupt

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from knock import __version__
 from knock.cli import interrupts
-from knock.cli.terminal import discard_output, open_streams, say
+from knock.cli.terminal import discard_output, open_streams, say, visible_lines
 from knock.errors import ConfigError, KnockError, SamplingError
 
 DONE, FAILED, USAGE = 0, 1, 2
@@ -44,6 +44,7 @@ def script() -> int:
     gc.set_threshold(_OBJECTS)
     interrupts.raise_on_signals()
     code = main()
+    interrupts.ignore_signals()  # all is done, and Python would show a traceback of a signal on its way out
     gc.freeze()
     return code
 
@@ -134,9 +135,9 @@ def build_parser(*chosen: str) -> argparse.ArgumentParser:
 def _show_warning(message: Warning | str, category: type[Warning], *_place: object, **_more: object) -> None:
     """Write a warning as one line, without the place in the code."""
     kind = "" if category is UserWarning else f"{category.__name__}: "
-    say(f"knock: {kind}{message}")
+    say(f"knock: {kind}{visible_lines(str(message))}")
 
 
 def _fail(error: object, code: int) -> int:
-    say(f"knock: error: {error}")
+    say(f"knock: error: {visible_lines(str(error))}")
     return code

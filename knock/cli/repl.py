@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from knock.cli import interrupts
 from knock.cli.options import add_backend_argument, whole_number
-from knock.cli.terminal import printable, say, write
+from knock.cli.terminal import printable, say, visible_lines, write
 from knock.errors import KnockError
 from knock.models import DEFAULT
 
@@ -71,7 +71,7 @@ def _converse(session: Session) -> int:
             if interrupts.is_terminated():
                 raise
         except KnockError as error:
-            say(str(error))
+            say(visible_lines(str(error)))
         except MemoryError as error:
             say(f"not enough memory: {error}")
         except (Quit, EOFError):
@@ -87,7 +87,7 @@ def _follow(session: Session) -> int:
         try:
             handle(session, _line(content))
         except KnockError as error:
-            say(f"knock: line {number}: {error}")
+            say(f"knock: line {number}: {visible_lines(str(error))}")
             failed = True
         except Quit:
             break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from knock.cli.terminal import printable, write
+from knock.cli.terminal import visible_lines, write
 
 
 class Page:
@@ -35,8 +35,4 @@ class Page:
             write("\n")
 
     def _show(self, text: str, bits: Sequence[float] | None) -> None:
-        write(_harmless(text) if self._is_terminal else text)
-
-
-def _harmless(text: str) -> str:
-    return "".join(char if char in "\n\t" else printable(char) for char in text)
+        write(visible_lines(text) if self._is_terminal else text)

@@ -95,16 +95,13 @@ def run(options: argparse.Namespace) -> int:
     from knock.cli.progress import Bar
     from knock.cli.sample_prompts import count_rows, open_prompts, skip_done
     from knock.cli.sample_rows import on_cluster, on_threads, open_writer, write
-    from knock.sampling import Sampling, resolve_seed
-
     from knock.output_file import check_free
+    from knock.sampling import Sampling, resolve_seed
 
     form = _form(options)
     if not is_stream(options.out):
-        prompts = [] if options.prompts in (None, "-") else [options.prompts]
-        check_free(
-            options.out, force=options.force or options.resume, resumable=form != "parquet", inputs=prompts
-        )
+        may, inputs = options.force or options.resume, [options.prompts or "-"]
+        check_free(options.out, force=may, resumable=form != "parquet", inputs=inputs)
     earlier = _earlier(options)
     sampling = Sampling.preset(options.sampling, sampling_options(options))  # type: ignore[arg-type]
     options.seed = resolve_seed(earlier.get("seed") if options.seed is None else options.seed)

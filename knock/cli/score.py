@@ -12,13 +12,12 @@ import contextlib
 import itertools
 import json
 import math
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from knock.cli.options import UNKNOWN, add_backend_argument
-from knock.cli.terminal import is_live, printable, read_input, say, write
+from knock.cli.terminal import for_output, printable, read_input, say, write
 from knock.errors import TextError
 from knock.models import DEFAULT
 
@@ -40,7 +39,6 @@ A line of --chars; index counts the characters before it:
 """
 
 _PIECE = 2**17  # characters that are scored at a time, which bounds the memory
-_PATIENCE = 1.0  # seconds before progress is told
 _SHOWN = 10  # unknown characters that are told one by one
 
 
@@ -75,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     scorers = [
         Scorer(name, _model(name, options.backend, size), options.unknown) for name in options.models or [DEFAULT]
     ]
-    pieces = _pieces(chunks, scorers, _Progress(0 if options.heat or options.chars else size))
+    pieces = _pieces(chunks, scorers, 0 if options.heat or options.chars else size)
     if options.heat:
         _show_heat(pieces, scorers)
     elif options.chars:
@@ -113,54 +111,35 @@ def _model(name: str, backend: Any, size: int) -> LanguageModel:
     return load(name, backend="numpy") if model.model.engine.backend == "numpy" != backend else model
 
 
-def _pieces(chunks: Iterable[str], scorers: list[Scorer], progress: _Progress) -> Iterator[Piece]:
+def _pieces(chunks: Iterable[str], scorers: list[Scorer], size: int) -> Iterator[Piece]:
     """The text as all models read it, side by side.
+
+    Args:
+        chunks: the text.
+        scorers: the models.
+        size: bytes of the text, to show progress; 0 shows none.
 
     Raises:
         TextError: if it cannot be read, is no text, or has no character to score.
         VocabError: at a character that a model does not know, when that is an error.
     """
-    is_empty = True
-    with progress:
+    from knock.cli.progress import ShareLine
+
+    is_empty, done = True, 0
+    with ShareLine("scored") as line:
         for chunk in chunks:
             is_empty = False
             for start in range(0, len(chunk), _PIECE):
                 text = chunk[start : start + _PIECE]
                 yield Piece(text, [scorer.feed(text) for scorer in scorers])
-                progress.tell(len(text.encode()))
+                done += len(text.encode())
+                if size:
+                    line.show(done / size)
     if is_empty:
         raise TextError("the text is empty; there is nothing to score")
     for scorer in scorers:
         if scorer.chars == 0:
             raise TextError(f"the text has no character that {scorer.name!r} knows; there is nothing to score")
-
-
-class _Progress(contextlib.AbstractContextManager["_Progress"]):
-    """How much of a long text is done, on a terminal."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._done = 0
-        self._started = time.monotonic()
-        self._is_live = size > 0 and is_live()
-        self._shown = ""
-
-    def tell(self, size: int) -> None:
-        """So many bytes more are done."""
-        self._done += size
-        seconds = time.monotonic() - self._started
-        if self._is_live and seconds > _PATIENCE:
-            left = seconds * (self._size - self._done) / self._done
-            self._show(f"scored {self._done / self._size:.0%}, {left:.0f} s left")
-
-    def _show(self, line: str) -> None:
-        say(f"\r{line:<{len(self._shown)}}", end="")
-        self._shown = line
-
-    def __exit__(self, *exception: object) -> None:
-        if self._shown:
-            self._show("")
-            say("\r", end="")
 
 
 def _table(scorers: list[Scorer]) -> Iterator[str]:
@@ -196,14 +175,13 @@ def _write_chars(pieces: Iterable[Piece], scorers: list[Scorer]) -> None:
     for text, surprise in pieces:
         shown = {char: json.dumps(char, ensure_ascii=False) for char in set(text)}
         rows = zip(text, *(each.tolist() for each in surprise), strict=True)
-        write(
-            "".join(
-                f'{head}, "index": {index}, "char": {shown[char]}, "bits": {round(bits, 6)}}}\n'
-                for index, (char, *of_models) in enumerate(rows, begin)
-                for head, bits in zip(heads, of_models, strict=True)
-                if not math.isnan(bits)
-            )
+        lines = (
+            f'{head}, "index": {index}, "char": {shown[char]}, "bits": {round(bits, 6)}}}\n'
+            for index, (char, *of_models) in enumerate(rows, begin)
+            for head, bits in zip(heads, of_models, strict=True)
+            if not math.isnan(bits)
         )
+        write(for_output("".join(lines)))
         begin += len(text)
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
-from knock.batch import available_threads
+from knock.cpus import available_threads
 from knock.errors import VocabError
 from knock.model import LanguageModel
 from knock.vocab import TokenArray, Unknown

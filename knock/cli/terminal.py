@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import unicodedata
 from pathlib import Path
 from typing import TextIO
 
 from knock.errors import KnockError
 
 _USUAL_WIDTH = 80
+_JOINERS = "\u200c\u200d"
 _TOLD = 10  # errors of one kind, before they are only counted
 
 
@@ -42,8 +44,11 @@ def write_bytes(data: memoryview) -> int:
     """
     if sys.stdout is None:
         raise KnockError("standard output is closed, so there is nowhere to write to")
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+    if sys.stdout.isatty():
+        write(visible_lines(bytes(data).decode(errors="replace")))
+    else:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
     return len(data)
 
 
@@ -89,7 +94,7 @@ class Told:
         """Tell it."""
         self._count += 1
         if self._count <= _TOLD:
-            say(f"knock: {error}")
+            say(f"knock: {visible_lines(str(error))}")
         elif self._count == _TOLD + 1:
             say("knock: and so on; more like this are counted and not told")
 
@@ -108,8 +113,33 @@ def columns() -> int:
 
 
 def printable(text: str) -> str:
-    """Text with whatever could steer a terminal, such as an escape in a file name, written out."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    """Text in which whatever could control a terminal, or cannot be seen, is visible.
+
+    Control characters are written as `cat -v` does, ESC as `^[` and U+0085 as `M-^E`; others as Python's escapes.
+    Spaces of any width, and the joiners inside emoji and words, stay as they are.
+    """
+    return text if text.isprintable() else "".join(map(_visible, text))
+
+
+def visible_lines(text: str) -> str:
+    """The same for text of several lines: newlines and tabs stay as they are."""
+    return "".join(char if char in "\n\t" else _visible(char) for char in text)
+
+
+def for_output(text: str) -> str:
+    """Text as it goes to standard output: unchanged into a pipe or a file, visible on a terminal."""
+    return visible_lines(text) if sys.stdout is not None and sys.stdout.isatty() else text
+
+
+def _visible(char: str) -> str:
+    code = ord(char)
+    if char.isprintable() or char in _JOINERS or unicodedata.category(char) == "Zs":
+        return char
+    if code < 0x20 or code == 0x7F:
+        return f"^{chr(code ^ 0x40)}"
+    if 0x80 <= code < 0xA0:
+        return f"M-^{chr(code ^ 0xC0)}"
+    return repr(char)[1:-1]
 
 
 def nowhere() -> TextIO:

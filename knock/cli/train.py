@@ -1,7 +1,7 @@
 """Train a model on a text.
 
 Progress goes to standard error. The weights with the best validation loss are kept in FILE as training goes on, and
-the state of the run beside it in FILE.run, until the run is done: Ctrl-C ends it early, and --resume goes on with it.
+the state of the run beside it in FILE.run, until the run is done: Ctrl-C ends it early, and --resume continues it.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ import argparse
 import contextlib
 import importlib.util
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knock.cli.interrupts import Interrupts
-from knock.cli.options import UNKNOWN, whole_number
-from knock.cli.terminal import printable, read_input, say
+from knock.cli.interrupts import Interrupts, exit_code, is_terminated
+from knock.cli.options import UNKNOWN, add_force_argument, whole_number
+from knock.cli.terminal import is_stream, printable, read_input, say
 from knock.errors import ConfigError, KnockError, TrainingError, VocabError
 
 if TYPE_CHECKING:
@@ -25,8 +27,12 @@ if TYPE_CHECKING:
     from knock.config import ModelConfig
     from knock.weights import Weights
     from knock_training.data import Corpus
+    from knock_training.evaluate import Loss
+    from knock_training.planning import Plan
     from knock_training.recipe import Recipe
     from knock_training.team import Team
+    from knock_training.threads import Threads
+    from knock_training.trainer import TrainingResult
 
 EXAMPLES = """examples:
   knock train corpus.txt --out my.safetensors
@@ -45,6 +51,8 @@ _RECIPE = (
 )  # fmt: skip
 _TINY = 20_000  # characters
 _SIZES = ("auto", "nano", "small")
+_SMALLEST = "nano"
+_AFTER_INTERRUPT = 10.0  # seconds for the evaluation of a run that was interrupted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,11 +68,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="FILE",
                         help="where the model goes, a .safetensors or .npz file")  # fmt: skip
     parser.add_argument("--resume", action="store_true",
-                        help="go on with the run that stopped before it was done, as it was planned")  # fmt: skip
+                        help="continue the run that stopped before it was done, as it was planned")  # fmt: skip
+    add_force_argument(parser)
     parser.add_argument("--size", choices=_SIZES, default="auto",
                         help="of the model: nano learns in minutes, small in an hour and better (default: what suits "
-                             "the corpus)")  # fmt: skip
-    parser.add_argument("--minutes", type=_minutes, metavar="M", help="plan as many steps as take so long here")
+                             "the corpus and the time)")  # fmt: skip
+    parser.add_argument("--minutes", type=_minutes, metavar="M", help="train for M minutes, everything included")
     parser.add_argument("--vocab-from", metavar="MODEL",
                         help="go on from a model, with its vocabulary and its shape")  # fmt: skip
     parser.add_argument("--unknown", choices=UNKNOWN, default="error",
@@ -74,7 +83,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tensorboard", metavar="FOLDER", help="write them for TensorBoard")
     parser.add_argument("--device", metavar="NAME", help="cpu or cuda (default: a GPU, if there is one)")
     parser.add_argument(
-        "--threads", type=whole_number(1, 1024), metavar="N", help="CPU threads; with 1, runs repeat exactly"
+        "--threads",
+        type=whole_number(1, 1024),
+        metavar="N",
+        help="CPU threads; with 1, runs repeat exactly (default: as many as are fastest, timed now and then)",
     )
     shape = parser.add_argument_group("shape, instead of that of --size")
     option(shape, "--T", count, "N", "context window of one layer")
@@ -119,6 +131,7 @@ def run(options: argparse.Namespace) -> int:
         raise KnockError("training needs PyTorch, which is not installed; run: pip install 'knock-lm[train]'")
     from knock.checkpoint import check_writable
 
+    started = time.monotonic()
     _check_shape(options)  # before the wait for PyTorch
     check_writable(options.out)
     if "-" in options.corpus and len(options.corpus) > 1:
@@ -130,6 +143,7 @@ def run(options: argparse.Namespace) -> int:
     if options.minutes is not None and "steps" in vars(options):
         options.error("--minutes plans the steps; leave --steps out")
     base = None if options.vocab_from is None else _base(options)
+    _check_files(options)
 
     import torch
 
@@ -138,7 +152,22 @@ def run(options: argparse.Namespace) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     with Team.here(options.device) as team:
-        return _train(options, team, base)
+        return _train(options, team, base, started)
+
+
+def _check_files(options: argparse.Namespace) -> None:
+    """Complain about files that would be overwritten, before there is work."""
+    from knock.output_file import check_free
+    from knock_training.state import state_path
+
+    if options.resume and options.force:
+        options.error("--resume continues the run and --force overwrites it; give one of them")
+    may = options.resume or options.force
+    inputs = [path for path in options.corpus if path != "-"]
+    check_free(state_path(options.out), force=may, problem="holds an unfinished run", resumable=True, inputs=inputs)
+    check_free(options.out, force=may, inputs=inputs)
+    if options.metrics is not None and not is_stream(options.metrics):
+        check_free(options.metrics, force=may, inputs=[*inputs, options.out])
 
 
 def _check_shape(options: argparse.Namespace) -> None:
@@ -171,25 +200,21 @@ def _base(options: argparse.Namespace) -> Checkpoint:
     return base
 
 
-def _train(options: argparse.Namespace, team: Team, base: Checkpoint | None) -> int:
+def _train(options: argparse.Namespace, team: Team, base: Checkpoint | None, started: float) -> int:
     from knock.checkpoint import write_checkpoint
     from knock.cli.train_display import Display
     from knock.row_file import locked
     from knock.weights import shapes
-    from knock_training.evaluate import as_record, evaluate
-    from knock_training.model import Twin
+    from knock_training.run import sequence_length
     from knock_training.state import state_path
-    from knock_training.trainer import sequence_length, train
+    from knock_training.trainer import train
 
     tell = say if team.leads else _silence
     if team.size > 1 and options.corpus == ["-"]:
         raise TrainingError("several processes cannot read one standard input; write the text to a file, and name that")
-    state = state_path(options.out)
-    if state.exists() and not options.resume:
-        raise TrainingError(
-            f"{str(state)!r} is the state of a run that is not done; --resume goes on with it; remove it to start anew"
-        )
-    corpus, config, recipe = _resumed(options, state, base) if options.resume else _begun(options, team, base)
+    state, threads = state_path(options.out), _threads(options, team)
+    job = _resumed(options, state, base) if options.resume else _begun(options, team, base, threads, started, tell)
+    corpus, config, recipe = job.corpus, job.config, job.recipe
     length = sequence_length(config, corpus, recipe)
     name = printable(corpus.name)
     tell(f"{name}: {len(corpus):,} characters, {corpus.vocab.vocab_size} distinct, in sequences of {length}")
@@ -201,10 +226,9 @@ def _train(options: argparse.Namespace, team: Team, base: Checkpoint | None) -> 
     size = sum(math.prod(shape) for shape in shapes(config).values())
     told = " ".join(f"{name}={getattr(config, name)}" for name in _SHAPE[:5])
     tell(f"{config.head_type} heads, {config.position} positions, {told}, {size:,} parameters")
-    tell(f"{recipe.steps:,} steps; Ctrl-C stops early and keeps the best so far")
+    about = "about " if job.ends is not None else ""
+    tell(f"{about}{recipe.steps:,} steps; Ctrl-C stops early and keeps the best so far")
     is_there = Path(options.out).exists()
-    if is_there and not options.resume:
-        tell(f"{options.out} is there already; the first validation loss writes over it")
     with (
         locked(Path(options.out)) if team.leads else contextlib.nullcontext(),
         Interrupts() as interrupts,
@@ -213,6 +237,8 @@ def _train(options: argparse.Namespace, team: Team, base: Checkpoint | None) -> 
     ):
 
         def keep(weights: Weights, record: dict[str, Any]) -> None:
+            if is_there and record["best_validation_loss"] > record["unigram_loss"]:
+                return  # what is there may be better
             write_checkpoint(options.out, weights, corpus.vocab, record)
 
         result = train(
@@ -223,6 +249,9 @@ def _train(options: argparse.Namespace, team: Team, base: Checkpoint | None) -> 
             state=state,
             resume=options.resume,
             team=team,
+            threads=threads,
+            seconds=None if job.ends is None else job.ends - time.monotonic(),
+            watched=job.watched,
             report=display.report if display else _silence,
             should_stop=_said_once(interrupts, tell),
             keep=keep,
@@ -234,23 +263,42 @@ def _train(options: argparse.Namespace, team: Team, base: Checkpoint | None) -> 
         say(f"{_ENDED[result.ended]} after {result.record['steps_done']:,} steps; "
             f"best at step {result.record['best_step']:,}")  # fmt: skip
         if result.ended == "diverged":
-            say("the loss was no longer a finite number; try smaller learning rates")
+            say("the loss rose and did not recover; try smaller learning rates")
         if result.ended == "interrupted":
-            say("--resume goes on with it")
-        if not result.is_evaluated and is_there:
-            say(f"{options.out} is left as it was: there is no validation loss yet")
-            return 130
+            say("--resume continues it")
+        code = {"done": 0, "early": 0, "interrupted": exit_code(), "diverged": 1}[result.ended]
+        if is_there and (not result.is_evaluated or result.is_lost):
+            reason = "there is no validation loss yet"
+            if result.is_lost:
+                reason = "the new weights predict worse than the characters' frequencies alone"
+            say(f"{options.out} is left as it was: {reason}")
+            return code or 1
         digest = write_checkpoint(options.out, result.weights, corpus.vocab, result.record)
         say(f"saved {options.out}, {result.weights.n_parameters:,} parameters, digest {digest[:16]}")
-        with interrupts.idle():
-            evaluation = evaluate(Twin(result.weights).to(team.device), corpus.validation)
-        record = result.record | {"evaluation": as_record(evaluation)}
-        write_checkpoint(options.out, result.weights, corpus.vocab, record)
+        if not is_terminated():
+            with interrupts.idle():
+                _evaluate(options, job, result, team)
         if result.ended in ("done", "early"):
             state.unlink(missing_ok=True)
+    return code
+
+
+def _evaluate(options: argparse.Namespace, job: _Job, result: TrainingResult, team: Team) -> None:
+    """Evaluate the finished model, add what was found to its file, and report it."""
+    from knock.checkpoint import write_checkpoint
+    from knock.cli.progress import ShareLine
+    from knock_training.evaluate import as_record, evaluate
+    from knock_training.model import Twin
+
+    seconds = _AFTER_INTERRUPT if result.ended == "interrupted" else job.closing_seconds
+    twin = Twin(result.weights).to(team.device)
+    with ShareLine("evaluated") as line:
+        evaluation: dict[str, Loss] = evaluate(twin, job.corpus.validation, seconds=seconds, progress=line.show)
+    record = result.record | {"evaluation": as_record(evaluation)}
+    write_checkpoint(options.out, result.weights, job.corpus.vocab, record)
     for name, loss in evaluation.items():
-        say(f"validation, {name.replace('_', ' ')}: {loss}")
-    return {"done": 0, "early": 0, "interrupted": 130, "diverged": 1}[result.ended]
+        part = f", its first {loss.characters:,} characters" if loss.characters < len(job.corpus.validation) - 1 else ""
+        say(f"validation, {name.replace('_', ' ')}: {loss}{part}")
 
 
 _UNKNOWN_TOLD = {"skip": "skipped", "replace": "replaced"}
@@ -262,35 +310,148 @@ _ENDED = {
 }
 
 
-def _begun(options: argparse.Namespace, team: Team, base: Checkpoint | None) -> tuple[Corpus, ModelConfig, Recipe]:
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """What a run is about.
+
+    Attributes:
+        corpus: the text.
+        config: the model's shape.
+        recipe: how to train.
+        ends: when its steps have to be done, by `time.monotonic`; None without a limit.
+        watched: validation blocks of an evaluation.
+        closing_seconds: time for the evaluation at the end; None without a limit.
+    """
+
+    corpus: Corpus
+    config: ModelConfig
+    recipe: Recipe
+    ends: float | None
+    watched: int
+    closing_seconds: float | None
+
+
+def _threads(options: argparse.Namespace, team: Team) -> Threads | None:
+    """What chooses the CPU threads of a step; None where the user has chosen, or it does not matter."""
+    import torch
+
+    from knock.cpus import available_threads
+    from knock_training.threads import Threads
+
+    if options.threads or team.size > 1 or team.device.type != "cpu":
+        return None
+    return Threads(min(available_threads(), torch.get_num_threads()))  # the latter follows OMP_NUM_THREADS
+
+
+def _begun(
+    options: argparse.Namespace,
+    team: Team,
+    base: Checkpoint | None,
+    threads: Threads | None,
+    started: float,
+    tell: Callable[[str], None],
+) -> _Job:
     """What a new run is about."""
+    from knock_training.run import WATCHED_BLOCKS
+    from knock_training.sizes import size_for
+
+    corpus = _read(options, base.vocab if base else None)
+    names = [size_for(len(corpus))] if options.size == "auto" else [options.size]
+    if options.minutes is None:
+        config, recipe = _shape_and_recipe(options, names[0], corpus, team, base)
+        return _Job(
+            corpus=corpus, config=config, recipe=recipe, ends=None, watched=WATCHED_BLOCKS, closing_seconds=None
+        )
+    return _planned(options, names, corpus, team, base, threads, started, tell)
+
+
+def _planned(
+    options: argparse.Namespace,
+    names: list[str],
+    corpus: Corpus,
+    team: Team,
+    base: Checkpoint | None,
+    threads: Threads | None,
+    started: float,
+    tell: Callable[[str], None],
+) -> _Job:
+    """A new run of so many minutes, of the largest size that has time to learn.
+
+    Raises:
+        TrainingError: if there is time for too few steps; it says what would fit.
+    """
+    from knock_training.planning import LEAST_STEPS, plan
+    from knock_training.sizes import SIZES
+
+    ends = started + 60 * options.minutes
+
+    def plan_for(name: str) -> tuple[ModelConfig, Plan]:
+        config, recipe = _shape_and_recipe(options, name, corpus, team, base)
+        interval = vars(options).get("eval_interval")
+        left = ends - time.monotonic()
+        return config, plan(config, corpus, recipe, left, eval_interval=interval, team=team, threads=threads)
+
+    name = names[0]
+    config, planned = plan_for(name)
+    enough = SIZES[name].recipe["steps"] // 2 if name != _SMALLEST else LEAST_STEPS
+    if options.size == "auto" and name != _SMALLEST and planned.steps < enough:
+        tell(f"--minutes {options.minutes:g} is time for {planned.steps:,} steps of a model of the size {name}, which "
+             f"needs some {enough:,}: training {_SMALLEST}, unless --size {name} is given")  # fmt: skip
+        name = _SMALLEST
+        config, planned = plan_for(name)
+    if planned.steps < LEAST_STEPS:
+        minutes = (time.monotonic() - started) / 60 + planned.minutes_for(LEAST_STEPS)
+        fits = [f"--minutes {_rounded_up(minutes):g}"]
+        if name != _SMALLEST and base is None:
+            smaller = plan_for(_SMALLEST)[1].steps
+            fits += [f"--size {_SMALLEST}, of which there is time for {smaller:,} steps"] * (smaller >= LEAST_STEPS)
+        raise TrainingError(
+            f"--minutes {options.minutes:g} is time for {planned.steps} steps of this model here, and with fewer than "
+            f"{LEAST_STEPS} it learns too little; give {' or '.join(fits)}"
+        )
+    return _Job(
+        corpus=corpus,
+        config=config,
+        recipe=planned.recipe,
+        ends=ends - planned.closing_seconds,
+        watched=planned.watched,
+        closing_seconds=planned.closing_seconds,
+    )
+
+
+def _rounded_up(minutes: float) -> float:
+    """Minutes to two digits, no fewer than they are."""
+    unit = 10.0 ** (math.floor(math.log10(minutes)) - 1)
+    return math.ceil(minutes / unit) * unit
+
+
+def _shape_and_recipe(
+    options: argparse.Namespace, size: str, corpus: Corpus, team: Team, base: Checkpoint | None
+) -> tuple[ModelConfig, Recipe]:
+    """Those of a size, with what the options change."""
     from knock.config import ModelConfig
     from knock_training.optimizing import native_precision
     from knock_training.recipe import Recipe
-    from knock_training.sizes import SIZES, size_for
-    from knock_training.trainer import plan
+    from knock_training.sizes import SIZES
 
-    corpus = _read(options, base.vocab if base else None)
-    size = SIZES[size_for(len(corpus)) if options.size == "auto" else options.size]
+    known = SIZES[size]
     if base is not None:
         config = base.weights.config
     else:
-        config = ModelConfig(**{"vocab_size": corpus.vocab.vocab_size, **size.shape, **_given(options, _SHAPE)})
-    recipe = Recipe(**{**size.recipe, "precision": native_precision(team.device), **_given(options, _RECIPE)})
-    if options.minutes is not None:
-        recipe = plan(config, corpus, recipe, options.minutes, vars(options).get("eval_interval"), team)
-    return corpus, config, recipe
+        config = ModelConfig(**{"vocab_size": corpus.vocab.vocab_size, **known.shape, **_given(options, _SHAPE)})
+    return config, Recipe(**{**known.recipe, "precision": native_precision(team.device), **_given(options, _RECIPE)})
 
 
-def _resumed(options: argparse.Namespace, state: Path, base: Checkpoint | None) -> tuple[Corpus, ModelConfig, Recipe]:
-    """What the run to go on with is about, but for what is asked for otherwise, which `train` will refuse."""
+def _resumed(options: argparse.Namespace, state: Path, base: Checkpoint | None) -> _Job:
+    """What the run to continue is about, but for what is asked for otherwise, which `train` will reject."""
     from knock.config import ModelConfig
     from knock.vocab import Vocab
     from knock_training.recipe import Recipe
+    from knock_training.run import WATCHED_BLOCKS
     from knock_training.sizes import SIZES
     from knock_training.state import check_same, read_state
 
-    what, _ = read_state(state)
+    what, saved = read_state(state)
     vocab = Vocab.from_json(what["vocabulary"], lowercase=what["lowercase"])
     if options.lowercase:
         check_same({"lowercase": vocab.lowercase}, {"lowercase": True}, str(state))
@@ -305,7 +466,15 @@ def _resumed(options: argparse.Namespace, state: Path, base: Checkpoint | None) 
         raise TrainingError(f"{str(state)!r} is of a run on another corpus: {error}") from error
     recipe = what["recipe"] | {"betas": tuple(what["recipe"]["betas"])} | _given(options, _RECIPE)
     size = {} if options.size == "auto" or base is not None else SIZES[options.size].shape
-    return corpus, ModelConfig(**{**what["config"], **size, **_given(options, _SHAPE)}), Recipe(**recipe)
+    left = saved["numbers"]["seconds_left"]
+    return _Job(
+        corpus=corpus,
+        config=ModelConfig(**{**what["config"], **size, **_given(options, _SHAPE)}),
+        recipe=Recipe(**recipe),
+        ends=None if left is None else time.monotonic() + left,
+        watched=WATCHED_BLOCKS,  # `train` takes both from the state
+        closing_seconds=None,
+    )
 
 
 def _read(options: argparse.Namespace, vocab: Any) -> Corpus:

@@ -6,18 +6,19 @@ import argparse
 import contextlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knock.cli.terminal import columns, is_live, is_stream, printable
 from knock.errors import KnockError, TrainingError
+from knock.output_file import check_free
 
 if TYPE_CHECKING:
     from knock.vocab import Vocab
     from knock.weights import Weights
-    from knock_training.trainer import Progress
+    from knock_training.run import Progress
 
 _SAMPLE_EVERY = 3  # evaluations
 _SAMPLE_LENGTH = 160
@@ -34,7 +35,7 @@ class Display(AbstractContextManager["Display"]):
     """Shows progress, and writes it where the options want it. Use it in a `with`.
 
     Args:
-        options: those of the command: `metrics`, `tensorboard`, `resume`.
+        options: those of the command: `metrics`, `tensorboard`, `resume`, `force`.
         vocab: of the model, for samples of its writing.
         tell: says a line.
 
@@ -47,11 +48,11 @@ class Display(AbstractContextManager["Display"]):
         self._tell = tell
         self._files: list[_Metrics | _TensorBoard] = [
             *([_TensorBoard(options.tensorboard)] if options.tensorboard else []),
-            *([_Metrics(Path(options.metrics), options.resume)] if options.metrics else []),
+            *([_Metrics(Path(options.metrics), options)] if options.metrics else []),
         ]
         self._evaluations = self._worse = 0
         self._lowest = self._loss_at_lowest = float("inf")
-        self._has_warned = False
+        self._warned: set[str] = set()
         self._live: Any = None
         self._next = 0.0
         self._points: list[tuple[int, float, float | None]] = []  # step, training loss, validation loss
@@ -61,7 +62,8 @@ class Display(AbstractContextManager["Display"]):
             from rich.live import Live
 
             self._live = Live(console=Console(stderr=True), auto_refresh=False)
-            self._live.start()
+            with self._dropped_if_gone():
+                self._live.start()
 
     def __exit__(self, *exception: object) -> None:
         self.close()
@@ -71,7 +73,16 @@ class Display(AbstractContextManager["Display"]):
     def close(self) -> None:
         """Leave the live picture as it is."""
         if self._live is not None:
-            self._live.stop()
+            live, self._live = self._live, None
+            with contextlib.suppress(OSError):
+                live.stop()
+
+    @contextlib.contextmanager
+    def _dropped_if_gone(self) -> Iterator[None]:
+        """Do without the picture when its terminal is gone, which is no reason to stop a run."""
+        try:
+            yield
+        except OSError:
             self._live = None
 
     def report(self, progress: Progress) -> None:
@@ -88,7 +99,8 @@ class Display(AbstractContextManager["Display"]):
             self._points.append((progress.step, progress.loss, None))
         if self._live is not None and (progress.weights is not None or time.monotonic() >= self._next):
             self._next = time.monotonic() + _REFRESH
-            self._live.update(self._picture(progress, line), refresh=True)
+            with self._dropped_if_gone():
+                self._live.update(self._picture(progress, line), refresh=True)
 
     def _evaluated(self, progress: Progress, line: str) -> None:
         assert progress.weights is not None
@@ -104,18 +116,29 @@ class Display(AbstractContextManager["Display"]):
         self._worse += 1
         if progress.validation_loss < self._lowest:
             self._lowest, self._loss_at_lowest, self._worse = progress.validation_loss, progress.loss, 0
-        learns_by_heart = self._worse >= _WORSE and progress.loss < self._loss_at_lowest
-        if learns_by_heart and not self._has_warned:
-            self._has_warned = True
+        is_overfitting = self._worse >= _WORSE and progress.loss < self._loss_at_lowest
+        if is_overfitting:
             self._warn(
                 f"the validation loss has not fallen for {self._worse} evaluations, and the training loss has: the "
-                "model learns the text by heart. "
-                "The best weights are kept; more text, more --dropout or a smaller model help, and --patience stops"
+                "model memorises the text. "
+                "The best weights are kept; more text, more --dropout or a smaller model help, and --patience stops",
+                "overfitting",
+            )
+        if progress.is_lost:
+            self._warn(
+                f"the validation loss {progress.validation_loss:.2f} is above {progress.unigram_loss:.2f}, that of the "
+                "characters' frequencies alone: the learning rates are probably too large",
+                "lost",
             )
 
-    def _warn(self, message: str) -> None:
+    def _warn(self, message: str, kind: str) -> None:
+        """Warn once of each kind of trouble."""
+        if kind in self._warned:
+            return
+        self._warned.add(kind)
         if self._live is not None:
-            self._live.console.print(message, markup=False, highlight=False)
+            with self._dropped_if_gone():
+                self._live.console.print(message, markup=False, highlight=False)
         else:
             self._tell(message)
 
@@ -141,15 +164,16 @@ class Display(AbstractContextManager["Display"]):
 class _Metrics:
     """Lines of JSON."""
 
-    def __init__(self, path: Path, resume: bool) -> None:
+    def __init__(self, path: Path, options: argparse.Namespace) -> None:
         self._path = path
         self._is_empty = True  # so far
         try:
+            is_device = is_stream(str(path))
+            if not is_device:
+                check_free(path, force=options.resume or options.force)
             self._is_new = not path.exists()
-            mode = "w" if is_stream(str(path)) else "r+" if resume and not self._is_new else "x+"
+            mode = "w" if is_device or options.force else "x+" if self._is_new else "r+"
             self._file = path.open(mode, encoding="utf-8", newline="\n")
-        except FileExistsError:
-            raise TrainingError(f"{str(path)!r} is there already; remove it, or choose another name") from None
         except (OSError, ValueError) as error:
             raise _unwritable(path, error) from error
         self._ends = self._line_ends() if mode == "r+" else None

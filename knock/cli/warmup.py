@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from knock.cli.terminal import write
+from knock.cli.terminal import for_output, write
 from knock.errors import KnockError
 
 EXAMPLES = """examples:
@@ -31,5 +31,5 @@ def run(options: argparse.Namespace) -> int:
     path = kept() if options.check else compile_now()
     if path is None:
         raise KnockError("the kernels have not been compiled for this machine; knock warmup does")
-    write(f"{path}\n")
+    write(f"{for_output(str(path))}\n")
     return 0

@@ -15,7 +15,8 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -31,14 +32,21 @@ from knock_training.model import Twin
 
 BLOCK = 256
 MOST = 2**22  # characters that `evaluate` takes of a longer text
+_PILOT = 4096  # characters by which the time for the rest is estimated
 _POSITIONS_AT_ONCE = 16_384  # bounds the memory of one forward pass
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Mean cross-entropy in nats a character."""
+    """Mean cross-entropy.
+
+    Attributes:
+        nats: in nats a character.
+        characters: how many were predicted.
+    """
 
     nats: float
+    characters: int
 
     @property
     def bits(self) -> float:
@@ -50,7 +58,14 @@ class Loss:
 
 
 @torch.no_grad()
-def block_loss(twin: Twin, tokens: Tensor, block: int = BLOCK, at_most: int | None = None) -> Loss:
+def block_loss(
+    twin: Twin,
+    tokens: Tensor,
+    block: int = BLOCK,
+    at_most: int | None = None,
+    *,
+    progress: Callable[[int], None] = lambda positions: None,
+) -> Loss:
     """Loss over independent blocks, the state reset at each.
 
     Args:
@@ -58,27 +73,41 @@ def block_loss(twin: Twin, tokens: Tensor, block: int = BLOCK, at_most: int | No
         tokens: the text, (N,) with N >= 2.
         block: inputs a block; what is left at the end is a shorter one.
         at_most: blocks to take, spread evenly over the text; all if None.
+        progress: called with the number of characters that were predicted since the last call.
     """
     inputs, targets = tokens[:-1], tokens[1:]
     whole = len(inputs) // block * block
     x, y = inputs[:whole].view(-1, block), targets[:whole].view(-1, block)
     if at_most is not None and len(x) > at_most:
         chosen = torch.linspace(0, len(x) - 1, at_most).long()
-        return Loss(_summed_loss(twin, x[chosen], y[chosen]) / (at_most * block))
-    total = _summed_loss(twin, x, y)
+        return Loss(_summed_loss(twin, x[chosen], y[chosen], progress) / (at_most * block), at_most * block)
+    total = _summed_loss(twin, x, y, progress)
     if whole < len(inputs):
-        total += _summed_loss(twin, inputs[None, whole:], targets[None, whole:])
-    return Loss(total / len(inputs))
+        total += _summed_loss(twin, inputs[None, whole:], targets[None, whole:], progress)
+    return Loss(total / len(inputs), len(inputs))
 
 
 @torch.no_grad()
-def stream_loss(twin: Twin, tokens: Tensor) -> Loss:
-    """Loss over one uninterrupted pass; `tokens` (N,) with N >= 2."""
-    return Loss(_summed_loss(twin, tokens[None, :-1], tokens[None, 1:]) / (len(tokens) - 1))
+def stream_loss(twin: Twin, tokens: Tensor, *, progress: Callable[[int], None] = lambda positions: None) -> Loss:
+    """Loss over one uninterrupted pass; `tokens` [N] with N >= 2, `progress` as in `block_loss`."""
+    positions = len(tokens) - 1
+    return Loss(_summed_loss(twin, tokens[None, :-1], tokens[None, 1:], progress) / positions, positions)
 
 
-def evaluate(twin: Twin, tokens: Tensor) -> dict[str, Loss]:
+def evaluate(
+    twin: Twin,
+    tokens: Tensor,
+    *,
+    seconds: float | None = None,
+    progress: Callable[[float], None] = lambda share: None,
+) -> dict[str, Loss]:
     """Both losses of a text, as `"block_256"` and `"stream"`; of a very long one, of its first `MOST` characters.
+
+    Args:
+        twin: the model.
+        tokens: the text, [N].
+        seconds: the time there is, about: of a text that takes longer, only the beginning is evaluated.
+        progress: called with the share that is done.
 
     Raises:
         TextError: if there are fewer than two tokens.
@@ -86,12 +115,43 @@ def evaluate(twin: Twin, tokens: Tensor) -> dict[str, Loss]:
     tokens = tokens[:MOST]
     if len(tokens) < 2:
         raise TextError(f"evaluation needs at least 2 characters, got {len(tokens)}")
-    return {"block_256": block_loss(twin, tokens), "stream": stream_loss(twin, tokens)}
+    if seconds is not None and len(tokens) > _PILOT:
+        started = time.perf_counter()
+        for loss in (block_loss, stream_loss):
+            loss(twin, tokens[:_PILOT])
+        pilot = time.perf_counter() - started
+        tokens = tokens[: max(_PILOT, int(_PILOT * (seconds - pilot) / pilot))]
+    done, due = 0, 2 * (len(tokens) - 1)
+
+    def count(positions: int) -> None:
+        nonlocal done
+        done += positions
+        progress(done / due)
+
+    return {
+        "block_256": block_loss(twin, tokens, progress=count),
+        "stream": stream_loss(twin, tokens, progress=count),
+    }
+
+
+def unigram_loss(train: Tensor, validation: Tensor, vocab_size: int) -> tuple[float, float]:
+    """Cross-entropy of a text, and of another, under the frequencies of the characters in the first, in nats/char.
+
+    That is what a model has that knows nothing of context. Each character counts once more than it occurs, so that
+    none has the probability 0; of a very long text, the first `MOST` characters are counted.
+    """
+    counts = torch.bincount(train[:MOST].int(), minlength=vocab_size).double() + 1
+    surprise = -torch.log(counts / counts.sum())
+    train_loss, validation_loss = (surprise[text[:MOST].int()].mean().item() for text in (train, validation))
+    return train_loss, validation_loss
 
 
 def as_record(losses: dict[str, Loss]) -> dict[str, dict[str, float]]:
     """What `evaluate` found, as it is kept in a training record."""
-    return {name: {"nats_per_char": loss.nats, "bits_per_char": loss.bits} for name, loss in losses.items()}
+    return {
+        name: {"nats_per_char": loss.nats, "bits_per_char": loss.bits, "characters": loss.characters}
+        for name, loss in losses.items()
+    }
 
 
 def _logits(twin: Twin, inputs: Tensor) -> Iterator[tuple[Tensor, int]]:
@@ -118,7 +178,7 @@ def _logits(twin: Twin, inputs: Tensor) -> Iterator[tuple[Tensor, int]]:
         yield twin(some.reshape(-1, T))[:, -1].view(B, some.shape[1], -1), T + start
 
 
-def _summed_loss(twin: Twin, inputs: Tensor, targets: Tensor) -> float:
+def _summed_loss(twin: Twin, inputs: Tensor, targets: Tensor, progress: Callable[[int], None]) -> float:
     """Cross-entropy in nats, summed over all positions of [B, N] inputs and targets."""
     total = 0.0
     rows = max(1, _POSITIONS_AT_ONCE // inputs.shape[1])
@@ -127,6 +187,7 @@ def _summed_loss(twin: Twin, inputs: Tensor, targets: Tensor) -> float:
         for logits, start in _logits(twin, some.long().to(device)) if len(some) else ():
             after = following[:, start : start + logits.shape[1]].long().to(device)
             total += F.cross_entropy(logits.flatten(0, 1), after.flatten(), reduction="none").double().sum().item()
+            progress(after.numel())
     return total
 
 

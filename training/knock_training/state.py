@@ -1,6 +1,6 @@
 """The state of a training run in a file, from which it can be gone on with as if it had never stopped.
 
-The file is a line, `knock run 2 SHA256`, and what `torch.save` made, of which that is the digest: PyTorch itself takes
+The file is a line, `knock run 3 SHA256`, and what `torch.save` made, of which that is the digest: PyTorch itself takes
 a file with altered bits for a whole one.
 """
 
@@ -13,13 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from knock.checks import shown
 from knock.errors import TrainingError
 
 _MAGIC = b"knock run "
-_FORMAT = b"2"
+_FORMAT = b"3"
 
 
 def state_path(model: str | os.PathLike[str]) -> Path:
@@ -39,6 +37,8 @@ def write_state(path: Path, what: Mapping[str, Any], state: Mapping[str, Any]) -
     Raises:
         TrainingError: if it cannot be written.
     """
+    import torch
+
     temporary = path.with_name(f"{path.name}.tmp")  # one that a killed process left is written over
     content = io.BytesIO()  # PyTorch makes something unreadable of what goes wrong while it writes to a file
     torch.save((dict(what), dict(state)), content)
@@ -75,6 +75,8 @@ def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise TrainingError(f"{str(path)!r} is of another version of knock; start the run anew")
     if hashlib.sha256(content).hexdigest().encode() != digest:
         raise TrainingError(f"{str(path)!r} is damaged: its digest is another; start the run anew")
+    import torch  # which takes seconds: where a state lies can be asked without it
+
     what, state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     return what, state
 

@@ -1,0 +1,355 @@
+"""A training run: the model, the optimisers, and all that has to be kept to resume it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from knock.config import ModelConfig
+from knock.errors import ConfigError, TextError, WeightsError
+from knock.weights import Weights
+from knock_training.data import Corpus, random_batch, validation_length
+from knock_training.evaluate import block_loss, unigram_loss
+from knock_training.model import Twin
+from knock_training.optimizing import Average, Optimizers, training_step
+from knock_training.recipe import Recipe
+from knock_training.team import Team
+from knock_training.threads import Threads
+
+WATCHED_BLOCKS = 256  # validation blocks while training; the evaluation of a finished model takes all
+
+# Losses this far above that of the unigram distribution are worse than it; noise is smaller.
+_MARGIN = 0.1  # nats
+_SETTLED = 50  # steps after warm-up before a loss counts as that of a run that diverged
+_HOPELESS, _HOPELESS_SHARE = 3, 0.1  # evaluations in a row, and the share of all steps, that end it
+_REPLANS = 5  # between two evaluations
+
+
+Ended = Literal["done", "early", "interrupted", "diverged"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a training run is.
+
+    Attributes:
+        step: steps done.
+        steps: steps planned.
+        loss: training loss in nats/char, mean since the last report with a validation loss.
+        validation_loss: loss on validation blocks, at evaluations only.
+        best_loss: the lowest validation loss so far; infinite before the first.
+        learning_rate: AdamW's, in the step that was done.
+        chars_per_second: training speed since the start, evaluations left out.
+        seconds: of training so far, evaluations left out.
+        seconds_left: time to the end at that speed.
+        weights: the weights as they are, at evaluations only.
+        unigram_loss: validation loss of the characters' frequencies alone, in nats/char.
+        is_lost: whether the losses of the last evaluation are above those of the frequencies, late enough to tell.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    validation_loss: float | None
+    best_loss: float
+    learning_rate: float
+    chars_per_second: float
+    seconds: float
+    seconds_left: float
+    weights: Weights | None
+    unigram_loss: float
+    is_lost: bool
+
+
+def sequence_length(config: ModelConfig, corpus: Corpus, recipe: Recipe) -> int:
+    """Characters of a training sequence, as many as the recipe wants and the corpus allows.
+
+    Raises:
+        TextError: if the corpus is shorter than a window.
+    """
+
+    def enough(characters: int) -> bool:
+        validation = validation_length(characters)
+        return characters - validation > config.T and validation >= 2
+
+    if not enough(len(corpus)):
+        shortest = next(characters for characters in itertools.count(config.T) if enough(characters))
+        raise TextError(
+            f"{corpus.name!r} has {len(corpus)} characters, and a model with a window of {config.T} needs at least "
+            f"{shortest}; use a longer text or a smaller window"
+        )
+    windows = recipe.windows if config.position == "relative" else 1
+    return min(windows * config.T, len(corpus.train) - 1)
+
+
+class Run:
+    """A training run.
+
+    Args:
+        config: the model's shape.
+        corpus: the text.
+        recipe: how to train.
+        start: the first weights; random ones if None.
+        team: the processes that train together.
+        threads: chooses the CPU threads of a step; None leaves them as PyTorch has them.
+        seconds: time for all steps and their evaluations, by which the number of steps is corrected as they are timed;
+            None leaves it as the recipe has it.
+        watched: validation blocks of an evaluation.
+
+    Attributes:
+        team: the processes that train together.
+        recipe: how to train, with the number of steps as it is planned now.
+        average: of the weights; what is evaluated and kept.
+        step: steps done.
+        losses: of the steps since the last evaluation.
+        best: the weights with the lowest validation loss, in step `best_step`.
+        best_loss: that loss; infinite before the first.
+        unigram_loss: validation loss of the characters' frequencies alone, in nats/char.
+        is_lost: whether the losses of the last evaluation were above those of the characters' frequencies alone.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        corpus: Corpus,
+        recipe: Recipe,
+        start: Weights | None,
+        team: Team,
+        *,
+        threads: Threads | None = None,
+        seconds: float | None = None,
+        watched: int = WATCHED_BLOCKS,
+    ) -> None:
+        if config.vocab_size != corpus.vocab.vocab_size:
+            raise ConfigError(
+                f"the config has vocab_size {config.vocab_size} and the corpus {corpus.vocab.vocab_size} characters; "
+                "make the config from the corpus's vocabulary"
+            )
+        self._length = sequence_length(config, corpus, recipe)
+        self._corpus = corpus
+        self._config = config
+        self.team, self.recipe = team, recipe
+        self._threads, self._watched = threads, watched
+        self._twin = Twin(start or Weights.random(config, recipe.seed), recipe.dropout).to(team.device)
+        self._wrapped = team.wrapped(self._twin)
+        self._optimizers = Optimizers(self._twin, recipe)
+        self.average = Average(self._twin, recipe.ema)
+        self.step = self.best_step = self._seen = 0
+        self.best: Weights | None = None
+        self.best_loss = math.inf
+        self._worse = self._hopeless = 0  # evaluations since the best; those in a row that cannot lead to anything
+        self._seconds = 0.0
+        self.losses: list[float] = []
+        self._train_unigram_loss, self.unigram_loss = unigram_loss(corpus.train, corpus.validation, config.vocab_size)
+        self._uniform_loss = math.log(config.vocab_size)
+        self.is_lost = False
+        now = time.perf_counter()
+        self._ends = None if seconds is None else now + seconds
+        self._evaluation_seconds = 0.0  # of the last one
+        self._planned = (0, now)  # when the number of steps was corrected: the step, and the time without evaluations
+
+    @property
+    def what(self) -> dict[str, Any]:
+        """Which run it is, fit for JSON."""
+        return {
+            "corpus": self._corpus.sha256,
+            "vocabulary": self._corpus.vocab.to_json(),
+            "lowercase": self._corpus.vocab.lowercase,
+            "unknown": self._corpus.unknown,
+            "config": self._config.to_dict(),
+            "recipe": {
+                name: list(value) if isinstance(value, tuple) else value for name, value in vars(self.recipe).items()
+            },
+        }
+
+    def advance(self) -> bool:
+        """One step. Whether its loss is a finite number."""
+        started = time.perf_counter()
+        recipe, team = self.recipe, self.team
+        # What is random in a step depends on the seed and the step alone, so that nothing has to be kept to resume.
+        rng = np.random.default_rng((recipe.seed, self.step))
+        sequences = max(1, recipe.batch_chars_at(self.step) // self._length)
+        sequences = -(-sequences // team.size) * team.size
+        inputs, targets = random_batch(self._corpus.train, sequences, self._length, rng)
+        torch.manual_seed(int(rng.integers(2**63)) + team.rank)  # dropout
+        batch = team.share(inputs), team.share(targets)
+        with self._threads.step() if self._threads else contextlib.nullcontext():
+            loss = team.mean(training_step(self._wrapped, self._optimizers, batch, recipe, self.step))
+        self.average.update(self.step)
+        self.losses.append(loss)
+        self.step += 1
+        self._seen += sequences * self._length
+        self._seconds += time.perf_counter() - started
+        return math.isfinite(loss)
+
+    @property
+    def is_settled_on_threads(self) -> bool:
+        """Whether the number of CPU threads is decided, for now."""
+        return self._threads is None or self._threads.is_settled
+
+    def replan(self) -> None:
+        """Correct the number of steps by the time that is left and the speed of late.
+
+        In the same steps for all processes, a few times between two evaluations.
+        """
+        if self._ends is None or self.step % max(1, self.recipe.eval_interval // _REPLANS):
+            return
+        now = time.perf_counter()
+        step, since = self._planned
+        each = (now - since) / (self.step - step) + self._evaluation_seconds / self.recipe.eval_interval
+        left = (self._ends - now - self._evaluation_seconds) / each
+        more = int(self.team.mean(torch.tensor(max(0.0, left), dtype=torch.float64, device=self.team.device)))
+        self.recipe = self._optimizers.recipe = replace(self.recipe, steps=self.step + more)
+        self._planned = self.step, now
+
+    def weights(self) -> Weights | None:
+        """The average of the weights; None where they are no longer finite."""
+        try:
+            return self.average.twin.weights()
+        except WeightsError:
+            return None
+
+    def evaluate(self) -> tuple[Weights | None, float]:
+        """The average of the weights, None if it or its loss is not finite, and that loss; the best is kept."""
+        started = time.perf_counter()
+        weights = self.weights()
+        if weights is None:
+            return None, math.nan
+        loss = torch.zeros(1, dtype=torch.float64, device=self.team.device)
+        if self.team.leads:
+            loss += block_loss(self.average.twin, self._corpus.validation, at_most=self._watched).nats
+        validation_loss = self.team.mean(loss) * self.team.size
+        self._worse += 1
+        if validation_loss < self.best_loss:
+            self.best, self.best_loss, self.best_step, self._worse = weights, validation_loss, self.step, 0
+        self._judge(validation_loss)
+        self._evaluation_seconds = time.perf_counter() - started
+        self._planned = self._planned[0], self._planned[1] + self._evaluation_seconds
+        return weights if math.isfinite(validation_loss) else None, validation_loss
+
+    def _judge(self, validation_loss: float) -> None:
+        """Compare the losses with those of no model at all.
+
+        A model that memorises its text has a large validation loss too, but a small training loss.
+        """
+        training_loss = sum(self.losses) / max(1, len(self.losses))
+        self.is_lost = (
+            validation_loss > self.unigram_loss + _MARGIN and training_loss > self._train_unigram_loss + _MARGIN
+        )
+        is_falling = self._worse == 0 and validation_loss < self._uniform_loss + _MARGIN
+        self._hopeless = self._hopeless + 1 if self.is_lost and not is_falling else 0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether there were enough steps to judge the run by its losses."""
+        return self.step >= min(self.recipe.warmup, self.recipe.steps // 10) + _SETTLED
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether the losses are, and stay, those of a run that diverged although they are finite."""
+        return self.is_settled and (
+            self._hopeless >= _HOPELESS or (self._hopeless > 0 and self.step == self.recipe.steps)
+        )
+
+    @property
+    def best_is_lost(self) -> bool:
+        """Whether even the best weights predict worse than the characters' frequencies alone."""
+        return self.best_loss > self.unigram_loss + _MARGIN
+
+    @property
+    def is_out_of_patience(self) -> bool:
+        """Whether the validation loss has not fallen for too long."""
+        return self.recipe.patience is not None and self._worse >= self.recipe.patience
+
+    def progress(self, weights: Weights | None, validation_loss: float | None) -> Progress:
+        """Where the run is."""
+        return Progress(
+            step=self.step,
+            steps=self.recipe.steps,
+            loss=sum(self.losses) / len(self.losses),
+            validation_loss=validation_loss,
+            best_loss=self.best_loss,
+            learning_rate=self.recipe.learning_rate * self.recipe.rate_at(self.step - 1),
+            chars_per_second=self._seen / self._seconds,
+            seconds=self._seconds,
+            seconds_left=self._seconds_left,
+            weights=weights,
+            unigram_loss=self.unigram_loss,
+            is_lost=self.is_lost and self.is_settled,
+        )
+
+    @property
+    def _seconds_left(self) -> float:
+        if self._ends is not None:
+            return max(0.0, self._ends - time.perf_counter())
+        return (self.recipe.steps - self.step) * self._seconds / self.step
+
+    def record(self, ended: Ended | None) -> dict[str, Any]:
+        """What a model file says of the run."""
+        corpus = self._corpus
+        return {
+            "corpus": {
+                "name": corpus.name,
+                "sha256": corpus.sha256,
+                "characters": len(corpus),
+                "validation_characters": len(corpus.validation),
+            },
+            "recipe": asdict(self.recipe)
+            | {"sequence_length": self._length, "threads": torch.get_num_threads(), "processes": self.team.size},
+            "ended": ended or "not yet",
+            "steps_done": self.step,
+            "best_step": self.best_step,
+            "best_validation_loss": self.best_loss if self.best is not None else None,
+            "unigram_loss": self.unigram_loss,
+            "seconds": round(self._seconds, 1),
+            "torch": torch.__version__,
+        }
+
+    def saved(self) -> dict[str, Any]:
+        """All that the rest of the run depends on."""
+        return {
+            "twin": self._twin.state_dict(),
+            "average": self.average.twin.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self._optimizers.all.items()},
+            "best": None
+            if self.best is None
+            else {name: torch.from_numpy(self.best[name].copy()) for name in self.best},
+            "numbers": {
+                "step": self.step,
+                "seen": self._seen,
+                "seconds": self._seconds,
+                "best_step": self.best_step,
+                "best_loss": self.best_loss,
+                "worse": self._worse,
+                "hopeless": self._hopeless,
+                "watched": self._watched,
+                "seconds_left": None if self._ends is None else self._ends - time.perf_counter(),
+                "losses": self.losses,
+            },
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on from what was saved."""
+        self._twin.load_state_dict(saved["twin"])
+        self.average.twin.load_state_dict(saved["average"])
+        for name, optimizer in self._optimizers.all.items():
+            optimizer.load_state_dict(saved["optimizers"][name])
+        best: dict[str, Tensor] | None = saved["best"]
+        if best is not None:
+            self.best = Weights(self._twin.config, {name: tensor.numpy() for name, tensor in best.items()})
+        numbers = saved["numbers"]
+        self.step, self._seen, self._seconds = numbers["step"], numbers["seen"], numbers["seconds"]
+        self.best_step, self.best_loss, self._worse = numbers["best_step"], numbers["best_loss"], numbers["worse"]
+        self.losses = list(numbers["losses"])
+        self._hopeless, self._watched = numbers["hopeless"], numbers["watched"]
+        now = time.perf_counter()
+        self._ends = None if numbers["seconds_left"] is None else now + numbers["seconds_left"]
+        self._planned = self.step, now

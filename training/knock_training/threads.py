@@ -1,0 +1,86 @@
+"""How many CPU threads a training step gets."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import time
+from collections import deque
+from collections.abc import Iterator
+
+import torch
+
+_TRIED = 3  # steps with each number of threads; the median counts
+_CHECK_EVERY = 15.0  # seconds
+_CHECK_AFTER = 2.0  # seconds, when steps have become slower
+_SLOWER = 1.5  # times the median
+_GAIN = 0.95  # times the time with fewer threads, at most, or more threads are not worth it
+
+
+class Threads:
+    """As many threads as make a step fastest, timed at the start and again now and then.
+
+    More threads are not always faster. The threads of a step wait for each other after every operation; where the
+    operations are small, or another program uses one of the cores, they wait longer than they work. On a busy machine
+    a step of a small model can take ten times as long with two threads as with one.
+
+    Args:
+        most: the most to use; 1, 2, 4, ... up to there are tried.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._counts = sorted({most, *(2**i for i in range(most.bit_length()) if 2**i < most)})
+        self._best = most
+        self._times: dict[int, deque[float]] = {}
+        self._trials: deque[int] = deque()
+        self._checked = -_CHECK_EVERY
+        if len(self._counts) > 1:
+            self._try(self._counts)
+
+    @property
+    def count(self) -> int:
+        """Threads of the next step."""
+        return self._trials[0] if self._trials else self._best
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the number is decided, for now."""
+        return not self._trials
+
+    @contextlib.contextmanager
+    def step(self) -> Iterator[None]:
+        """Set the number of threads for a step, and time it."""
+        count = self.count
+        torch.set_num_threads(count)
+        started = time.perf_counter()
+        yield
+        self._note(count, time.perf_counter() - started)
+
+    def _note(self, count: int, seconds: float) -> None:
+        now = time.perf_counter()
+        if self._trials:
+            self._trials.popleft()
+            self._times[count].append(seconds)
+            if not self._trials:
+                self._decide()
+                self._checked = now
+            return
+        typical = statistics.median(self._times[self._best]) if self._times else seconds
+        is_due = now - self._checked > _CHECK_EVERY
+        is_slower = seconds > _SLOWER * typical and now - self._checked > _CHECK_AFTER
+        if len(self._counts) > 1 and (is_due or is_slower):
+            at = self._counts.index(self._best)
+            self._try(self._counts[max(0, at - 1) : at + 2])
+
+    def _try(self, counts: list[int]) -> None:
+        """Time steps with these numbers of threads in turns; the first of each does not count."""
+        self._times = {count: deque(maxlen=_TRIED) for count in counts}
+        self._trials = deque(list(reversed(counts)) * (_TRIED + 1))
+
+    def _decide(self) -> None:
+        medians = {count: statistics.median(times) for count, times in self._times.items()}
+        first, *rest = sorted(medians)
+        self._best = first
+        for count in rest:
+            if medians[count] < _GAIN * medians[self._best]:
+                self._best = count
