@@ -32,6 +32,7 @@ from knock_training.model import Twin
 
 BLOCK = 256
 MOST = 2**22  # characters that `evaluate` takes of a longer text
+_NEARLY = 0.7  # of a text fits into the time, and so all of it is taken
 _PILOT = 4096  # characters by which the time for the rest is estimated
 _POSITIONS_AT_ONCE = 16_384  # bounds the memory of one forward pass
 
@@ -120,7 +121,8 @@ def evaluate(
         for loss in (block_loss, stream_loss):
             loss(twin, tokens[:_PILOT])
         pilot = time.perf_counter() - started
-        tokens = tokens[: max(_PILOT, int(_PILOT * (seconds - pilot) / pilot))]
+        fitting = max(_PILOT, int(_PILOT * (seconds - pilot) / pilot))
+        tokens = tokens[:fitting] if fitting < _NEARLY * len(tokens) else tokens
     done, due = 0, 2 * (len(tokens) - 1)
 
     def count(positions: int) -> None:

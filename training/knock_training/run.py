@@ -255,9 +255,15 @@ class Run:
     @property
     def has_diverged(self) -> bool:
         """Whether the losses are, and stay, those of a run that diverged although they are finite."""
-        return self.is_settled and (
-            self._hopeless >= _HOPELESS or (self._hopeless > 0 and self.step == self.recipe.steps)
-        )
+        of_a_share = math.ceil(_HOPELESS_SHARE * self.recipe.steps / self.recipe.eval_interval)
+        needed = 1 if self.step == self.recipe.steps else max(_HOPELESS, of_a_share)
+        return self.is_settled and self._hopeless >= needed
+
+    @property
+    def is_worth_keeping(self) -> bool:
+        """Whether the weights of the last evaluation are the best, and not those of a run that diverges."""
+        is_bad = self.is_lost and (self.is_settled or self.best_loss > self._uniform_loss + _MARGIN)
+        return self.best_step == self.step and not is_bad
 
     @property
     def best_is_lost(self) -> bool:

@@ -72,8 +72,8 @@ def train(
         watched: validation blocks of an evaluation.
         report: called after every step.
         should_stop: asked before every step; once it says yes, the best weights so far are returned.
-        keep: given the weights, with the record so far, whenever there are better ones, unless they still predict worse
-            than the characters' frequencies alone when they should not any more.
+        keep: given the weights, with the record so far, whenever there are better ones that are not those of a run that
+            diverges.
 
     Raises:
         ConfigError: if the config has another vocabulary size than the corpus.
@@ -134,7 +134,7 @@ def _follow(
             weights, validation_loss = run.evaluate()
             if weights is None:
                 return "diverged"
-            if run.best_step == run.step and run.team.leads and not (run.is_lost and run.is_settled):
+            if run.is_worth_keeping and run.team.leads:
                 keep(weights, run.record(None))
         if run.team.leads:
             report(run.progress(weights, validation_loss))
