@@ -12,7 +12,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from knock import LanguageModel, Prompt, ReweightGPT, Sampling, Vocab
-from knock.batch import Request
+from knock.engine.batch import Request
 from tests.cases import EXAMPLE, random_weights
 
 ROWS, LENGTH = 256, 256

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from knock.checkpoint import read_checkpoint, write_checkpoint
+from knock.files.checkpoint import read_checkpoint, write_checkpoint
 from knock.models import DEFAULT, shipped
 
 

@@ -9,10 +9,10 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from knock import ModelConfig, Sampling, reference
-from knock.backends import Backend
-from knock.batch import Request
 from knock.config import HEAD_TYPES, POSITIONS, HeadType, Position
-from knock.engine import MAX_LANES, Engine, Lanes
+from knock.engine.backends import Backend
+from knock.engine.batch import Request
+from knock.engine.engine import MAX_LANES, Engine, Lanes
 from tests.cases import EXAMPLE, float64, random_tokens, random_weights
 
 LENGTH = {"numpy": 50, "compiled": 2000}

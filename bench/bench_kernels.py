@@ -8,10 +8,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.bench_sample import CONTROLS, spread_logits
 from bench.loops import run
-from knock.compiled_backend import CompiledBackend, control_row
-from knock.packing import aligned
-from knock_kernels.layout import At, Stat, padded
-from knock_kernels.store import entry_points
+from knock.engine.compiled_backend import CompiledBackend, control_row
+from knock.engine.packing import aligned
+from knock_kernels.cache.store import entry_points
+from knock_kernels.lang.layout import At, Stat, padded
 from tests.cases import EXAMPLE, random_weights
 
 TIMES = 1000

@@ -7,9 +7,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.bench_generate import start
 from bench.turns import seconds, take_turns
-from knock.checkpoint import read_checkpoint
 from knock.config import ModelConfig
-from knock.engine import MAX_LANES, Engine
+from knock.engine.engine import MAX_LANES, Engine
+from knock.files.checkpoint import read_checkpoint
 from knock.models import shipped
 from knock.weights import Weights
 from tests.cases import random_weights

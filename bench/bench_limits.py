@@ -7,7 +7,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.loops import PANEL_COLUMNS, TILE_COLUMNS, TILE_ROWS, run
-from knock.packing import aligned
+from knock.engine.packing import aligned
 
 MEGABYTES = {"L2": 0.4, "L3": 8, "DRAM": 256}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from knock.cli.scorer import Scorer
-from knock.model import load
+from knock.generation.scoring import Scorer
+from knock.language_model import load
 from tests.cases import random_tokens
 
 MODELS = ("shakespeare-nano", "shakespeare-small")

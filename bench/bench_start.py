@@ -20,8 +20,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.installed import Installed
 from bench.turns import seconds, take_turns
-from knock.compiled_backend import CompiledBackend
-from knock_kernels import objects, store
+from knock.engine.compiled_backend import CompiledBackend
+from knock_kernels.cache import objects, store
 from tests.cases import EXAMPLE, random_weights
 
 STAGE = "stage: "  # before the name of a stage, among the processes' times
@@ -108,16 +108,17 @@ options = build_parser("generate").parse_args(["generate", {PROMPT!r}])
 done("options")
 import numpy
 done("NumPy")
-import knock.model
+import knock.language_model
 done("knock's modules")
 import llvmlite.binding
 done("llvmlite")
-from knock_kernels import objects, store
+from knock_kernels.cache import objects
+from knock_kernels.cache import store
 objects.name()
 done("find the kernels")
 store.entry_points()
 done("load the kernels")
-model = knock.model.load(options.model)
+model = knock.language_model.load(options.model)
 done("read the weights")
 model.model.engine.expect(steps={LENGTH})
 done("pack the weights")

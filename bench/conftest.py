@@ -13,6 +13,6 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 
 def pytest_sessionstart() -> None:
     """What is measured runs compiled kernels."""
-    from knock.backends import compile_now
+    from knock.engine.backends import compile_now
 
     compile_now()

@@ -9,18 +9,20 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
-from knock_kernels import build, jit, store
-from knock_kernels.attention import attention
-from knock_kernels.cpu import WIDTH
-from knock_kernels.forward import forward
-from knock_kernels.jit import f32p, f64p, i64, i64p, unit, void
-from knock_kernels.layout import PANEL
-from knock_kernels.linear import linear, tiles
-from knock_kernels.mlp import mlp
-from knock_kernels.norm import layer_norm
-from knock_kernels.rng import uniform
-from knock_kernels.sampler import sample
-from knock_kernels.simd import TILE_VECTORS
+from knock_kernels.cache import store
+from knock_kernels.lang import codegen as build
+from knock_kernels.lang import units as jit
+from knock_kernels.lang.cpu import WIDTH
+from knock_kernels.lang.layout import PANEL
+from knock_kernels.lang.simd import TILE_VECTORS
+from knock_kernels.lang.units import f32p, f64p, i64, i64p, unit, void
+from knock_kernels.loops.forward import forward
+from knock_kernels.ops.attention import attention
+from knock_kernels.ops.linear import linear, tiles
+from knock_kernels.ops.mlp import mlp
+from knock_kernels.ops.norm import layer_norm
+from knock_kernels.ops.rng import uniform
+from knock_kernels.ops.sampler import sample
 
 TILE_ROWS, TILE_COLUMNS = 8, TILE_VECTORS[8] * WIDTH
 PANEL_COLUMNS = PANEL * WIDTH
@@ -42,49 +44,49 @@ def loop_stream(x, w, out, K, times):
 
 @unit(void(f32p, f32p, f32p, i64, i64, i64, i64))
 def loop_linear(x, w, out, rows, K, vectors, times):
-    """See `knock_kernels.linear`."""
+    """See `knock_kernels.ops.linear`."""
     for _ in range(times):
         linear(x, K, w, out, 0, out, vectors * WIDTH, rows, K, vectors, 0, vectors)
 
 
 @unit(void(f32p, f32p, i64, i64))
 def loop_layer_norm(x, out, C, times):
-    """See `knock_kernels.norm`."""
+    """See `knock_kernels.ops.norm`."""
     for _ in range(times):
         layer_norm(x, out, C)
 
 
 @unit(void(f32p, f32p, f32p, f32p, i64, i64, i64))
 def loop_mlp(n, w, hidden, x, rows, C, times):
-    """See `knock_kernels.mlp`; F = C, whole vectors."""
+    """See `knock_kernels.ops.mlp`; F = C, whole vectors."""
     for _ in range(times):
         mlp(n, w, hidden, w, hidden, x, rows, C, C, C, C)
 
 
 @unit(void(f32p, f32p, i64, i64, f32p, f32p, f32p, i64p, i64))
 def loop_attention(projected, ring, position, rows, zeros, scratch, x, plan, times):
-    """See `knock_kernels.attention`."""
+    """See `knock_kernels.ops.attention`."""
     for _ in range(times):
         attention(projected, ring, position, rows, zeros, scratch, x, plan)
 
 
 @unit(void(i64p, i64p, i64p, i64, f32p, f32p, i64p, i64))
 def loop_forward(tokens, positions, caches, rows, weights, scratch, plan, times):
-    """See `knock_kernels.forward`."""
+    """See `knock_kernels.loops.forward`."""
     for _ in range(times):
         forward(tokens, positions, caches, rows, rows, weights, scratch, plan)
 
 
 @unit(void(f32p, i64, f64p, f32p, f64p, i64))
 def loop_sample(logits, V, controls, work, stats, times):
-    """See `knock_kernels.sampler`, with a number of its own each time."""
+    """See `knock_kernels.ops.sampler`, with a number of its own each time."""
     for i in range(times):
         sample(logits, logits, 0, V, controls, uniform(np.uint64(7), np.uint64(0), np.uint64(i)), work, stats)
 
 
 @unit(void(f64p, i64))
 def loop_uniform(out, times):
-    """See `knock_kernels.rng`."""
+    """See `knock_kernels.ops.rng`."""
     for i in range(times):
         out[0] = uniform(np.uint64(7), np.uint64(0), np.uint64(i))
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from bench.bench_generate import PLACES, SIZES
 from bench.limits import flops
-from knock.engine import MAX_LANES
+from knock.engine.engine import MAX_LANES
 from tests.cases import EXAMPLE
 
 Rate = Callable[[str], float]

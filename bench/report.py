@@ -22,8 +22,8 @@ from bench.bench_start import STAGE
 from bench.kinds import kinds_table, plot_kinds, shipped_speed
 from bench.limits import cache_bytes, flops, weight_bytes
 from bench.peers import PEERS
-from knock.checkpoint import read_checkpoint
-from knock.model import load
+from knock.files.checkpoint import read_checkpoint
+from knock.language_model import load
 from knock.models import DEFAULT, shipped
 from tests.cases import EXAMPLE
 

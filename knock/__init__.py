@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from knock.config import ModelConfig as ModelConfig
     from knock.errors import CheckpointError as CheckpointError
     from knock.errors import KnockError as KnockError
-    from knock.generation import Generation as Generation
-    from knock.generation import Interrupted as Interrupted
-    from knock.generation import Prompt as Prompt
+    from knock.generation.results import Generation as Generation
+    from knock.generation.results import Interrupted as Interrupted
+    from knock.generation.results import Prompt as Prompt
     from knock.gpt import ReweightGPT as ReweightGPT
-    from knock.model import LanguageModel as LanguageModel
-    from knock.model import load as load
+    from knock.language_model import LanguageModel as LanguageModel
+    from knock.language_model import load as load
     from knock.sampling import Sampling as Sampling
     from knock.vocab import Vocab as Vocab
     from knock.weights import Weights as Weights
@@ -26,17 +26,17 @@ __version__ = "0.1.0"
 
 _HOME = {
     "CheckpointError": "knock.errors",
-    "Generation": "knock.generation",
-    "Interrupted": "knock.generation",
+    "Generation": "knock.generation.results",
+    "Interrupted": "knock.generation.results",
     "KnockError": "knock.errors",
-    "LanguageModel": "knock.model",
+    "LanguageModel": "knock.language_model",
     "ModelConfig": "knock.config",
-    "Prompt": "knock.generation",
+    "Prompt": "knock.generation.results",
     "ReweightGPT": "knock.gpt",
     "Sampling": "knock.sampling",
     "Vocab": "knock.vocab",
     "Weights": "knock.weights",
-    "load": "knock.model",
+    "load": "knock.language_model",
 }
 
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604  # names by string

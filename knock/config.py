@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from knock.checks import real_number, shown, whole_number
 from knock.errors import ConfigError
+from knock.validation import real_number, shown, whole_number
 
 HeadType = Literal["hybrid", "reweight", "content"]
 Position = Literal["relative", "absolute"]

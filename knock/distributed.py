@@ -9,17 +9,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from knock.backends import Backend
-from knock.checks import shown, whole_number
+from knock.engine.backends import Backend
 from knock.errors import KnockError, PromptError, SamplingError
-from knock.generation import Prompt
+from knock.generation.requests import LAST_INDEX, Requests
+from knock.generation.results import Prompt
+from knock.generation.stopping import StopStrings
 from knock.gpt import ReweightGPT
-from knock.model import LanguageModel, load
-from knock.prompt_file import FIELDS, PromptMaker
-from knock.requests import LAST_INDEX, Requests
-from knock.rows import Row, row_of
+from knock.jobs.prompt_file import FIELDS, PromptMaker
+from knock.jobs.rows import Row, row_of
+from knock.language_model import LanguageModel, load
 from knock.sampling import Sampling, resolve_seed
-from knock.stopping import StopStrings
+from knock.validation import shown, whole_number
 from knock.vocab import Unknown, Vocab
 from knock.weights import Weights
 
@@ -187,7 +187,7 @@ class _Worker:
     def __call__(self, batch: Any) -> Any:
         from pyarrow import Table
 
-        from knock.parquet import row_schema
+        from knock.jobs.parquet import row_schema
 
         job = self._job
         prompts = [self._prompt(row) for row in batch.to_pylist(maps_as_pydicts="lossy")]

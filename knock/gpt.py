@@ -9,14 +9,13 @@ from typing import Unpack
 import numpy as np
 import numpy.typing as npt
 
-from knock.backends import Backend
-from knock.batch import Request
-from knock.checkpoint import read_checkpoint, write_checkpoint
-from knock.checks import whole_number
 from knock.config import HeadType, ModelConfig, Position
-from knock.engine import Engine
+from knock.engine.backends import Backend
+from knock.engine.batch import Request
+from knock.engine.engine import Engine
 from knock.errors import SamplingError
-from knock.requests import LONGEST
+from knock.files.checkpoint import read_checkpoint, write_checkpoint
+from knock.generation.requests import LONGEST
 from knock.sampling import (
     Sampling,
     SamplingOptions,
@@ -27,6 +26,7 @@ from knock.sampling import (
     summarize,
     summarize_rows,
 )
+from knock.validation import whole_number
 from knock.vocab import TokenArray, Vocab, check_tokens
 from knock.weights import Weights
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from knock import reference
 from knock.config import ModelConfig
 from knock.errors import GenerationError, TextError
-from knock.model import LanguageModel
+from knock.language_model import LanguageModel
 from knock.vocab import TokenArray, Unknown
 from knock.weights import Weights
 

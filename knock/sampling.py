@@ -11,8 +11,8 @@ from typing import Any, Literal, TypedDict, get_args
 import numpy as np
 import numpy.typing as npt
 
-from knock.checks import real_number, shown, whole_number
 from knock.errors import SamplingError
+from knock.validation import real_number, shown, whole_number
 
 EntropyRule = Literal["exact", "ratio"]
 

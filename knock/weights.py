@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from knock.checks import shown
 from knock.config import ModelConfig
 from knock.errors import WeightsError
+from knock.validation import shown
 
 FloatArray = npt.NDArray[np.float32]
 

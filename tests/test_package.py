@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import knock
-from knock.checkpoint import read_checkpoint
+from knock.files.checkpoint import read_checkpoint
 from knock.models import DEFAULT, shipped
 
 ROOT = Path(__file__).parent.parent
@@ -63,8 +63,13 @@ def test_nothing_heavy_is_imported(code: str, heavy: set[str]) -> None:
 def test_only_the_command_that_runs_is_imported() -> None:
     modules = loaded_by(command("generate", "A", "--length", "5"))
     assert "knock.cli.generate" in modules
-    others = {"knock.cli.train", "knock.cli.info", "knock.numpy_backend", "knock.compiled_batch"}
-    assert not modules & {*others, "knock_kernels.compiling", "concurrent.futures", "logging", "subprocess"}
+    others = {
+        "knock.cli.train",
+        "knock.cli.info",
+        "knock.engine.numpy_backend",
+        "knock.engine.compiled_batch",
+    }
+    assert not modules & {*others, "knock_kernels.cache.compiling", "concurrent.futures", "logging", "subprocess"}
 
 
 def test_public_names_are_there() -> None:

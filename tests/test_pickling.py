@@ -15,8 +15,8 @@ import pytest
 
 import knock
 from knock import Generation, Interrupted, LanguageModel, ModelConfig, Prompt, ReweightGPT, Sampling, Vocab, load
-from knock.checkpoint import read_checkpoint
 from knock.config import HeadType
+from knock.files.checkpoint import read_checkpoint
 from knock.inspection import inspect_text
 from knock.models import locate
 
@@ -40,7 +40,7 @@ def results(model: LanguageModel) -> list[Any]:
 
 @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
 @pytest.mark.parametrize("backend", ["numpy", "compiled", "auto"])
-def test_models_before_and_after_use(backend: knock.backends.Backend, copied: Callable[[Any], Any]) -> None:
+def test_models_before_and_after_use(backend: knock.engine.backends.Backend, copied: Callable[[Any], Any]) -> None:
     model = load("shakespeare-nano", backend=backend)
     before = copied(model)
     expected = results(model)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from knock.cli.terminal import write
+from knock.cli.ui.terminal import write
 from knock.models import shipped
 
 EXAMPLES = """examples:

@@ -11,12 +11,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knock.cli.options import add_force_argument
-from knock.cli.terminal import printable, say, write
+from knock.cli.ui.options import add_force_argument
+from knock.cli.ui.terminal import printable, say, write
 from knock.models import locate
 
 if TYPE_CHECKING:
-    from knock.checkpoint import Checkpoint
+    from knock.files.checkpoint import Checkpoint
     from knock.vocab import Vocab
 
 EXAMPLES = """examples:
@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the file, and say what it is."""
-    from knock.checkpoint import check_writable, model_digest, read_checkpoint, write_checkpoint
-    from knock.output_file import check_free
+    from knock.files.checkpoint import check_writable, model_digest, read_checkpoint, write_checkpoint
+    from knock.files.output import check_free
 
     source, out = locate(options.model), Path(options.out)
     check_writable(out)
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
 def _vocab(checkpoint: Checkpoint, path: str | None) -> Vocab | None:
     """The model's vocabulary, or, where it has none, that of a text."""
     from knock.errors import CheckpointError, TextError
-    from knock.text import read_text
+    from knock.files.text import read_text
     from knock.vocab import Vocab
 
     if path is None:

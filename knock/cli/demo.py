@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from knock.cli.options import add_backend_argument, whole_number
-from knock.cli.terminal import write
+from knock.cli.ui.options import add_backend_argument, whole_number
+from knock.cli.ui.terminal import write
 
 if TYPE_CHECKING:
     from knock.gpt import ReweightGPT

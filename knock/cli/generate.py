@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from knock.cli.options import (
+from knock.cli.ui.options import (
     UNKNOWN,
     add_backend_argument,
     add_sampling_arguments,
@@ -17,7 +17,7 @@ from knock.cli.options import (
     unescape,
     whole_number,
 )
-from knock.cli.terminal import columns, for_output, say, write
+from knock.cli.ui.terminal import columns, for_output, say, write
 from knock.models import DEFAULT
 
 EXAMPLES = r"""examples:
@@ -48,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the text."""
-    from knock.cli.stats_box import stats_box
-    from knock.model import load
+    from knock.cli.ui.stats_box import stats_box
+    from knock.language_model import load
 
     prompt = prompt_text(options.prompt)
     stream = load(options.model, backend=options.backend).stream(

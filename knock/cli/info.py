@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knock.cli.terminal import printable, write
+from knock.cli.ui.terminal import printable, write
 from knock.models import DEFAULT, locate, shipped
 
 if TYPE_CHECKING:
-    from knock.checkpoint import Checkpoint
+    from knock.files.checkpoint import Checkpoint
 
 EXAMPLES = """examples:
   knock info
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the facts, a line each."""
-    from knock.checkpoint import read_checkpoint
+    from knock.files.checkpoint import read_checkpoint
 
     path = locate(options.model)
     for label, fact in _facts(path, read_checkpoint(path)):

@@ -13,8 +13,8 @@ import warnings
 from typing import Any, NoReturn
 
 from knock import __version__
-from knock.cli import interrupts
-from knock.cli.terminal import discard_output, open_streams, say, visible_lines
+from knock.cli.ui import interrupts
+from knock.cli.ui.terminal import discard_output, open_streams, say, visible_lines
 from knock.errors import ConfigError, KnockError, SamplingError
 
 DONE, FAILED, USAGE = 0, 1, 2

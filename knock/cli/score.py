@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from knock.cli.options import UNKNOWN, add_backend_argument
-from knock.cli.terminal import for_output, printable, read_input, say, write
+from knock.cli.ui.options import UNKNOWN, add_backend_argument
+from knock.cli.ui.terminal import for_output, printable, read_input, say, write
 from knock.errors import TextError
 from knock.models import DEFAULT
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from knock.cli.scorer import Scorer
-    from knock.model import LanguageModel
+    from knock.generation.scoring import Scorer
+    from knock.language_model import LanguageModel
 
 EXAMPLES = """examples:
   knock score book.txt
@@ -67,12 +67,11 @@ class Piece(NamedTuple):
 
 def run(options: argparse.Namespace) -> int:
     """Write what the models make of the text."""
-    from knock.cli.scorer import Scorer
+    from knock.generation.scoring import Scorer
 
     chunks, size = _text(options.file)
-    scorers = [
-        Scorer(name, _model(name, options.backend, size), options.unknown) for name in options.models or [DEFAULT]
-    ]
+    models = {name: _model(name, options.backend, size) for name in options.models or [DEFAULT]}
+    scorers = [Scorer(name, model.model.engine, model.vocab, options.unknown) for name, model in models.items()]
     pieces = _pieces(chunks, scorers, 0 if options.heat or options.chars else size)
     if options.heat:
         _show_heat(pieces, scorers)
@@ -83,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
             pass
     _tell_unknown(scorers, options.unknown)
     if options.json:
-        write("".join(f"{_as_json(scorer)}\n" for scorer in scorers))
+        write("".join(f"{_as_json(scorer, models[scorer.name].digest)}\n" for scorer in scorers))
     elif not options.chars:
         write("".join(f"{line}\n" for line in _table(scorers)))
     return 0
@@ -91,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _text(file: str) -> tuple[Iterable[str], int]:
     """The text in pieces that are not empty, and about how many bytes it has, 0 if that is not known."""
-    from knock.text import read_chunks
+    from knock.files.text import read_chunks
 
     if file == "-":
         text = read_input()
@@ -104,7 +103,7 @@ def _text(file: str) -> tuple[Iterable[str], int]:
 
 def _model(name: str, backend: Any, size: int) -> LanguageModel:
     """A model, on one backend from the first character to the last."""
-    from knock.model import load
+    from knock.language_model import load
 
     model = load(name, backend=backend)
     model.model.engine.expect(positions=size)
@@ -123,7 +122,7 @@ def _pieces(chunks: Iterable[str], scorers: list[Scorer], size: int) -> Iterator
         TextError: if it cannot be read, is no text, or has no character to score.
         VocabError: at a character that a model does not know, when that is an error.
     """
-    from knock.cli.progress import ShareLine
+    from knock.cli.ui.progress import ShareLine
 
     is_empty, done = True, 0
     with ShareLine("scored") as line:
@@ -155,10 +154,10 @@ def _table(scorers: list[Scorer]) -> Iterator[str]:
         yield "  ".join([model.ljust(widths[0]), *cells])
 
 
-def _as_json(scorer: Scorer) -> str:
+def _as_json(scorer: Scorer, digest: str) -> str:
     facts: dict[str, Any] = {
         "model": scorer.name,
-        "digest": scorer.model.digest,
+        "digest": digest,
         "characters": scorer.chars,
         "nats_per_char": scorer.nats_per_char,
         "bits_per_char": scorer.bits_per_char,
@@ -190,7 +189,7 @@ def _show_heat(pieces: Iterable[Piece], scorers: list[Scorer]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from knock.cli.heat import DIGITS, heat_digits, heat_lines, legend
+    from knock.cli.ui.heat import DIGITS, heat_digits, heat_lines, legend
 
     console = Console(highlight=False, soft_wrap=True)
     has_colours = bool(console.color_system) and not (console.no_color or console.legacy_windows)

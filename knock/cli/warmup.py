@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from knock.cli.terminal import for_output, write
+from knock.cli.ui.terminal import for_output, write
 from knock.errors import KnockError
 
 EXAMPLES = """examples:
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print where the kernels are."""
-    from knock.backends import compile_now, kept
+    from knock.engine.backends import compile_now, kept
 
     path = kept() if options.check else compile_now()
     if path is None:

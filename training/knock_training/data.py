@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from knock.errors import TextError, VocabError
-from knock.text import read_chunks
+from knock.files.text import read_chunks
 from knock.vocab import TokenArray, Unknown, Vocab
 
 SUFFIX = ".txt"  # of the files that are read in a folder

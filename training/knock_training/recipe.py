@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from knock.checks import real_number, shown, whole_number
 from knock.errors import ConfigError
+from knock.validation import real_number, shown, whole_number
 
 Optimizer = Literal["muon", "adamw"]
 Schedule = Literal["cosine", "wsd"]

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from knock.checks import shown
 from knock.errors import TrainingError
+from knock.validation import shown
 
 _MAGIC = b"knock run "
 _FORMAT = b"3"

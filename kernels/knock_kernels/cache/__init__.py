@@ -1,0 +1,1 @@
+"""Compiles the kernels, keeps the machine code, and loads it."""

@@ -1,0 +1,217 @@
+"""Where everything lies: sizes and offsets of one model, in floats, as an int64 array that every kernel reads.
+
+Widths are padded to whole vectors, with zeros. A block's weights are one stretch, the same for every block, so that
+`block_weights + b * block_stride` is all there is to know of block b.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, auto
+
+import numpy as np
+import numpy.typing as npt
+
+from knock_kernels.lang.cpu import WIDTH
+
+
+class At(IntEnum):
+    """Index of each size or offset in the plan."""
+
+    V = 0
+    T = auto()
+    C = auto()
+    H = auto()
+    D = auto()
+    F = auto()
+    L = auto()
+    relative = auto()
+    V_padded = auto()
+    T_padded = auto()
+    C_padded = auto()
+    D_padded = auto()
+    F_padded = auto()
+    # Columns of the fused projection [q | k | v of each head, padded | r of each head, padded]; -1 where absent.
+    q = auto()
+    k = auto()
+    v = auto()
+    r = auto()
+    N_in = auto()
+    # Weights
+    embed = auto()
+    pos = auto()
+    block_weights = auto()
+    block_stride = auto()
+    w_in = auto()  # from here on within a block
+    b_in = auto()
+    w0 = auto()
+    b0 = auto()
+    w1 = auto()
+    w_out = auto()
+    b_out = auto()
+    zeros = auto()
+    weights_size = auto()
+    # Cache of one sequence: for each block keys (C, T_padded), then values (H, T, D_padded)
+    cache_stride = auto()
+    cache_values = auto()
+    cache_size = auto()
+    # Scratch of SPAN rows
+    x = auto()
+    n = auto()
+    projected = auto()
+    hidden = auto()
+    # Scratch of ROWS rows
+    attended = auto()
+    scores = auto()
+    turned = auto()
+    turned_stride = auto()
+    totals = auto()
+    logits = auto()
+    work = auto()  # of the sampler, 5 * V
+    scratch_size = auto()
+    # The first block's projection of every token, in an absolute model of every token in every slot; or -1
+    table = auto()
+
+
+class Lane(IntEnum):
+    """Index of each number of a lane's row, int64."""
+
+    token = 0  # the last one, not yet read
+    position = auto()  # tokens before it
+    cache = auto()  # offset from scratch
+    seed = auto()  # 64 bits, unsigned
+    stream = auto()
+    step = auto()  # draws so far
+    bias = auto()  # offset from biases, or -1
+    row = auto()  # of those that `run` generates: its own row,
+    state = auto()  # where it is in its automaton,
+    slot = auto()  # and the number of its place in caches, controls and history
+
+
+class Row(IntEnum):
+    """Index of each number of a row that is to be generated, int64. The last three are written when it is done."""
+
+    prompt = 0  # offset from prompts
+    before = auto()  # tokens of the prompt before its last one
+    limit = auto()  # tokens to generate at most
+    out = auto()  # offset from tokens, and of statistics
+    seed = auto()  # 64 bits, unsigned
+    stream = auto()
+    controls = auto()  # which row of controls
+    bias = auto()  # offset from biases, or -1
+    automaton = auto()  # offset from automata, or -1
+    length = auto()  # tokens that were generated
+    kept = auto()  # tokens before the stop string
+    reason = auto()  # a Reason
+
+
+class Reason(IntEnum):
+    """Why a row came to its end."""
+
+    not_done = 0
+    length = auto()
+    stop = auto()
+    not_finite = auto()  # logits at its last step
+
+
+class Shared(IntEnum):
+    """Index of each number that threads share, int64."""
+
+    next = 0  # place in the order of rows that nobody has taken yet
+    stop = auto()  # not 0: no more steps
+
+
+class Control(IntEnum):
+    """Index of each control in a lane's row of controls; what is off has its off value, or -1 where None is off."""
+
+    temperature = 0
+    top_n_sigma = auto()
+    top_k = auto()
+    typical_p = auto()
+    top_p = auto()
+    min_p = auto()
+    target_entropy = auto()
+    ratio_rule = auto()
+    min_temp = auto()
+    max_temp = auto()
+    mirostat = auto()
+    mirostat_eta = auto()
+    mu = auto()
+
+
+class Stat(IntEnum):
+    """Index of each statistic in a token's row."""
+
+    entropy = 0
+    sampled_entropy = auto()
+    confidence = auto()
+    temperature = auto()
+    surprise = auto()
+
+
+ROWS = 8  # lanes of a group, and positions that attend together
+SPAN = 64  # positions of one sequence that go through a layer together
+PANEL = 12  # vectors of columns that packed weights have side by side
+
+Plan = npt.NDArray[np.int64]
+
+
+def padded(size: int) -> int:
+    """The next whole number of vectors."""
+    return -(-size // WIDTH) * WIDTH
+
+
+def make_plan(
+    V: int, T: int, C: int, H: int, F: int, L: int, *, relative: bool, content: bool, reweight: bool, table: bool
+) -> Plan:
+    """Lay out a model of these sizes."""
+    D = C // H
+    at = dict.fromkeys(At, 0)
+    at |= {At.V: V, At.T: T, At.C: C, At.H: H, At.D: D, At.F: F, At.L: L, At.relative: int(relative)}
+    Vp, Tp, Cp, Dp, Fp = (padded(size) for size in (V, T, C, D, F))
+    at |= {At.V_padded: Vp, At.T_padded: Tp, At.C_padded: Cp, At.D_padded: Dp, At.F_padded: Fp}
+    column = 0
+    for part, width in ((At.q, Cp * content), (At.k, Cp * content), (At.v, H * Dp), (At.r, H * Tp * reweight)):
+        at[part] = column if width else -1
+        column += width
+    at[At.N_in] = column
+
+    def lay(sizes: dict[At, int]) -> int:
+        place = 0
+        for part, size in sizes.items():
+            at[part] = place
+            place += padded(size)
+        return place
+
+    at[At.block_stride] = lay({At.w_in: C * column, At.b_in: column, At.w0: C * Fp, At.b0: Fp, At.w1: F * Cp})
+    at[At.weights_size] = lay(
+        {
+            At.embed: V * Cp,
+            At.pos: 0 if relative else T * Cp,
+            At.block_weights: L * at[At.block_stride],
+            At.w_out: C * Vp,
+            At.b_out: Vp,
+            At.zeros: max(Tp, Dp),
+            At.table: V * (1 if relative else T) * column + WIDTH if table else 0,
+        }
+    )
+    if not table:
+        at[At.table] = -1
+    at[At.cache_values] = C * Tp * content
+    at[At.cache_stride] = at[At.cache_values] + H * T * Dp
+    at[At.cache_size] = L * at[At.cache_stride]
+    at[At.turned_stride] = padded(T + 2 * Tp) if relative and reweight else 0
+    at[At.scratch_size] = lay(
+        {
+            At.x: SPAN * Cp + Dp,
+            At.n: SPAN * Cp,
+            At.projected: SPAN * column + WIDTH,
+            At.hidden: SPAN * Fp,
+            At.attended: max(ROWS, H) * Dp,
+            At.scores: max(ROWS, H) * Tp,
+            At.turned: max(ROWS, H) * at[At.turned_stride],
+            At.totals: max(ROWS, H),
+            At.logits: ROWS * Vp,
+            At.work: 5 * V,
+        }
+    )
+    return np.array([at[part] for part in At], np.int64)

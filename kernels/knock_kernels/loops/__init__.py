@@ -1,0 +1,1 @@
+"""The loops over operations: forward pass, decoding, batches."""

@@ -1,0 +1,133 @@
+"""The entry point for many rows: lanes that take the next row when theirs is done, in threads that share the rows."""
+
+from __future__ import annotations
+
+from knock_kernels.lang.cpu import WIDTH
+from knock_kernels.lang.layout import ROWS, At, Control, Lane, Reason, Row, Shared
+from knock_kernels.lang.simd import at, copy_vectors
+from knock_kernels.lang.threads import look, take_next
+from knock_kernels.lang.units import f32p, f64p, i32p, i64, i64p, inlined, unit, void
+from knock_kernels.loops.decode import advance_all, draw, read_rows
+
+_TOKEN, _POSITION, _CACHE, _SEED, _STREAM, _STEP, _BIAS, _ROW, _STATE, _SLOT = (int(part) for part in Lane)
+(_PROMPT, _BEFORE, _LIMIT, _OUT, _ROW_SEED, _ROW_STREAM, _ROW_CONTROLS, _ROW_BIAS, _AUTOMATON, _LENGTH, _KEPT,
+ _REASON) = (int(part) for part in Row)  # fmt: skip
+_FULL, _STOPPED, _NOT_FINITE = (int(reason) for reason in (Reason.length, Reason.stop, Reason.not_finite))
+_NEXT, _STOP = int(Shared.next), int(Shared.stop)
+_LANE, _ROW_SIZE, _CONTROLS = len(Lane), len(Row), len(Control)
+_V, _T, _RELATIVE, _CACHE_SIZE = (int(part) for part in (At.V, At.T, At.relative, At.cache_size))
+
+
+_INPUTS = (i64p, i64, i64, i64p, i64p, f64p, f32p, i64p, i64p)
+_SCRATCH = (i64p, f64p, i64p, i64p, i64p)
+_MODEL_AND_OUTPUTS = (f32p, f32p, i64p, i32p, f64p, i64)
+
+
+@unit(void(*_INPUTS, *_SCRATCH, *_MODEL_AND_OUTPUTS))
+def run(order, count, most, table, shared, controls, biases, automata, prompts, lanes, lane_controls, history, caches,
+        rows, weights, scratch, plan, tokens, stats, stats_stride):  # fmt: skip
+    """Generate rows to their ends, ROWS at a time; a lane that is done takes the next row. Threads share the rows.
+
+    Args:
+        order: [count], int64: rows in the order in which they are taken.
+        count: how many rows.
+        most: lanes at once, 1 to ROWS: fewer, where another thread can take the others.
+        table: [rows, Row], int64; the last three numbers of each are written.
+        shared: [Shared], int64.
+        controls: [any, Control], float64.
+        biases: rows of [V], float32.
+        automata: for each a table [states, V + 1], int64: the state after each token, and how many tokens end a text in
+            this state that a stop string is to be cut from, or 0.
+        prompts: int64.
+        lanes: scratch, [ROWS, Lane], int64.
+        lane_controls: scratch, [ROWS, Control], float64.
+        history: scratch, [ROWS, T], int64.
+        caches: [ROWS + 1], int64: where each slot's cache starts, as an offset from `scratch`; the last is for the
+            prompt that was read last, which rows that follow may have in common.
+        rows: scratch, 3 * SPAN, int64.
+        weights: packed.
+        scratch: packed.
+        plan: sizes and offsets.
+        tokens: int32, written.
+        stats: [any, Stat], float64, written.
+        stats_stride: of those: Stat's length, or 0 to keep none.
+    """
+    T, active, left, read_last = plan[_T], 0, 1, -1
+    for slot in range(ROWS):
+        at(lanes, slot * _LANE)[_SLOT] = slot
+    while look(at(shared, _STOP)) == 0:
+        while left and active < most:
+            place = take_next(at(shared, _NEXT))
+            if place >= count:
+                left = 0
+                break
+            read_last = begin(order[place], at(lanes, active * _LANE), read_last, table, controls, prompts,
+                              lane_controls, history, caches, rows, weights, scratch, plan)  # fmt: skip
+            active += 1
+        if active == 0:
+            break
+        advance_all(lanes, active, rows, weights, scratch, plan)
+        for i in range(active):
+            lane = at(lanes, i * _LANE)
+            row, slot, step = at(table, lane[_ROW] * _ROW_SIZE), lane[_SLOT], lane[_STEP]
+            place = row[_OUT] + step
+            token = draw(i, lane, at(lane_controls, slot * _CONTROLS), biases, at(history, slot * T), rows, weights,
+                         scratch, plan, at(stats, place * stats_stride))  # fmt: skip
+            if token < 0:
+                finish(row, step, step, _NOT_FINITE)
+                continue
+            tokens[place] = token
+            if row[_AUTOMATON] >= 0:
+                automaton = at(automata, row[_AUTOMATON])
+                lane[_STATE] = automaton[lane[_STATE] * (plan[_V] + 1) + token]
+                cut = automaton[lane[_STATE] * (plan[_V] + 1) + plan[_V]]
+                if cut > 0:
+                    finish(row, step + 1, step + 1 - cut, _STOPPED)
+                    continue
+            if step + 1 == row[_LIMIT]:
+                finish(row, step + 1, step + 1, _FULL)
+        active = close_ranks(lanes, active, table)
+
+
+@inlined
+def begin(index, lane, read_last, table, controls, prompts, lane_controls, history, caches, rows, weights, scratch,
+          plan):  # fmt: skip
+    """Put a row into a lane; return where the prompt is that was read last."""
+    T, slot, row = plan[_T], lane[_SLOT], at(table, index * _ROW_SIZE)
+    prompt, before, cache = at(prompts, row[_PROMPT]), row[_BEFORE], caches[slot]
+    lane[_ROW], lane[_TOKEN], lane[_POSITION], lane[_CACHE] = index, prompt[before], before, cache
+    lane[_SEED], lane[_STREAM], lane[_BIAS] = row[_ROW_SEED], row[_ROW_STREAM], row[_ROW_BIAS]
+    lane[_STEP] = lane[_STATE] = 0
+    for c in range(_CONTROLS):
+        lane_controls[slot * _CONTROLS + c] = controls[row[_ROW_CONTROLS] * _CONTROLS + c]
+    if before == 0:
+        return read_last
+    if read_last != row[_PROMPT]:
+        read_rows(prompt, 0, before, caches[ROWS], 0, rows, weights, scratch, plan)
+    copy_vectors(at(scratch, caches[ROWS]), at(scratch, cache), plan[_CACHE_SIZE] // WIDTH)
+    if not plan[_RELATIVE]:
+        for j in range(before):
+            history[slot * T + j] = prompt[j]
+    return row[_PROMPT]
+
+
+@inlined
+def finish(row, length, kept, reason):
+    """Note how a row came to its end."""
+    row[_LENGTH], row[_KEPT], row[_REASON] = length, kept, reason
+
+
+@inlined
+def close_ranks(lanes, active, table):
+    """Move the lanes whose rows are not done to the front; return how many there are."""
+    i = 0
+    while i < active:
+        lane = at(lanes, i * _LANE)
+        if at(table, lane[_ROW] * _ROW_SIZE)[_REASON] == 0:
+            i += 1
+            continue
+        active -= 1
+        last = at(lanes, active * _LANE)
+        for j in range(_LANE):
+            lane[j], last[j] = last[j], lane[j]
+    return active

@@ -1,0 +1,193 @@
+"""The entry points: the generation loop over 1 to ROWS lanes, with no return to Python in between; reading; scoring."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from knock_kernels.lang.layout import ROWS, SPAN, At, Control, Lane, Stat
+from knock_kernels.lang.simd import at
+from knock_kernels.lang.units import f32p, f64p, i64, i64p, inlined, unit, void
+from knock_kernels.loops.forward import forward, head
+from knock_kernels.ops.elementary import all_finite
+from knock_kernels.ops.rng import uniform
+from knock_kernels.ops.sampler import log_probability, sample
+
+_TOKEN, _POSITION, _CACHE, _SEED, _STREAM, _STEP, _BIAS = (int(part) for part in list(Lane)[:7])
+_LANE, _CONTROLS, _STATS = len(Lane), len(Control), len(Stat)
+_V, _T, _RELATIVE, _V_PADDED = (int(part) for part in (At.V, At.T, At.relative, At.V_padded))
+_LOGITS, _WORK = int(At.logits), int(At.work)
+_TOKENS, _POSITIONS, _CACHES = 0, SPAN, 2 * SPAN  # in rows
+
+
+@unit(i64(i64p, i64, i64, f64p, f32p, i64p, i64p, f32p, f32p, i64p, i64p, f64p))
+def decode(lanes, count, length, controls, biases, history, rows, weights, scratch, plan, tokens, stats):
+    """Generate `length` tokens for each lane; return the steps done, fewer if a lane's logits were not finite.
+
+    Args:
+        lanes: [count, Lane], int64, moved on.
+        count: lanes, 1 to ROWS.
+        length: tokens for each lane.
+        controls: [count, Control], float64; mirostat's mu is moved on.
+        biases: rows of [V], float32.
+        history: [count, T], int64: in an absolute model the token in each slot, the last one not yet among them.
+        rows: scratch, 3 * SPAN, int64.
+        weights: packed.
+        scratch: packed, with the lanes' caches.
+        plan: sizes and offsets.
+        tokens: [count, length], int64, written.
+        stats: [count, length, Stat], float64, written.
+    """
+    T = plan[_T]
+    for t in range(length):
+        advance_all(lanes, count, rows, weights, scratch, plan)
+        for i in range(count):
+            lane = at(lanes, i * _LANE)
+            token = draw(i, lane, at(controls, i * _CONTROLS), biases, at(history, i * T), rows, weights, scratch, plan,
+                         at(stats, (i * length + t) * _STATS))  # fmt: skip
+            if token < 0:
+                return t
+            tokens[i * length + t] = token
+    return length
+
+
+@inlined
+def advance_all(lanes, count, rows, weights, scratch, plan):
+    """Logits after the last token of each lane, in a relative model; in an absolute one `draw` sees to it."""
+    if plan[_RELATIVE]:
+        for i in range(count):
+            lane = at(lanes, i * _LANE)
+            rows[_TOKENS + i] = lane[_TOKEN]
+            rows[_POSITIONS + i] = lane[_POSITION]
+            rows[_CACHES + i] = lane[_CACHE]
+        forward(at(rows, _TOKENS), at(rows, _POSITIONS), at(rows, _CACHES), count, count, weights, scratch, plan)
+        head(0, count, weights, scratch, plan)
+
+
+@inlined
+def draw(i, lane, controls, biases, history, rows, weights, scratch, plan, stats):
+    """The next token of the lane whose logits are in row i; -1 if they are not finite."""
+    V = plan[_V]
+    if not plan[_RELATIVE]:
+        i = 0
+        slide(lane, history, rows, weights, scratch, plan)
+    bias = max(lane[_BIAS], 0)
+    u = uniform(np.uint64(lane[_SEED]), np.uint64(lane[_STREAM]), np.uint64(lane[_STEP]))
+    token = sample(at(scratch, plan[_LOGITS] + i * plan[_V_PADDED]), at(biases, bias), lane[_BIAS] >= 0, V, controls, u,
+                   at(scratch, plan[_WORK]), stats)  # fmt: skip
+    if token >= 0:
+        lane[_TOKEN] = token
+        lane[_POSITION] += 1
+        lane[_STEP] += 1
+    return token
+
+
+@inlined
+def slide(lane, history, rows, weights, scratch, plan):
+    """Logits after a lane's last token in an absolute model, as the first row of logits.
+
+    Until the window is full the token goes into the next slot. Then all tokens move down by one and are read anew.
+    """
+    T, position = plan[_T], lane[_POSITION]
+    if position < T:
+        history[position] = lane[_TOKEN]
+        last = read_rows(at(history, position), position, 1, lane[_CACHE], 1, rows, weights, scratch, plan)
+    else:
+        for slot in range(T - 1):
+            history[slot] = history[slot + 1]
+        history[T - 1] = lane[_TOKEN]
+        last = read_rows(history, 0, T, lane[_CACHE], 1, rows, weights, scratch, plan)
+    head(last, 1, weights, scratch, plan)
+
+
+@unit(void(i64p, i64, i64, i64, i64p, f32p, f32p, i64p))
+def read(tokens, position, length, cache, rows, weights, scratch, plan):
+    """Read consecutive tokens of one sequence into its cache.
+
+    Args:
+        tokens: [length], int64.
+        position: of the first.
+        length: how many.
+        cache: offset from scratch.
+        rows: scratch, 3 * SPAN, int64.
+        weights: packed.
+        scratch: packed.
+        plan: sizes and offsets.
+    """
+    read_rows(tokens, position, length, cache, 0, rows, weights, scratch, plan)
+
+
+@inlined
+def read_rows(tokens, position, length, cache, wanted, rows, weights, scratch, plan):
+    """`read`, and in which row the residual stream after the last token is; only if `wanted` is 1, and not 0."""
+    count = 0
+    for start in range(0, length, SPAN):
+        count = min(SPAN, length - start)
+        load_rows(at(tokens, start), position + start, count, cache, rows)
+        forward(at(rows, _TOKENS), at(rows, _POSITIONS), at(rows, _CACHES), count,
+                wanted if start + count == length else 0, weights, scratch, plan)  # fmt: skip
+    return count - 1
+
+
+@inlined
+def load_rows(tokens, position, count, cache, rows):
+    """Describe consecutive tokens of one sequence as the rows of a forward pass."""
+    for r in range(count):
+        rows[_TOKENS + r] = tokens[r]
+        rows[_POSITIONS + r] = position + r
+        rows[_CACHES + r] = cache
+
+
+@unit(i64(i64p, i64p, i64, i64, i64, i64p, f32p, f32p, i64p, f64p, i64))
+def score(tokens, targets, length, position, cache, rows, weights, scratch, plan, out, every_logit):
+    """Logits, or log-probabilities of targets, at consecutive positions of one sequence.
+
+    Returns the positions done, fewer if logits were not finite.
+
+    Args:
+        tokens: [length], int64.
+        targets: [length], int64; not read where `every_logit`.
+        length: how many.
+        position: of the first; 0 in an absolute model whose window slides.
+        cache: offset from scratch.
+        rows: scratch, 3 * SPAN, int64.
+        weights: packed.
+        scratch: packed.
+        plan: sizes and offsets.
+        out: [length, V] where `every_logit`, else [length]; float64, written.
+        every_logit: which of the two.
+    """
+    V, T, start = plan[_V], plan[_T], 0
+    while start < length:
+        if plan[_RELATIVE] or position + start < T:
+            count = min(SPAN, length - start)
+            if not plan[_RELATIVE]:
+                count = min(count, T - position - start)
+            load_rows(at(tokens, start), position + start, count, cache, rows)
+            forward(at(rows, _TOKENS), at(rows, _POSITIONS), at(rows, _CACHES), count, count, weights, scratch, plan)
+            first = 0
+        else:
+            count = 1
+            first = read_rows(at(tokens, start - T + 1), 0, T, cache, 1, rows, weights, scratch, plan)
+        for r in range(0, count, ROWS):
+            some = min(ROWS, count - r)
+            head(first + r, some, weights, scratch, plan)
+            done = put(targets, start + r, some, V, scratch, plan, out, every_logit)
+            if done < some:
+                return start + r + done
+        start += count
+    return length
+
+
+@inlined
+def put(targets, start, count, V, scratch, plan, out, every_logit):
+    """Write what `score` writes for `count` rows of logits; how many were finite."""
+    for r in range(count):
+        logits = at(scratch, plan[_LOGITS] + r * plan[_V_PADDED])
+        if every_logit:
+            for v in range(V):
+                out[(start + r) * V + v] = logits[v]
+        else:
+            if not all_finite(logits, V):
+                return r
+            out[start + r] = log_probability(logits, targets[start + r], V, at(scratch, plan[_WORK]))
+    return count

@@ -1,0 +1,126 @@
+"""Options that commands share: the controls of sampling, and numbers with a range."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+from knock.cli.ui.terminal import read_input
+from knock.validation import shown
+
+# Also in the library, and here again so that --help loads no NumPy; a test holds the two together.
+PRESETS = ("basic", "top_k", "top_p", "entropy")
+ENTROPY_RULES = ("exact", "ratio")
+UNKNOWN = ("error", "skip", "replace")
+BACKENDS = ("auto", "numpy", "compiled")
+
+
+def add_backend_argument(parser: argparse.ArgumentParser) -> None:
+    """What runs the model."""
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="auto",
+        help="what runs the model: the NumPy reference, compiled kernels, or auto: kernels as soon as it pays "
+        "(default: auto, or what KNOCK_BACKEND says)",
+    )
+
+
+def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
+    """Every control of the sampling pipeline as an option; one that is not given keeps the preset's value."""
+    group = parser.add_argument_group(
+        "sampling",
+        "In this order: logits + bias, top-n-sigma, temperature, top-k, typical-p, top-p, min-p, draw.",
+    )
+    group.add_argument("--sampling", choices=PRESETS, default="basic", help="controls to start from (default: basic)")
+
+    def control(name: str, type_: Callable[[str], Any], metavar: str, help_: str, **more: Any) -> None:
+        group.add_argument(name, type=type_, metavar=metavar, default=argparse.SUPPRESS, help=help_, **more)
+
+    control("--temperature", float, "X", "divide the logits by X; 0 is greedy (default: 1)")
+    control("--top-k", int, "K", "keep the K most likely characters; 0 is off")
+    control("--top-p", float, "P", "keep the most likely characters that hold P of the probability; 1 is off")
+    control("--min-p", float, "P", "keep characters at least P times as likely as the most likely; 0 is off")
+    control("--typical-p", float, "P", "keep the most typical characters that hold P of the probability; 1 is off")
+    control("--top-n-sigma", float, "N", "keep logits within N standard deviations of the largest; 0 is off")
+    control("--entropy", float, "BITS", "set the temperature at every step so that the entropy is BITS",
+            dest="target_entropy")  # fmt: skip
+    control("--entropy-rule", str, "RULE", "exact, or ratio: sqrt(BITS / entropy) (default: exact)",
+            choices=ENTROPY_RULES)  # fmt: skip
+    control("--min-temp", float, "X", "lowest temperature of the entropy rule (default: 0.3)")
+    control("--max-temp", float, "X", "highest temperature of the entropy rule (default: 2)")
+    control("--mirostat", float, "BITS", "keep the surprise near BITS a character (mirostat 2)")
+    control("--mirostat-eta", float, "X", "how fast mirostat corrects (default: 0.1)")
+    group.add_argument("--bias", type=_bias, metavar="CHAR=X", action="append", dest="logit_bias",
+                       help=r"add X to the logit of CHAR, -inf for never; again for more; \n is a newline")  # fmt: skip
+
+
+def add_force_argument(parser: argparse.ArgumentParser) -> None:
+    """Permission to overwrite files, the same for every command that writes."""
+    parser.add_argument("--force", action="store_true", help="overwrite files that already exist")
+
+
+RowFormat = Literal["jsonl", "txt", "parquet"]
+ROW_FORMATS: tuple[RowFormat, ...] = get_args(RowFormat)
+
+CONTROLS = (
+    "temperature", "top_k", "top_p", "min_p", "typical_p", "top_n_sigma", "target_entropy", "entropy_rule",
+    "min_temp", "max_temp", "mirostat", "mirostat_eta",
+)  # fmt: skip
+
+
+def sampling_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The controls that were given, as keyword arguments of `Sampling`."""
+    given = {name: getattr(options, name) for name in CONTROLS if hasattr(options, name)}
+    if options.logit_bias:
+        given["logit_bias"] = dict(options.logit_bias)
+    return given
+
+
+def prompt_text(argument: str) -> str:
+    """A prompt from the command line, or, for -, all of standard input.
+
+    Raises:
+        TextError: if it is not UTF-8.
+    """
+    if argument == "-":
+        return read_input()
+    from knock.files.text import decode_utf8
+
+    # In a locale that is not UTF-8, Python kept the bytes it could not read.
+    return decode_utf8(os.fsencode(argument), "the prompt")
+
+
+def unescape(text: str) -> str:
+    r"""The escapes \n, \t and \\ as the characters they stand for; other text as it is."""
+    parts = [part.replace("\\n", "\n").replace("\\t", "\t") for part in text.split("\\\\")]
+    return "\\".join(parts)
+
+
+def whole_number(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
+    """An argument type: a whole number in a range."""
+    bounds = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = minimum - 1
+        if value < minimum or (maximum is not None and value > maximum):
+            raise argparse.ArgumentTypeError(f"must be a whole number {bounds}, got {shown(text)}")
+        return value
+
+    return parse
+
+
+def _bias(text: str) -> tuple[str, float]:
+    char, _, value = text.rpartition("=")
+    char = unescape(char)
+    try:
+        if len(char) == 1:
+            return char, float(value)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"must be a character, =, and a number, like e=-2, got {text!r}")

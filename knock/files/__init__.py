@@ -1,0 +1,1 @@
+"""Model files, text files, and how a file is written."""

@@ -1,0 +1,289 @@
+"""Read and write model files: arrays, config, vocabulary and training record in one `.safetensors` or `.npz` file.
+
+The metadata holds JSON strings, the same in both formats: `knock.format` ("1"), `knock.config`, `knock.vocab` (the list
+of characters), `knock.lowercase`, `knock.training` (how the model was trained and how well it does), and two SHA-256
+digests in hex:
+`knock.digest` over arrays, config and vocabulary says which model it is, whatever file it is kept in;
+`knock.checksum` over all the other metadata says that the rest of the file is as it was written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from knock.config import ModelConfig
+from knock.errors import CheckpointError, KnockError
+from knock.files.output import temporary_path, write_whole
+from knock.models import NPZ, SUFFIXES
+from knock.validation import shown
+from knock.vocab import Vocab
+from knock.weights import FloatArray, Weights
+
+FORMAT = "1"
+
+_ZIP_MAGIC = b"PK\x03\x04"  # what an `.npz` file begins with, and no `.safetensors` file can
+
+StoredType = Literal["float32", "bfloat16"]
+STORED_TYPES: tuple[StoredType, ...] = get_args(StoredType)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Checkpoint:
+    """What a model file holds.
+
+    Attributes:
+        weights: the arrays, float32, with their config.
+        vocab: the characters, or None for a model of bare tokens.
+        training: the training record, empty if there is none.
+        digest: SHA-256 of arrays, config and vocabulary, in hex.
+    """
+
+    weights: Weights
+    vocab: Vocab | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    digest: str = ""
+
+
+def model_digest(weights: Weights, vocab: Vocab | None = None) -> str:
+    """Which model this is: SHA-256 over config, vocabulary and float32 arrays, 64 hex digits."""
+    sha = hashlib.sha256()
+    lowercase = vocab is not None and vocab.lowercase
+    sha.update(json.dumps([_config_json(weights.config), vocab.to_json() if vocab else None, lowercase]).encode())
+    for name in sorted(weights):
+        sha.update(f"{name} {weights[name].shape}".encode())
+        sha.update(weights[name].astype("<f4", copy=False).data)
+    return sha.hexdigest()
+
+
+def write_checkpoint(
+    path: str | os.PathLike[str],
+    weights: Weights,
+    vocab: Vocab | None = None,
+    training: Mapping[str, Any] | None = None,
+    *,
+    stored: StoredType = "float32",
+) -> str:
+    """Write a model file, whole or not at all, and return the model's digest.
+
+    Args:
+        path: ends in `.safetensors` or `.npz`; a file that is already there is replaced in one step.
+        weights: the model.
+        vocab: its characters; without them the file can be used at token level only.
+        training: how it was trained, anything that JSON can hold.
+        stored: `"bfloat16"` halves the file by rounding each value to 8 bits of precision (nearest, ties to even);
+            `.safetensors` alone has it.
+
+    Raises:
+        CheckpointError: if the path has another suffix or cannot be written.
+    """
+    target, is_npz = _target(path), Path(path).suffix == NPZ
+    if stored not in STORED_TYPES:
+        raise CheckpointError(f"weights are stored as one of {', '.join(STORED_TYPES)}, got {stored!r}")
+    if is_npz and stored != "float32":
+        raise CheckpointError(f"an {NPZ} file holds float32, got {stored!r}; write a .safetensors file")
+    if vocab is not None and vocab.vocab_size != weights.config.vocab_size:
+        raise CheckpointError(
+            f"the model has {weights.config.vocab_size} tokens and the vocabulary {vocab.vocab_size} characters; "
+            "save a model with the vocabulary it was made for"
+        )
+    arrays: dict[str, npt.NDArray[Any]] = dict(weights)
+    if stored == "bfloat16":
+        arrays = {name: _to_bfloat16(array) for name, array in weights.items()}
+        weights = Weights(weights.config, {name: _from_bfloat16(bits) for name, bits in arrays.items()})
+    digest = model_digest(weights, vocab)
+    metadata = {"knock.format": FORMAT, "knock.config": _config_json(weights.config)}
+    if vocab is not None:
+        metadata |= {"knock.vocab": vocab.to_json(), "knock.lowercase": json.dumps(vocab.lowercase)}
+    if training:
+        try:
+            metadata["knock.training"] = json.dumps(dict(training))
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"a training record must be fit for JSON: {error}; use plain Python values"
+            ) from error
+    metadata["knock.digest"] = digest
+    metadata["knock.checksum"] = _checksum(metadata)
+    if is_npz:
+        from knock.files import npz
+
+        content = npz.serialize(weights, metadata)
+    else:
+        content = _serialize(arrays, stored, metadata)
+    try:
+        write_whole(target, content)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    return digest
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Find out before a long run whether its model can be written: make a file beside the target, and remove it.
+
+    Raises:
+        CheckpointError: if the path has another suffix or its folder cannot be written to.
+    """
+    target = _target(path)
+    temporary = temporary_path(target)
+    try:
+        with temporary.open("xb"):
+            pass
+        temporary.unlink()
+    except OSError as error:
+        raise _unwritable(target, error) from error
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read a model file and check all of it: layout, names, shapes, types, values and digests.
+
+    The content tells the format, whatever the name; a reweight-only model in the older npz layout is read too.
+
+    Raises:
+        CheckpointError: if the file is missing or wrong in any way.
+    """
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():  # a pipe or a device may never end
+            raise CheckpointError(f"cannot read the model file {str(path)!r}: it is not a regular file; name the file")
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise CheckpointError(f"no model file at {str(path)!r}; check the path") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise CheckpointError(f"cannot read the model file {str(path)!r}: {_reason(error)}; check the path") from error
+    try:
+        return _parse_npz(content) if path.suffix == NPZ or content.startswith(_ZIP_MAGIC) else _parse(content)
+    except (KnockError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{str(path)!r} is not a whole knock model file: {error}. Fetch or train it again"
+        ) from error
+
+
+def _parse(content: bytes) -> Checkpoint:
+    arrays, metadata = _deserialize(content)
+    return _checkpoint(_config(metadata), arrays, metadata)
+
+
+def _parse_npz(content: bytes) -> Checkpoint:
+    from knock.files.npz import Archive
+
+    archive = Archive(content)
+    if archive.is_older:
+        weights = archive.older_weights()
+        return Checkpoint(weights=weights, digest=model_digest(weights))
+    metadata = archive.metadata()
+    config = _config(metadata)
+    return _checkpoint(config, archive.arrays(config), metadata)
+
+
+def _config(metadata: Mapping[str, str]) -> ModelConfig:
+    """The config, of metadata that is whole."""
+    found = metadata.get("knock.format")
+    if found != FORMAT:
+        raise ValueError(f"expected knock.format {FORMAT!r} in its metadata, found {shown(found)}")
+    rest = {key: value for key, value in metadata.items() if key != "knock.checksum"}
+    if metadata.get("knock.checksum") != _checksum(rest):
+        raise ValueError("its metadata was altered: knock.checksum is missing or does not match")
+    return ModelConfig.from_dict(json.loads(metadata["knock.config"]))
+
+
+def _checkpoint(config: ModelConfig, arrays: Mapping[str, FloatArray], metadata: Mapping[str, str]) -> Checkpoint:
+    vocab = None
+    if "knock.vocab" in metadata:
+        vocab = Vocab.from_json(metadata["knock.vocab"], lowercase=json.loads(metadata["knock.lowercase"]))
+        if vocab.vocab_size != config.vocab_size:
+            raise ValueError(f"its config has vocab_size {config.vocab_size}, its vocabulary {vocab.vocab_size}")
+    weights = Weights(config, arrays)
+    digest = model_digest(weights, vocab)
+    if digest != metadata.get("knock.digest"):
+        raise ValueError("its weights were altered: the digest does not match")
+    training = json.loads(metadata.get("knock.training", "{}"))
+    if not isinstance(training, dict):
+        raise ValueError(f"expected its training record to be a JSON object, found {type(training).__name__}")
+    return Checkpoint(weights=weights, vocab=vocab, training=training, digest=digest)
+
+
+def _config_json(config: ModelConfig) -> str:
+    return json.dumps(config.to_dict(), sort_keys=True)
+
+
+def _checksum(metadata: Mapping[str, str]) -> str:
+    """SHA-256 of the project's own metadata; entries that other programs add are none of ours."""
+    ours = sorted((key, value) for key, value in metadata.items() if key.startswith("knock."))
+    return hashlib.sha256(json.dumps(ours).encode()).hexdigest()
+
+
+def _serialize(arrays: Mapping[str, npt.NDArray[Any]], stored: StoredType, metadata: dict[str, str]) -> bytes:
+    from safetensors import TensorSpec, serialize
+
+    little_endian = {name: array.astype(array.dtype.newbyteorder("<")) for name, array in arrays.items()}
+    specs = {
+        name: TensorSpec(dtype=stored, shape=array.shape, data_ptr=array.ctypes.data, data_len=array.nbytes)
+        for name, array in little_endian.items()
+    }
+    return bytes(serialize(specs, metadata))
+
+
+def _deserialize(content: bytes) -> tuple[dict[str, FloatArray], dict[str, str]]:
+    """Arrays as float32, and metadata."""
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        entries = deserialize(content)
+    except SafetensorError as error:
+        raise ValueError(f"expected the safetensors layout ({error})") from error
+    header_length = int.from_bytes(content[:8], "little")  # validated by deserialize
+    metadata = json.loads(content[8 : 8 + header_length]).get("__metadata__", {})
+    arrays = {}
+    for name, entry in entries:
+        dtype, shape, data = entry["dtype"], entry["shape"], entry["data"]
+        if dtype == "F32":
+            arrays[name] = np.frombuffer(memoryview(data).toreadonly(), "<f4").reshape(shape)
+        elif dtype == "BF16":
+            arrays[name] = _from_bfloat16(np.frombuffer(data, "<u2")).reshape(shape)
+        else:
+            raise ValueError(f"array {name!r} must be F32 or BF16, found {dtype}")
+    return arrays, metadata
+
+
+def _to_bfloat16(array: FloatArray) -> npt.NDArray[np.uint16]:
+    """The upper 16 bits of each float32, rounded to nearest, ties to even."""
+    bits = array.view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def _from_bfloat16(bits: npt.NDArray[np.uint16]) -> FloatArray:
+    wide = bits.astype(np.uint32)
+    wide <<= 16
+    wide.flags.writeable = False  # so that it need not be copied
+    return wide.view(np.float32)
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    """The file that is written when `path` is: a link stays a link."""
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise CheckpointError(f"a model file ends in {' or '.join(SUFFIXES)}, got {str(path)!r}; choose another name")
+    try:
+        target = path.resolve()
+        irregular = target.exists() and not target.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle; ValueError: a NUL
+        raise _unwritable(path, error) from error
+    if irregular:
+        raise CheckpointError(f"cannot write the model file {str(path)!r}: it is no regular file; choose another name")
+    return target
+
+
+def _unwritable(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"cannot write the model file {str(path)!r}: {_reason(error)}; choose another place")
+
+
+def _reason(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or str(error)).lower()

@@ -1,0 +1,1 @@
+"""Many texts: prompt files, rows, resumable output, Parquet."""
