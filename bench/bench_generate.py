@@ -9,8 +9,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from knock import ModelConfig, Sampling, reference
-from knock.config import HEAD_TYPES, POSITIONS, HeadType, Position
-from knock.engine.backends import Backend
+from knock.choices import HEAD_TYPES, POSITIONS, Backend, HeadType, Position
 from knock.engine.batch import Request
 from knock.engine.engine import MAX_LANES, Engine, Lanes
 from tests.cases import EXAMPLE, float64, random_tokens, random_weights

@@ -10,7 +10,8 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.plain_gpt import PlainGPT, plain_step
-from knock.config import POSITIONS, ModelConfig, Position
+from knock.choices import POSITIONS, Position
+from knock.config import ModelConfig
 from knock.weights import Weights
 from knock_training.model import Twin
 from knock_training.optimizing import Optimizers, training_step

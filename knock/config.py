@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any
 
+from knock.choices import HEAD_TYPES, POSITIONS, HeadType, Position
 from knock.errors import ConfigError
 from knock.validation import real_number, shown, whole_number
-
-HeadType = Literal["hybrid", "reweight", "content"]
-Position = Literal["relative", "absolute"]
-
-HEAD_TYPES: tuple[HeadType, ...] = get_args(HeadType)
-POSITIONS: tuple[Position, ...] = get_args(Position)
 
 # Far beyond what anyone trains, and small enough that a damaged file or a slip of the finger is told at once.
 _LARGEST = {"vocab_size": 2**21, "T": 2**20, "n_emb": 2**20, "nodes": 2**20, "n_blocks": 1000, "n_heads": 2**20}

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from knock.engine.backends import Backend
+from knock.choices import Backend, Unknown
 from knock.errors import KnockError, PromptError, SamplingError
 from knock.generation.requests import LAST_INDEX, Requests
 from knock.generation.results import Prompt
@@ -20,7 +20,7 @@ from knock.jobs.rows import Row, row_of
 from knock.language_model import LanguageModel, load
 from knock.sampling import Sampling, resolve_seed
 from knock.validation import shown, whole_number
-from knock.vocab import Unknown, Vocab
+from knock.vocab import Vocab
 from knock.weights import Weights
 
 if TYPE_CHECKING:

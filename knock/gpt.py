@@ -9,8 +9,8 @@ from typing import Unpack
 import numpy as np
 import numpy.typing as npt
 
-from knock.config import HeadType, ModelConfig, Position
-from knock.engine.backends import Backend
+from knock.choices import Backend, HeadType, Position
+from knock.config import ModelConfig
 from knock.engine.batch import Request
 from knock.engine.engine import Engine
 from knock.errors import SamplingError

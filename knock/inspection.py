@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from knock import reference
+from knock.choices import Unknown
 from knock.config import ModelConfig
 from knock.errors import GenerationError, TextError
 from knock.language_model import LanguageModel
-from knock.vocab import TokenArray, Unknown
+from knock.vocab import TokenArray
 from knock.weights import Weights
 
 Array = npt.NDArray[np.float64]

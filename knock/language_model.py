@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from knock.engine.backends import Backend
+from knock.choices import Backend, Unknown
 from knock.engine.batch import NOT_DONE, Request, Stopped, windows
 from knock.errors import CheckpointError, SamplingError
 from knock.files.checkpoint import model_digest, read_checkpoint, write_checkpoint
@@ -19,7 +19,7 @@ from knock.gpt import ReweightGPT
 from knock.models import locate
 from knock.sampling import Sampling, SamplingOptions, each_sampling, resolve_seed
 from knock.validation import whole_number
-from knock.vocab import Unknown, Vocab
+from knock.vocab import Vocab
 
 
 class LanguageModel:

@@ -6,19 +6,16 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
+from knock.choices import ENTROPY_RULES, EntropyRule, Preset
 from knock.errors import SamplingError
 from knock.validation import real_number, shown, whole_number
 
-EntropyRule = Literal["exact", "ratio"]
-
-ENTROPY_RULES: tuple[EntropyRule, ...] = get_args(EntropyRule)
-
-PRESETS: dict[str, dict[str, Any]] = {
+PRESETS: dict[Preset, dict[str, Any]] = {
     "basic": {},
     "top_k": {"top_k": 40},
     "top_p": {"top_p": 0.9},

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from knock.choices import UNKNOWN, Unknown
 from knock.errors import VocabError
-
-Unknown = Literal["error", "skip", "replace"]
-UNKNOWN: tuple[Unknown, ...] = get_args(Unknown)
 
 _ABSENT = -1
 

@@ -15,7 +15,7 @@ import pytest
 
 import knock
 from knock import Generation, Interrupted, LanguageModel, ModelConfig, Prompt, ReweightGPT, Sampling, Vocab, load
-from knock.config import HeadType
+from knock.choices import HeadType
 from knock.files.checkpoint import read_checkpoint
 from knock.inspection import inspect_text
 from knock.models import locate

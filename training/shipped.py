@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 import torch
 
+from knock.choices import StoredType
 from knock.config import ModelConfig
 from knock.errors import TrainingError
-from knock.files.checkpoint import StoredType, read_checkpoint, write_checkpoint
+from knock.files.checkpoint import read_checkpoint, write_checkpoint
 from knock_training.data import Corpus
 from knock_training.evaluate import as_record, evaluate
 from knock_training.model import Twin

@@ -24,7 +24,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from knock.config import HEAD_TYPES, POSITIONS, HeadType, ModelConfig, Position
+from knock.choices import HEAD_TYPES, POSITIONS, HeadType, Position
+from knock.config import ModelConfig
 from knock.weights import shapes
 
 RESULTS = Path(__file__).parent / "trials.jsonl"

@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from knock.choices import STORED_TYPES
 from knock.cli.ui.options import add_force_argument
 from knock.cli.ui.terminal import printable, say, write
 from knock.models import locate
@@ -24,9 +25,6 @@ EXAMPLES = """examples:
   knock convert my.npz my.safetensors --stored bfloat16
   knock convert older.npz my.safetensors --vocab corpus.txt
 """
-
-# Also in the library, and here again so that --help loads no NumPy; a test holds the two together.
-STORED_TYPES = ("float32", "bfloat16")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

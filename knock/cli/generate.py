@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from knock.choices import UNKNOWN
 from knock.cli.ui.options import (
-    UNKNOWN,
     add_backend_argument,
     add_sampling_arguments,
     prompt_text,

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from knock.cli.ui.options import UNKNOWN, add_backend_argument
+from knock.choices import UNKNOWN
+from knock.cli.ui.options import add_backend_argument
 from knock.cli.ui.terminal import for_output, printable, read_input, say, write
 from knock.errors import TextError
 from knock.models import DEFAULT

@@ -13,13 +13,10 @@ import threading
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Literal, get_args
 
+from knock.choices import BACKENDS, Backend
 from knock.errors import KnockError
 from knock.validation import shown
-
-Backend = Literal["auto", "numpy", "compiled"]
-BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 VARIABLE = "KNOCK_BACKEND"
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from knock.choices import Backend
 from knock.config import ModelConfig
-from knock.engine.backends import Backend
 from knock.engine.batch import Job, Request
 from knock.engine.packing import aligned, pack
 from knock.errors import GenerationError

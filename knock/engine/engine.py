@@ -12,9 +12,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from knock.choices import Backend
 from knock.config import ModelConfig
 from knock.cpus import available_threads
-from knock.engine.backends import Backend, chosen, kernels
+from knock.engine.backends import chosen, kernels
 from knock.engine.batch import NOT_FINITE, Job, Request, Rows, Stopped, work_together
 from knock.errors import GenerationError, SamplingError, VocabError
 from knock.sampling import Sampling, TokenStats

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from knock import reference
+from knock.choices import Backend
 from knock.config import ModelConfig
-from knock.engine.backends import Backend
 from knock.engine.batch import LENGTH, NOT_FINITE, STOP, Request, Rows
 from knock.errors import GenerationError
 from knock.sampling import Sampling, TokenStats

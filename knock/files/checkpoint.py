@@ -15,11 +15,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from knock.choices import STORED_TYPES, StoredType
 from knock.config import ModelConfig
 from knock.errors import CheckpointError, KnockError
 from knock.files.output import temporary_path, write_whole
@@ -31,9 +32,6 @@ from knock.weights import FloatArray, Weights
 FORMAT = "1"
 
 _ZIP_MAGIC = b"PK\x03\x04"  # what an `.npz` file begins with, and no `.safetensors` file can
-
-StoredType = Literal["float32", "bfloat16"]
-STORED_TYPES: tuple[StoredType, ...] = get_args(StoredType)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

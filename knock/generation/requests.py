@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from knock.choices import Unknown
 from knock.engine.batch import Request
 from knock.errors import KnockError, SamplingError
 from knock.generation.results import Prompt
 from knock.generation.stopping import StopStrings, automaton
 from knock.sampling import Sampling
 from knock.validation import shown, whole_number
-from knock.vocab import TokenArray, Unknown, Vocab
+from knock.vocab import TokenArray, Vocab
 
 _REMEMBERED = 4096  # prompts, and controls: what is asked for again is the same object, and shared
 LAST_INDEX = 2**62  # what the kernels count in holds more

@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
+from knock.choices import Unknown
 from knock.cpus import available_threads
 from knock.engine.engine import Engine
 from knock.errors import VocabError
-from knock.vocab import TokenArray, Unknown, Vocab
+from knock.vocab import TokenArray, Vocab
 
 _SPAN = 2**14  # characters that a thread scores at a time
 

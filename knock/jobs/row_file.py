@@ -15,9 +15,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from knock.choices import LineFormat
 from knock.errors import OutputError
 from knock.files.output import check_free
-from knock.jobs.rows import LineFormat, Place, Row, RowWriter, line_of, write_all
+from knock.jobs.rows import Place, Row, RowWriter, line_of, write_all
 
 _CHANGED = "{!r} cannot be gone on with: it has been changed since its run wrote it; choose another name"
 

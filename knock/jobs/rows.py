@@ -8,12 +8,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
+from knock.choices import LineFormat
 from knock.generation.results import Generation
-
-LineFormat = Literal["jsonl", "txt"]
-LINE_FORMATS: tuple[LineFormat, ...] = get_args(LineFormat)
 
 Row = Mapping[str, Any]
 

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 import knock
 from knock import ReweightGPT, Vocab
-from knock.cli import convert
 from knock.cli.main import main
-from knock.files.checkpoint import STORED_TYPES, read_checkpoint, write_checkpoint
+from knock.files.checkpoint import read_checkpoint, write_checkpoint
 from knock.models import shipped
 from knock.weights import Weights
 from tests.cases import SMALL, models, random_tokens, random_weights
@@ -184,10 +183,6 @@ def test_a_link_to_the_input_is_the_input(capsys: pytest.CaptureFixture[str], fi
         assert (code, err.count("\n")) == (1, 1)
         assert "is also an input of this command; choose another name" in err
     assert file.read_bytes() == before
-
-
-def test_choices_are_those_of_the_library() -> None:
-    assert convert.STORED_TYPES == STORED_TYPES
 
 
 def test_in_a_process_of_its_own(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from knock.cli.ui.options import CONTROLS, unescape
 from knock.cli.ui.stats_box import stats_box
 from knock.files.checkpoint import read_checkpoint, write_checkpoint
 from knock.models import DEFAULT, shipped
-from knock.sampling import PRESETS, Sampling, TokenStats, summarize
+from knock.sampling import Sampling, TokenStats, summarize
 from tests.cases import SMALL, random_weights
 
 KNOCK = [sys.executable, "-m", "knock"]
@@ -88,18 +88,6 @@ def test_every_control_reaches_the_pipeline(
         assert seen.pop("sampling") == "top_k"
         assert seen.pop("unknown") == "skip"
         assert seen == {name: value, "max_new_tokens": 300, "seed": None}
-
-
-def test_choices_are_those_of_the_library() -> None:
-    from knock.cli.ui import options
-    from knock.engine.backends import BACKENDS
-    from knock.sampling import ENTROPY_RULES
-    from knock.vocab import UNKNOWN
-
-    assert tuple(PRESETS) == options.PRESETS
-    assert options.ENTROPY_RULES == ENTROPY_RULES
-    assert options.UNKNOWN == UNKNOWN
-    assert options.BACKENDS == BACKENDS
 
 
 def test_commands_are_summed_up_as_their_modules_say() -> None:

@@ -20,13 +20,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knock import LanguageModel, ReweightGPT, Vocab
+from knock.choices import Unknown
 from knock.cli import score
 from knock.cli.ui import progress
 from knock.errors import VocabError
 from knock.files.checkpoint import write_checkpoint
 from knock.generation import scoring as scorer
 from knock.generation.scoring import Scorer
-from knock.vocab import Unknown
 from tests import naive
 from tests.cases import SMALL, float64, random_weights
 from tests.cli.test_main import KNOCK, process, run

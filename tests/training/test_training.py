@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knock import ModelConfig, reference
-from knock.config import Position
+from knock.choices import Position
 from knock.engine.engine import Engine
 from knock.errors import ConfigError, TextError, TrainingError
 from knock.weights import Weights, shapes

@@ -15,9 +15,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from knock.choices import Unknown
 from knock.errors import TextError, VocabError
 from knock.files.text import read_chunks
-from knock.vocab import TokenArray, Unknown, Vocab
+from knock.vocab import TokenArray, Vocab
 
 SUFFIX = ".txt"  # of the files that are read in a folder
 

@@ -23,10 +23,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from knock.choices import UNKNOWN
 from knock.errors import KnockError, TextError
 from knock.files.checkpoint import read_checkpoint
 from knock.models import locate
-from knock.vocab import UNKNOWN
 from knock_training.data import Corpus
 from knock_training.model import Twin
 

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knock.cli.ui.options import UNKNOWN, add_force_argument, unescape
+from knock.choices import UNKNOWN
+from knock.cli.ui.options import add_force_argument, unescape
 from knock.cli.ui.terminal import printable, read_input, say, write
 from knock.models import DEFAULT
 

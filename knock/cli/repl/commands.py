@@ -7,9 +7,9 @@ import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from knock.choices import PRESET_NAMES
 from knock.cli.repl.session import Session
 from knock.cli.repl.settings import Settings
-from knock.cli.ui.options import PRESETS
 from knock.cli.ui.terminal import columns, printable, say
 from knock.errors import KnockError
 from knock.models import shipped
@@ -210,8 +210,8 @@ COMMANDS = {
                       now=lambda session: session.name, values=lambda _: shipped(), is_path=True),
     "/len": _setting("characters of a text", "N", "length"),
     "/temp": _setting("temperature: divides the logits; 0 is greedy", "X", "temperature"),
-    "/sampling": _setting(f"which filter: {', '.join(PRESETS[:-1])}, or {PRESETS[-1]} for the entropy rule", "NAME",
-                          "sampling", values=PRESETS),
+    "/sampling": _setting("which filter: basic, top_k, top_p, or entropy for the entropy rule", "NAME", "sampling",
+                          values=PRESET_NAMES),
     "/topk": _setting("keep the K most likely characters; 0 is off", "K", "top_k"),
     "/topp": _setting("keep the most likely that hold P of the probability; 1 is off", "P", "top_p"),
     "/minp": _setting("keep those at least P times as likely as the likeliest; 0 is off", "P", "min_p"),

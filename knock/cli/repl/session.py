@@ -6,12 +6,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from knock.choices import Backend
 from knock.cli.repl.page import Page
 from knock.cli.repl.settings import Settings
 from knock.cli.ui.interrupts import Interrupts
 from knock.cli.ui.stats_box import stats_box
 from knock.cli.ui.terminal import columns, say
-from knock.engine.backends import Backend
 from knock.errors import OutputError, VocabError
 from knock.files.output import check_free, write_whole
 from knock.generation.results import TextStream

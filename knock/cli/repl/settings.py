@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from knock.cli.ui.options import PRESETS
+from knock.choices import PRESET_NAMES
 from knock.errors import SamplingError
 from knock.sampling import Sampling
 from knock.validation import shown, whole_number
@@ -57,8 +57,8 @@ class Settings:
         whole_number("length", self.length, 0, _LONGEST, error=SamplingError)
         if self.seed is not None:
             whole_number("seed", self.seed, 0, 2**64 - 1, error=SamplingError)
-        if self.sampling not in PRESETS:
-            raise SamplingError(f"sampling must be one of {', '.join(PRESETS)}, got {shown(self.sampling)}")
+        if self.sampling not in PRESET_NAMES:
+            raise SamplingError(f"sampling must be one of {', '.join(PRESET_NAMES)}, got {shown(self.sampling)}")
         # Those that wait for another way of sampling too; in groups, since not all of them go together.
         Sampling(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p, min_p=self.min_p)
         Sampling(target_entropy=self.target_entropy, min_temp=self.min_temp, max_temp=self.max_temp)

@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knock import __version__
+from knock.choices import ROW_FORMATS, UNKNOWN, RowFormat
 from knock.cli.ui.interrupts import Interrupts
 from knock.cli.ui.options import (
-    ROW_FORMATS,
-    UNKNOWN,
-    RowFormat,
     add_backend_argument,
     add_force_argument,
     add_sampling_arguments,

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from knock.choices import RowFormat
 from knock.cli.ui.interrupts import Interrupts
-from knock.cli.ui.options import RowFormat
 from knock.cli.ui.progress import Bar
 from knock.cli.ui.terminal import Told, is_stream, write_bytes
 from knock.errors import OutputError

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from knock.choices import UNKNOWN
 from knock.cli.ui.interrupts import Interrupts, exit_code, is_terminated
-from knock.cli.ui.options import UNKNOWN, add_force_argument, whole_number
+from knock.cli.ui.options import add_force_argument, whole_number
 from knock.cli.ui.terminal import is_stream, printable, read_input, say
 from knock.errors import ConfigError, KnockError, TrainingError, VocabError
 

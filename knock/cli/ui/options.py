@@ -5,16 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any
 
+from knock.choices import BACKENDS, ENTROPY_RULES, PRESET_NAMES
 from knock.cli.ui.terminal import read_input
 from knock.validation import shown
-
-# Also in the library, and here again so that --help loads no NumPy; a test holds the two together.
-PRESETS = ("basic", "top_k", "top_p", "entropy")
-ENTROPY_RULES = ("exact", "ratio")
-UNKNOWN = ("error", "skip", "replace")
-BACKENDS = ("auto", "numpy", "compiled")
 
 
 def add_backend_argument(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +29,9 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
         "sampling",
         "In this order: logits + bias, top-n-sigma, temperature, top-k, typical-p, top-p, min-p, draw.",
     )
-    group.add_argument("--sampling", choices=PRESETS, default="basic", help="controls to start from (default: basic)")
+    group.add_argument(
+        "--sampling", choices=PRESET_NAMES, default="basic", help="controls to start from (default: basic)"
+    )
 
     def control(name: str, type_: Callable[[str], Any], metavar: str, help_: str, **more: Any) -> None:
         group.add_argument(name, type=type_, metavar=metavar, default=argparse.SUPPRESS, help=help_, **more)
@@ -61,9 +58,6 @@ def add_force_argument(parser: argparse.ArgumentParser) -> None:
     """Permission to overwrite files, the same for every command that writes."""
     parser.add_argument("--force", action="store_true", help="overwrite files that already exist")
 
-
-RowFormat = Literal["jsonl", "txt", "parquet"]
-ROW_FORMATS: tuple[RowFormat, ...] = get_args(RowFormat)
 
 CONTROLS = (
     "temperature", "top_k", "top_p", "min_p", "typical_p", "top_n_sigma", "target_entropy", "entropy_rule",
