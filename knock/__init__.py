@@ -1,6 +1,6 @@
 """knock: a character-level language model engine for the CPU.
 
-Importing it loads nothing heavy; each name is imported when it is first used.
+Importing the package is cheap: each public name is imported on first use.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOME = {
+_MODULES = {
     "CheckpointError": "knock.errors",
     "Generation": "knock.generation.results",
     "Interrupted": "knock.generation.results",
@@ -39,14 +39,14 @@ _HOME = {
     "load": "knock.language_model",
 }
 
-__all__ = ["__version__", *_HOME]  # noqa: PLE0604  # names by string
+__all__ = ["__version__", *_MODULES]  # noqa: PLE0604  # the keys are strings
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module 'knock' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted([*globals(), *_MODULES])

@@ -1,4 +1,4 @@
-"""LanguageModel: a model over text; and how one is loaded."""
+"""LanguageModel: the model over text, and `load`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, Unpack
 import numpy as np
 
 from knock.choices import Backend, Unknown
-from knock.engine.batch import NOT_DONE, Request, Stopped, windows
+from knock.engine.batch import NOT_DONE, Request, groups
 from knock.errors import CheckpointError, SamplingError
 from knock.files.checkpoint import model_digest, read_checkpoint, write_checkpoint
-from knock.generation.requests import LAST_INDEX, Requests, prompt_tokens, several, with_token_bias
+from knock.generation.requests import LAST_INDEX, RequestBuilder, prompt_tokens, several, with_token_bias
 from knock.generation.results import Generation, Interrupted, Prompt, Score, TextStream, collect, generations
 from knock.generation.stopping import StopStrings
 from knock.gpt import ReweightGPT
@@ -23,15 +23,15 @@ from knock.vocab import Vocab
 
 
 class LanguageModel:
-    """A model over text: a `ReweightGPT` with the characters its tokens stand for.
+    """A model over text: a `ReweightGPT` with the characters of its tokens. Threads may share it; it can be pickled.
 
     Args:
         model: the model.
         vocab: its characters.
-        training: how it was trained, empty if nothing is known.
+        training: the record of its training, empty if unknown.
 
     Raises:
-        CheckpointError: if the two differ in size.
+        CheckpointError: if model and vocabulary differ in size.
     """
 
     def __init__(self, model: ReweightGPT, vocab: Vocab, training: Mapping[str, Any] | None = None) -> None:
@@ -46,7 +46,7 @@ class LanguageModel:
 
     @property
     def digest(self) -> str:
-        """Which model this is: 64 hex digits, the same wherever it is kept."""
+        """SHA-256 of shape, vocabulary and weights, which identifies the model: 64 hex digits."""
         return model_digest(self.model.weights, self.vocab)
 
     def stream(
@@ -61,16 +61,15 @@ class LanguageModel:
         token_stats: bool = False,
         **options: Unpack[SamplingOptions],
     ) -> TextStream:
-        """Generate text piece by piece; takes what `generate` takes, and checks it before the first piece.
+        """Generate text piece by piece. Takes the arguments of `generate`, and validates them at once.
 
-        Characters that may be part of a stop string are held back until it is clear.
+        Characters that may belong to a stop string are held back until that is decided.
         """
         controls, resolved = Sampling.resolve(sampling, options), resolve_seed(seed)
         length = whole_number("max_new_tokens", max_new_tokens, 0, LAST_INDEX, error=SamplingError)
         tokens, controls = prompt_tokens(prompt, self.vocab, unknown), with_token_bias(controls, self.vocab)
         strings = [self.vocab.normalize(string) for string in StopStrings(stop).strings]
-        self.model.engine.expect(steps=length)
-        started = self.model.engine.start(tokens, controls, resolved)
+        started = self.model.engine.start(tokens, controls, resolved, length=length)
         return TextStream(started, self.vocab, length, StopStrings(strings), token_stats)
 
     def generate(
@@ -88,15 +87,15 @@ class LanguageModel:
         """Generate text.
 
         Args:
-            prompt: what to go on from. An empty one starts like a new line of the training text.
-            max_new_tokens: how many characters to generate.
+            prompt: the text to continue. An empty prompt begins a new line.
+            max_new_tokens: number of characters to generate.
             sampling: a `Sampling`, or a preset: `"basic"`, `"top_k"`, `"top_p"` or `"entropy"`.
-            seed: decides every draw; None draws one, told in the result.
-            stop: one or more strings; the text ends where one is complete, and that one is cut off.
-            unknown: what to do with characters of the prompt that the model does not know: `"error"`, `"skip"` or
+            seed: decides every draw. If None, a seed is drawn and reported in the result.
+            stop: one or more strings; the text ends before the first that is completed.
+            unknown: how to handle characters of the prompt that the model does not know: `"error"`, `"skip"` or
                 `"replace"`.
-            token_stats: whether to keep the statistics of each character, beside their summary.
-            options: controls of the preset to change, such as `temperature=0.8`.
+            token_stats: whether to keep the statistics of each character, besides their summary.
+            options: controls that override those of the preset, such as `temperature=0.8`.
 
         Raises:
             VocabError: if the prompt has an unknown character.
@@ -134,40 +133,40 @@ class LanguageModel:
         Row i depends on the model, its prompt, its controls, the seed and i, and on no other row.
 
         Args:
-            prompts: what to go on from; a `Prompt` has controls of its own.
+            prompts: the texts to continue; a `Prompt` has controls of its own.
             sampling: the controls of all prompts, or a list with those of each.
-            n: texts for each prompt, side by side in the result.
-            seed: of the whole batch; None draws one.
-            max_new_tokens: how many characters a text.
+            n: texts for each prompt, adjacent in the result.
+            seed: seed of the batch; None draws one.
+            max_new_tokens: number of characters of each text.
             stop: as in `generate`.
             unknown: as in `generate`.
             token_stats: as in `generate`.
-            keep_errors: whether a prompt that something is wrong with, such as an unknown character, has its error told
-                in its place while the others go on; otherwise it is raised before anything is generated.
-            threads: how many work on it; None for as many as there are CPUs.
-            progress: told now and then how many texts are done.
+            keep_errors: If True, an invalid prompt yields a row with an error instead of raising.
+            threads: number of threads; None for one for each CPU.
+            progress: called periodically with the number of finished texts.
 
         Raises:
             VocabError: if a prompt has an unknown character.
             SamplingError: if a control is out of range, or the lists differ in length.
-            Interrupted: on Ctrl-C; it has the texts that were whole by then.
+            Interrupted: on Ctrl-C; it holds the texts that were finished by then.
         """
         prompts, n, resolved = list(several(prompts)), whole_number("n", n, 1, error=SamplingError), resolve_seed(seed)
-        requests = Requests(self.vocab, "basic", stop, max_new_tokens, unknown, keep_errors)
-        # Every row is checked before the first is generated.
-        asked = [
+        builder = RequestBuilder(self.vocab, "basic", stop, max_new_tokens, unknown, keep_errors)
+        # Every row is validated before the first is generated.
+        requests = [
             request
             for i, (prompt, controls) in enumerate(zip(prompts, each_sampling(sampling, len(prompts)), strict=True))
-            for request in requests.rows(prompt, i * n, n, controls)
+            for request in builder.rows(prompt, i * n, n, controls)
         ]
-        self.model.engine.expect(steps=sum(request.limit for request in asked))
+        total = sum(request.max_new_tokens for request in requests)
         done: list[Generation] = []
         try:
-            done.extend(self._sample(asked, resolved, token_stats, threads, progress))
+            done.extend(self._sample(requests, resolved, token_stats, threads, progress, total))
         except Interrupted as interrupt:
             raise Interrupted([*done, *interrupt.finished], interrupt.first_missing) from None
         except KeyboardInterrupt:
-            raise Interrupted(done, asked[len(done)].stream if len(done) < len(asked) else len(asked)) from None
+            missing = requests[len(done)].index if len(done) < len(requests) else len(requests)
+            raise Interrupted(done, missing) from None
         return done
 
     def sample_iter(
@@ -186,51 +185,50 @@ class LanguageModel:
         progress: Callable[[int], None] | None = None,
         first: int = 0,
     ) -> Iterator[Generation]:
-        """`generate_batch` for any number of prompts: texts in order, as they come, in memory that does not grow.
+        """Generate a text for each of any number of prompts: in order, as they are finished, in bounded memory.
 
-        Takes what `generate_batch` takes, but one `sampling` for all prompts without their own, and `prompts` that may
-        never end. `first` is the index of the first row, to go on with a batch that was begun before. What is raised
-        while prompts are taken, by them or because one is wrong, comes after the texts of those before it.
+        Takes the arguments of `generate_batch`, except that `sampling` is for all prompts and `prompts` may be endless.
+        `first` is the index of the first row, to resume a batch. An error raised by the iterable, or by an invalid
+        prompt, is raised after the texts of the prompts before it.
         """
         n, first = (whole_number(*each, error=SamplingError) for each in (("n", n, 1), ("first", first, 0, LAST_INDEX)))
-        requests = Requests(self.vocab, sampling, stop, max_new_tokens, unknown, keep_errors)
-        asked = (
-            request for i, prompt in enumerate(several(prompts)) for request in requests.rows(prompt, first + i * n, n)
+        builder = RequestBuilder(self.vocab, sampling, stop, max_new_tokens, unknown, keep_errors)
+        requests = (
+            request for i, prompt in enumerate(several(prompts)) for request in builder.rows(prompt, first + i * n, n)
         )
-        return self._sample(asked, resolve_seed(seed), token_stats, threads, progress, is_expected=False)
+        return self._sample(requests, resolve_seed(seed), token_stats, threads, progress)
 
     def _sample(
         self,
-        asked: Iterable[Request],
+        requests: Iterable[Request],
         seed: int,
         token_stats: bool,
         threads: int | None,
         progress: Callable[[int], None] | None,
-        is_expected: bool = True,
+        total_steps: int | None = None,
     ) -> Iterator[Generation]:
         done = 0
-        for part in windows(asked):
-            if not is_expected:
-                self.model.engine.expect(steps=sum(request.limit for request in part))
-            told = None if progress is None else _counting_on(progress, done)
-            rows, come = None, 0
+        for group in groups(requests):
+            counted = None if progress is None else _counting_from(progress, done)
+            rows = self.model.engine.run(
+                group, seed, threads=threads, keep_stats=True, progress=counted, total_steps=total_steps
+            )
+            given = 0
             try:
-                rows = self.model.engine.run(part, seed, threads=threads, keep_stats=True, progress=told)
-                for text in generations(rows, part, self.vocab, seed, token_stats):
-                    come += 1
+                if rows.is_interrupted:
+                    raise KeyboardInterrupt
+                for text in generations(rows, group, self.vocab, seed, token_stats):
+                    given += 1
                     yield text
-            except KeyboardInterrupt as interrupt:
-                rows = interrupt.rows if isinstance(interrupt, Stopped) else rows
-                if rows is None:
-                    raise
-                finished = list(generations(rows, part, self.vocab, seed, token_stats))
-                whole = np.append(rows.reasons != NOT_DONE, False)
-                first_missing = [*(request.stream for request in part), part[-1].stream + 1][int(whole.argmin())]
-                raise Interrupted(finished[come:], first_missing) from None
-            done += len(part)
+            except KeyboardInterrupt:
+                finished = list(generations(rows, group, self.vocab, seed, token_stats))
+                indices = [*(request.index for request in group), group[-1].index + 1]
+                first_missing = indices[int(np.append(rows.finish_reasons != NOT_DONE, False).argmin())]
+                raise Interrupted(finished[given:], first_missing) from None
+            done += len(group)
 
     def score(self, text: str, *, unknown: Unknown = "error") -> Score:
-        """How well the model predicts a text, the first character as after an empty prompt.
+        """Measure how well the model predicts a text; the first character is predicted as after an empty prompt.
 
         Raises:
             VocabError: if the text has an unknown character.
@@ -240,7 +238,7 @@ class LanguageModel:
         return Score(text=self.vocab.decode(tokens), log_probs=self.model.engine.log_probs(before, tokens))
 
     def save(self, path: str | os.PathLike[str]) -> str:
-        """Write the model, its vocabulary and its record to a `.safetensors` or `.npz` file; return its digest.
+        """Write model, vocabulary and training record to a `.safetensors` or `.npz` file and return the digest.
 
         Raises:
             CheckpointError: if the file cannot be written.
@@ -252,10 +250,14 @@ class LanguageModel:
 
 
 def load(model: str | os.PathLike[str], *, backend: Backend = "auto") -> LanguageModel:
-    """A model by the name of a shipped one, the path of a file, or the path of a folder that holds one file.
+    """Load a model.
+
+    Args:
+        model: the name of a shipped model, a file, or a folder that holds one model file.
+        backend: `"auto"`, `"numpy"` or `"compiled"`, as in `knock.engine.engine.Engine`.
 
     Raises:
-        CheckpointError: if there is no such model, or its file is wrong in any way.
+        CheckpointError: if there is no such model, or the file is not a valid model file.
     """
     path = locate(model)
     checkpoint = read_checkpoint(path)
@@ -268,6 +270,6 @@ def load(model: str | os.PathLike[str], *, backend: Backend = "auto") -> Languag
     return LanguageModel(gpt, checkpoint.vocab, checkpoint.training)
 
 
-def _counting_on(progress: Callable[[int], None], done: int) -> Callable[[int], None]:
-    """Progress that counts on from the rows that were done before."""
+def _counting_from(progress: Callable[[int], None], done: int) -> Callable[[int], None]:
+    """Return a progress callback that counts from the rows that were finished before."""
     return lambda rows: progress(done + rows)

@@ -1,4 +1,4 @@
-"""Numbers as people pass them: Python's and NumPy's alike, checked, as Python's own."""
+"""Validate user-supplied numbers, Python's or NumPy's, and convert them to Python's."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from knock.errors import KnockError
 def whole_number(
     name: str, value: Any, minimum: int, maximum: int | None = None, *, error: type[KnockError], note: str = ""
 ) -> int:
-    """`value` as an int.
+    """Return `value` as an int.
 
     Args:
-        name: what it is, for the message.
-        value: anything.
-        minimum: the smallest that is allowed.
-        maximum: the largest, if there is one.
-        error: what to raise.
-        note: what else there is to say of the range.
+        name: name of the value in the error message.
+        value: the value to check.
+        minimum: smallest allowed value.
+        maximum: largest allowed value; None for no limit.
+        error: type of the exception to raise.
+        note: remark on the range, appended to it in the error message.
 
     Raises:
-        KnockError: of type `error`, if it is not a whole number in that range.
+        KnockError: of type `error`, if the value is not a whole number in the range.
     """
     bounds = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
     try:
@@ -36,7 +36,7 @@ def whole_number(
 
 
 def real_number(value: Any) -> float:
-    """`value` as a float; NaN if it is no number."""
+    """Return `value` as a float; NaN if it is not a number."""
     if isinstance(value, (bool, str, bytes)):
         return math.nan
     try:
@@ -46,9 +46,9 @@ def real_number(value: Any) -> float:
 
 
 def shown(value: Any, limit: int = 60) -> str:
-    """A value in a message: its repr, cut."""
+    """Return the repr of a value for an error message, truncated to `limit` characters."""
     try:
         text = repr(value)
-    except ValueError:  # Python refuses to write out numbers of many thousand digits
+    except ValueError:  # Python refuses to format ints of more than a few thousand digits
         text = f"a {type(value).__name__} too long to show"
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -1,7 +1,7 @@
-"""Which backend runs a piece of work: the compiled kernels, or NumPy while there are none.
+"""Selection of a backend: the compiled kernels, or NumPy while there are none.
 
-Nobody waits for a compiler who does not gain by it: on a machine on which the kernels have never been compiled, short
-work runs on NumPy while they are compiled in the background, and long work has them compiled first.
+Compile up front only when it pays off: on a machine where the kernels have never been compiled, short work runs on
+NumPy while they are compiled in the background, and long work has them compiled first.
 """
 
 from __future__ import annotations
@@ -12,22 +12,25 @@ import sys
 import threading
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 from knock.choices import BACKENDS, Backend
 from knock.errors import KnockError
 from knock.validation import shown
 
+if TYPE_CHECKING:
+    from knock_kernels.cache.entry_points import EntryPoints
+
 VARIABLE = "KNOCK_BACKEND"
 
 _WORTH_COMPILING = 10.0  # seconds of work on NumPy: compiling takes about as long
-_started = threading.Lock()  # taken for good by the first thread that has them compiled: once is enough
-_waiting = threading.Lock()  # held by the thread that waits for a compiler, so that there is one for all threads
+_started = threading.Lock()  # acquired for good by the first thread that starts the background compiler
+_waiting = threading.Lock()  # held by the thread that waits for a compiler, so that all threads share one
 _NOTICE = "compiling knock's kernels, once for this machine"
 
 
 def chosen(backend: str) -> Backend:
-    """The backend that was asked for, by argument or, where that is `"auto"`, by KNOCK_BACKEND.
+    """Return the requested backend: the argument, or KNOCK_BACKEND if that is `"auto"`.
 
     Raises:
         KnockError: if there is no such backend.
@@ -40,12 +43,12 @@ def chosen(backend: str) -> Backend:
     return next(each for each in BACKENDS if each == (from_environment if backend == "auto" else backend))
 
 
-def kernels(backend: Backend, seconds: float) -> SimpleNamespace | None:
-    """The compiled entry points, or None for NumPy.
+def kernels(backend: Backend, seconds: float) -> EntryPoints | None:
+    """Return the compiled functions, or None for NumPy.
 
     Args:
-        backend: `"compiled"` compiles whatever it takes, `"numpy"` never does.
-        seconds: how long the work to be done would take on NumPy.
+        backend: `"compiled"` compiles however long it takes, `"numpy"` never does.
+        seconds: how long the work would take on NumPy.
 
     Raises:
         KnockError: if the backend is `"compiled"` and the kernels cannot be run.
@@ -66,7 +69,7 @@ def kernels(backend: Backend, seconds: float) -> SimpleNamespace | None:
 
 
 def kept() -> Path | None:
-    """Where the compiled kernels of this machine are, if there are any.
+    """Return the file of this machine's compiled kernels, None if there is none.
 
     Raises:
         KnockError: if they could not be loaded.
@@ -79,10 +82,10 @@ def kept() -> Path | None:
 
 
 def compile_now() -> Path:
-    """Have the kernels compiled if they are not, and tell so on standard error; return where they are.
+    """Compile the kernels unless they already are, with a notice on standard error; return their file.
 
     Raises:
-        KnockError: if they cannot be compiled, or not be kept.
+        KnockError: if they cannot be compiled or cached.
     """
     where = kept()
     if where is not None:
@@ -109,13 +112,13 @@ def _start_compiling() -> None:
             _warn(f"compiling the kernels in the background failed: {failure}; knock warmup tries again")
 
 
-def _compile_first(backend: Backend) -> SimpleNamespace | None:
+def _compile_first(backend: Backend) -> EntryPoints | None:
     from knock_kernels.cache import compiling, store
 
     with _waiting:
         try:
             try:
-                _wait()  # which returns at once where another thread has waited before
+                _wait()  # returns at once if another thread has waited before
                 return store.entry_points()
             except compiling.NotKeptError as error:
                 _warn(f"the kernels are compiled for this process alone: {error}")
@@ -129,14 +132,14 @@ def _wait(insist: bool = False) -> Path:
     from knock_kernels.cache import compiling
 
     with _Clock() as clock:
-        return compiling.wait(clock.tell, insist)
+        return compiling.wait(clock.update, insist)
 
 
 def _without(backend: Backend, problem: str) -> None:
-    """Do without the kernels, and say so.
+    """Warn that NumPy is used instead of the kernels.
 
     Raises:
-        KnockError: if they were asked for.
+        KnockError: if the kernels were requested.
     """
     if backend == "compiled":
         raise KnockError(f"the compiled kernels cannot be run: {problem}; the backend numpy needs none")
@@ -148,7 +151,7 @@ def _warn(message: str) -> None:
 
 
 class _Clock:
-    """Says on standard error that kernels are being compiled and, on a terminal, for how many seconds."""
+    """Reports on standard error that kernels are being compiled and, on a terminal, for how many seconds."""
 
     def __init__(self) -> None:
         self._shown = -1
@@ -157,8 +160,8 @@ class _Clock:
     def __enter__(self) -> _Clock:
         return self
 
-    def tell(self, seconds: float) -> None:
-        """Called several times a second."""
+    def update(self, seconds: float) -> None:
+        """Update the notice; called several times a second."""
         if int(seconds) > self._shown:
             if self._live:
                 self._write(f"\r{_NOTICE}: {seconds:.0f} s")
@@ -173,6 +176,6 @@ class _Clock:
             self._write(f"it took {self._shown} s\n")
 
     def _write(self, text: str) -> None:
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or never there
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # standard error is closed or missing
             sys.stderr.write(text)
             sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Engine: runs one model. Checks what it is given, and hands it to the backend that does the maths.
+"""Engine: validates token-level calls and runs them on the backend that suits the work.
 
 Token ids in, token ids and statistics out; text is the business of `knock.language_model`.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -16,154 +17,112 @@ from knock.choices import Backend
 from knock.config import ModelConfig
 from knock.cpus import available_threads
 from knock.engine.backends import chosen, kernels
-from knock.engine.batch import NOT_FINITE, Job, Request, Rows, Stopped, work_together
+from knock.engine.batch import NOT_FINITE, Job, Request, Rows, work_together
 from knock.errors import GenerationError, SamplingError, VocabError
 from knock.sampling import Sampling, TokenStats
 from knock.validation import whole_number
 from knock.vocab import TokenArray, check_tokens
 from knock.weights import Weights
 
-MAX_LANES = 8
 MAX_THREADS = 1024
 
-# What the NumPy reference takes, roughly: a step for its calls and for each weight, a position of many at once.
+# Rough cost of the NumPy backend: per step for each block and each weight, per position when many are read at once.
 _STEP_BLOCK, _STEP_PARAMETER, _POSITION_PARAMETER = 100e-6, 4e-10, 3e-10  # seconds
 
 
 class Engine:
-    """One model, ready to run.
+    """One model, ready to run. Threads may share it.
 
     Args:
         weights: the model.
         backend: `"numpy"` runs the float64 reference, `"compiled"` runs fused kernels in float32. `"auto"` runs the
-            kernels where they are compiled already; where they are not, short work runs on NumPy while they are
-            compiled in the background, and long work waits for them. The environment variable KNOCK_BACKEND says
-            what `"auto"` is to mean.
+            kernels if they are already compiled; otherwise short work runs on NumPy while they are compiled in the
+            background, and long work waits for them. The environment variable KNOCK_BACKEND overrides `"auto"`.
 
     Raises:
-        KnockError: if there is no such backend, or the kernels were asked for and cannot be run.
+        KnockError: if there is no such backend, or the kernels were requested and cannot be run.
     """
 
     def __init__(self, weights: Weights, backend: Backend = "auto") -> None:
         self.weights = weights
-        self._wanted = chosen(backend)
-        self._prepared: _Runner | None = None
+        self._requested = chosen(backend)
+        self._backend: _Backend | None = None
         self._preparing = threading.Lock()
-        if self._wanted == "compiled":
-            self.expect()
-
-    def expect(self, steps: int = 0, positions: int = 0) -> None:
-        """Tell what is about to be done, so that `"auto"` can choose; what has been started goes on as it was.
-
-        Args:
-            steps: tokens to generate, in all sequences together.
-            positions: tokens to read or to score.
-        """
-        if self.backend == "compiled":
-            return
-        blocks, parameters = self.config.n_blocks, self.weights.n_parameters
-        seconds = steps * (_STEP_BLOCK * blocks + _STEP_PARAMETER * parameters)
-        compiled = kernels(self._wanted, seconds + positions * _POSITION_PARAMETER * parameters)
-        with self._preparing:
-            if compiled is not None and (self._prepared is None or self._prepared.name != "compiled"):
-                from knock.engine.compiled_backend import CompiledBackend
-
-                self._prepared = CompiledBackend(self.weights, compiled)
-            elif self._prepared is None:
-                from knock.engine.numpy_backend import NumpyBackend
-
-                self._prepared = NumpyBackend(self.weights)
+        if self._requested == "compiled":
+            self._ready()
 
     def __reduce__(self) -> tuple[type[Engine], tuple[Weights, Backend]]:
-        # Packed weights, compiled code and locks belong to this process; a copy prepares its own when it is first used.
-        return Engine, (self.weights, self._wanted)
-
-    @property
-    def backend(self) -> Backend | None:
-        """What runs the model, `"numpy"` or `"compiled"`; None while nothing does yet."""
-        return None if self._prepared is None else self._prepared.name
-
-    @property
-    def _runner(self) -> _Runner:
-        if self._prepared is None:
-            self.expect()
-        assert self._prepared is not None
-        return self._prepared
+        # Packed weights, compiled code and locks belong to this process; a copy prepares its own on first use.
+        return Engine, (self.weights, self._requested)
 
     @property
     def config(self) -> ModelConfig:
         """The model's shape."""
         return self.weights.config
 
+    @property
+    def backend(self) -> Backend | None:
+        """The name of the backend in use, `"numpy"` or `"compiled"`; None before the first call."""
+        return None if self._backend is None else self._backend.name
+
+    def settle(self, *, steps: int = 0, positions: int = 0) -> Backend:
+        """Choose the backend for work that must not change it halfway, and keep it from now on.
+
+        Args:
+            steps: tokens to generate, in all sequences together.
+            positions: tokens to read or to score.
+        """
+        self._requested = self._ready(steps=steps, positions=positions).name
+        return self._requested
+
     def logits(self, tokens: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Logits at every position of one uninterrupted sequence: (N,) -> (N, V).
+        """Return the logits at every position of one uninterrupted sequence: [N] -> [N, V].
 
         Raises:
             VocabError: if a token is not in [0, V).
         """
         ids = check_tokens(tokens, self.config.vocab_size)
-        self.expect(positions=len(ids))
         out = np.empty((len(ids), self.config.vocab_size), np.float32)
-        for start, piece in self._runner.logits(ids):
+        for start, piece in self._ready(positions=len(ids)).logits(ids):
             out[start : start + len(piece)] = piece
         return out
 
     def log_probs(self, tokens: npt.ArrayLike, targets: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Natural logarithm of the probability that each target follows its token: (N,), (N,) -> (N,).
+        """Return the log-probability of each target after its token, in nats: [N], [N] -> [N].
 
         Args:
             tokens: one uninterrupted sequence.
-            targets: what comes after each of its positions.
+            targets: what follows each of its positions.
 
         Raises:
-            VocabError: if a token is not in [0, V), or the two differ in length.
+            VocabError: if a token is not in [0, V), or the lengths differ.
             GenerationError: if the logits of a position are not finite.
         """
         ids, after = (check_tokens(each, self.config.vocab_size) for each in (tokens, targets))
         if len(ids) != len(after):
             raise VocabError(f"there must be a target for each token, got {len(ids)} tokens and {len(after)} targets")
-        self.expect(positions=len(ids))
-        return self._runner.log_probs(ids, after)
+        return self._ready(positions=len(ids)).log_probs(ids, after)
 
-    def start(self, tokens: npt.ArrayLike, sampling: Sampling, seed: int, stream: int = 0) -> TokenStream:
-        """A stream of tokens that goes on from `tokens`.
+    def start(
+        self, tokens: npt.ArrayLike, sampling: Sampling, seed: int, index: int = 0, *, length: int = 0
+    ) -> TokenStream:
+        """Return a stream of tokens that continues `tokens`.
 
         Args:
-            tokens: at least one; of shape (N,).
+            tokens: the prompt, [N] with N >= 1.
             sampling: the controls.
-            seed: with `stream` and the step, decides every draw.
-            stream: the row's index in its batch.
+            seed: with `index` and the step, decides every draw.
+            index: the row's number in its batch.
+            length: how many tokens the caller is about to draw, by which `"auto"` chooses.
 
         Raises:
             VocabError: if there is no token, or one is not in [0, V).
             SamplingError: if the controls do not fit the vocabulary.
         """
-        return TokenStream(self.start_lanes([tokens], [sampling], seed, [stream]), seed)
-
-    def start_lanes(
-        self, prompts: Sequence[npt.ArrayLike], samplings: Sequence[Sampling], seed: int, streams: Sequence[int]
-    ) -> Lanes:
-        """Up to `MAX_LANES` streams that advance together, each as it would alone.
-
-        Args:
-            prompts: for each lane at least one token.
-            samplings: the controls of each lane.
-            seed: of all lanes.
-            streams: for each lane the row's index in its batch.
-
-        Raises:
-            VocabError: if there is no token in a prompt, or one is not in [0, V).
-            SamplingError: if there are too many lanes, the arguments differ in length, or controls do not fit.
-        """
-        if not 1 <= len(prompts) <= MAX_LANES or not len(prompts) == len(samplings) == len(streams):
-            raise SamplingError(
-                f"lanes take 1 to {MAX_LANES} prompts with as many samplings and streams, got {len(prompts)}, "
-                f"{len(samplings)} and {len(streams)}"
-            )
-        checked = [check_tokens(tokens, self.config.vocab_size) for tokens in prompts]
-        if any(tokens.size == 0 for tokens in checked):
+        ids = check_tokens(tokens, self.config.vocab_size)
+        if ids.size == 0:
             raise VocabError("generation needs at least one token to start from, got none")
-        return self._runner.start(checked, samplings, seed, streams)
+        return TokenStream(self._ready(steps=length).stream(ids, sampling, seed, index), seed)
 
     def run(
         self,
@@ -173,87 +132,89 @@ class Engine:
         threads: int | None = None,
         keep_stats: bool = False,
         progress: Callable[[int], None] | None = None,
+        total_steps: int | None = None,
     ) -> Rows:
         """Generate sequences to their ends, each as it would be alone.
 
+        Ctrl-C stops the threads; what was generated by then is returned, marked as interrupted.
+
         Args:
-            requests: what to generate, checked.
-            seed: of all.
-            threads: how many work on it; None for as many as there are CPUs.
+            requests: validated requests.
+            seed: of all of them.
+            threads: number of threads; None for one for each CPU.
             keep_stats: whether to keep the statistics of each token.
-            progress: told now and then how many sequences are done.
+            progress: called periodically with the number of finished sequences.
+            total_steps: tokens of this call and of those that follow, by which `"auto"` chooses; None if only this
+                one is known.
 
         Raises:
             SamplingError: if the number of threads is out of range.
             GenerationError: if the logits of a step are not finite.
-            Stopped: on Ctrl-C, as soon as the threads have stopped.
         """
         if threads is None:
             threads = available_threads()
         threads = whole_number("threads", threads, 1, MAX_THREADS, error=SamplingError)
         threads = max(1, min(threads, len(requests)))
-        job = self._runner.job(requests, seed, keep_stats, threads)
+        steps = sum(request.max_new_tokens for request in requests) if total_steps is None else total_steps
+        job = self._ready(steps=steps).job(requests, seed, keep_stats, threads)
         try:
             work_together(job, threads, progress)
-        except KeyboardInterrupt as interrupt:
-            raise Stopped(job.rows()) from interrupt
+        except KeyboardInterrupt:
+            return replace(job.rows(), is_interrupted=True)
         rows = job.rows()
-        broken = np.flatnonzero(rows.reasons == NOT_FINITE)
+        broken = np.flatnonzero(rows.finish_reasons == NOT_FINITE)
         if broken.size:
             raise GenerationError.not_finite(int(rows.lengths[broken[0]]))
         return rows
 
-    def decoder(self) -> Decoder:
-        """One sequence, fed a token at a time, for callers with sampling of their own."""
-        return Decoder(self._runner.decoder(), self.config.vocab_size)
+    def _ready(self, *, steps: int = 0, positions: int = 0) -> _Backend:
+        """Return the backend for a piece of work; work that has started keeps its own."""
+        backend = self._backend
+        if backend is not None and (backend.name == "compiled" or self._requested == "numpy"):
+            return backend
+        blocks, parameters = self.config.n_blocks, self.weights.n_parameters
+        seconds = steps * (_STEP_BLOCK * blocks + _STEP_PARAMETER * parameters)
+        compiled = kernels(self._requested, seconds + positions * _POSITION_PARAMETER * parameters)
+        with self._preparing:
+            if compiled is not None and (self._backend is None or self._backend.name != "compiled"):
+                from knock.engine.compiled_backend import CompiledBackend
+
+                self._backend = CompiledBackend(self.weights, compiled)
+            elif self._backend is None:
+                from knock.engine.numpy_backend import NumpyBackend
+
+                self._backend = NumpyBackend(self.weights)
+            return self._backend
 
 
 class TokenStream:
-    """One sequence being generated."""
+    """One sequence being generated.
 
-    def __init__(self, lanes: Lanes, seed: int) -> None:
+    Args:
+        stream: the backend's own.
+        seed: the seed in use.
+    """
+
+    def __init__(self, stream: _Stream, seed: int) -> None:
         self.seed = seed
-        self._lanes = lanes
+        self._stream = stream
 
     def advance(self, length: int) -> tuple[TokenArray, TokenStats]:
-        """The next `length` tokens and their statistics. How the calls are cut up changes nothing.
+        """Return the next `length` tokens and their statistics. They do not depend on how the calls are cut.
 
         Raises:
             SamplingError: if `length` is not a whole number of at least 0.
             GenerationError: if the logits of a step are not finite; no token is drawn from them.
         """
-        return self._lanes.advance(whole_number("length", length, 0, error=SamplingError))[0]
+        return self._stream.advance(whole_number("length", length, 0, error=SamplingError))
 
 
-class Decoder:
-    """One sequence, fed a token at a time: token in, logits out."""
-
-    def __init__(self, runner: _Decoder, vocab_size: int) -> None:
-        self._runner = runner
-        self._vocab_size = vocab_size
-
-    def step(self, token: int) -> npt.NDArray[np.float32]:
-        """Logits after one more token: [] -> (V,).
-
-        Raises:
-            VocabError: if the token is not in [0, V).
-        """
-        return self._runner.step(whole_number("token", token, 0, self._vocab_size - 1, error=VocabError))
+class _Stream(Protocol):
+    def advance(self, length: int) -> tuple[TokenArray, TokenStats]: ...
 
 
-class Lanes(Protocol):
-    """Streams that advance together."""
-
-    def advance(self, length: int) -> list[tuple[TokenArray, TokenStats]]:
-        """The next `length` tokens of each lane, with their statistics."""
-
-
-class _Decoder(Protocol):
-    def step(self, token: int) -> npt.NDArray[np.float32]: ...
-
-
-class _Runner(Protocol):
-    """What a backend does; everything is checked already."""
+class _Backend(Protocol):
+    """What runs a model. Everything has been validated."""
 
     name: Backend
 
@@ -261,10 +222,6 @@ class _Runner(Protocol):
 
     def log_probs(self, ids: TokenArray, targets: TokenArray) -> npt.NDArray[np.float64]: ...
 
-    def start(
-        self, prompts: Sequence[TokenArray], samplings: Sequence[Sampling], seed: int, streams: Sequence[int]
-    ) -> Lanes: ...
+    def stream(self, prompt: TokenArray, sampling: Sampling, seed: int, index: int) -> _Stream: ...
 
     def job(self, requests: Sequence[Request], seed: int, keep_stats: bool, threads: int) -> Job: ...
-
-    def decoder(self) -> _Decoder: ...

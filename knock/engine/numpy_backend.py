@@ -1,4 +1,4 @@
-"""The NumPy backend: the float64 reference, run a token at a time."""
+"""The NumPy backend: the float64 reference, a token at a time."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ from knock.sampling import Sampling, TokenStats
 from knock.vocab import TokenArray
 from knock.weights import Weights
 
-_LOGITS_AT_ONCE = 4096  # positions a forward pass works on at a time, which bounds its memory
+_LOGITS_AT_ONCE = 4096  # positions of one forward pass, which bounds its memory
 
 
 class NumpyBackend:
-    """A model, in float64."""
+    """A model run by the reference, in float64.
+
+    Args:
+        weights: the model.
+    """
 
     name: Backend = "numpy"
 
@@ -30,9 +34,9 @@ class NumpyBackend:
         self.arrays = {name: array.astype(np.float64) for name, array in weights.items()}
 
     def logits(self, ids: TokenArray) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
-        """Logits of a sequence in pieces (n, V), each with where it starts.
+        """Yield the logits of a sequence in pieces of [n, V], each with its first position.
 
-        Pieces overlap by what can reach back over their start, which makes them exact.
+        Pieces overlap by the receptive field, which makes them exact.
         """
         history = self.config.receptive_field - 1
         for start in range(0, len(ids), _LOGITS_AT_ONCE):
@@ -42,60 +46,45 @@ class NumpyBackend:
             yield start, piece[start - first :]
 
     def log_probs(self, ids: TokenArray, targets: TokenArray) -> npt.NDArray[np.float64]:
-        """Natural logarithm of the probability that each target follows its token: (N,), (N,) -> (N,)."""
+        """Return the log-probability of each target after its token, in nats: [N], [N] -> [N]."""
         out = np.empty(len(ids))
         for start, logits in self.logits(ids):
             part = slice(start, start + len(logits))
             finite = np.isfinite(logits).all(-1)
             if not finite.all():
                 raise GenerationError.not_finite(start + int(finite.argmin()))
-            shifted = logits - logits.max(-1, keepdims=True)
-            out[part] = shifted[np.arange(len(logits)), targets[part]] - np.log(np.exp(shifted).sum(-1))
+            out[part] = reference.log_softmax(logits)[np.arange(len(logits)), targets[part]]
         return out
 
-    def start(
-        self, prompts: Sequence[TokenArray], samplings: Sequence[Sampling], seed: int, streams: Sequence[int]
-    ) -> NumpyLanes:
-        """Sequences that go on from prompts of at least one token each."""
-        lanes = [
-            _Lane(self, prompt, sampling, seed, stream)
-            for prompt, sampling, stream in zip(prompts, samplings, streams, strict=True)
-        ]
-        return NumpyLanes(lanes)
+    def stream(self, prompt: TokenArray, sampling: Sampling, seed: int, index: int) -> NumpyStream:
+        """Return the sequence that continues a prompt of at least one token."""
+        return NumpyStream(self, prompt, sampling, seed, index)
 
     def job(self, requests: Sequence[Request], seed: int, keep_stats: bool, threads: int) -> NumpyJob:
-        """Requests to work on."""
+        """Return a job that generates requests."""
         return NumpyJob(self, requests, seed, keep_stats)
 
-    def decoder(self) -> NumpyDecoder:
-        """A sequence that is fed a token at a time."""
-        return NumpyDecoder(self)
 
+class NumpyStream:
+    """One sequence being generated."""
 
-class NumpyLanes:
-    """Sequences being generated, one after the other."""
-
-    def __init__(self, lanes: list[_Lane]) -> None:
-        self._lanes = lanes
-
-    def advance(self, length: int) -> list[tuple[TokenArray, TokenStats]]:
-        """The next tokens of each sequence, with their statistics."""
-        return [lane.advance(length) for lane in self._lanes]
-
-
-class _Lane:
-    def __init__(self, backend: NumpyBackend, tokens: TokenArray, sampling: Sampling, seed: int, stream: int) -> None:
+    def __init__(self, backend: NumpyBackend, prompt: TokenArray, sampling: Sampling, seed: int, index: int) -> None:
         self._backend = backend
         self._sampling = sampling
         self._seed = seed
-        self._stream = stream
+        self._index = index
         self._bias = sampling.bias_array(backend.config.vocab_size)
         self._mu = 2 * sampling.mirostat if sampling.mirostat is not None else 0.0
         self._steps = 0
         self._cache = reference.empty_cache(backend.arrays, backend.config)
-        self._unread = tokens[-backend.config.receptive_field :]  # earlier tokens cannot reach what comes next
+        self._unread = prompt[-backend.config.receptive_field :]  # the next token depends on no earlier one
 
     def advance(self, length: int) -> tuple[TokenArray, TokenStats]:
+        """Return the next tokens and their statistics.
+
+        Raises:
+            GenerationError: if logits are not finite.
+        """
         with np.errstate(all="ignore"):
             draws = [self._next() for _ in range(length)]
         table = np.array(draws, np.float64).reshape(length, len(reference.Draw._fields))
@@ -109,26 +98,12 @@ class _Lane:
         logits, self._cache = reference.prefill(self._unread, self._cache, backend.arrays, backend.config)
         if not np.isfinite(logits).all():
             raise GenerationError.not_finite(self._steps)
-        u = reference.uniform(self._seed, self._stream, self._steps)
+        u = reference.uniform(self._seed, self._index, self._steps)
         drawn = reference.sample(logits, self._sampling, u, self._mu, self._bias)
         self._mu = drawn.mu
         self._steps += 1
         self._unread = np.array([drawn.token], np.int32)
         return drawn
-
-
-class NumpyDecoder:
-    """A sequence that is fed a token at a time."""
-
-    def __init__(self, backend: NumpyBackend) -> None:
-        self._backend = backend
-        self._cache = reference.empty_cache(backend.arrays, backend.config)
-
-    def step(self, token: int) -> npt.NDArray[np.float32]:
-        """Logits after one more token, (V,)."""
-        with np.errstate(all="ignore"):
-            logits, self._cache = reference.step(token, self._cache, self._backend.arrays, self._backend.config)
-        return logits.astype(np.float32)
 
 
 class NumpyJob:
@@ -154,35 +129,35 @@ class NumpyJob:
 
     def _generate(self, i: int) -> None:
         request, rows, state = self._requests[i], self._rows, 0
-        lanes = self._backend.start([request.tokens], [request.sampling], self._seed, [request.stream])
-        for step in range(request.limit):
+        stream = self._backend.stream(request.tokens, request.sampling, self._seed, request.index)
+        for step in range(request.max_new_tokens):
             if self._stopped:
                 return
             try:
-                (token,), stats = lanes.advance(1)[0]
+                (token,), stats = stream.advance(1)
             except GenerationError:
                 rows.finish(i, step, step, NOT_FINITE)
                 return
-            place = rows.starts[i] + step
-            rows.tokens[place] = token
+            offset = rows.starts[i] + step
+            rows.tokens[offset] = token
             if rows.stats is not None:
-                rows.stats[place] = [value[0] for value in vars(stats).values()]
+                rows.stats[offset] = [value[0] for value in vars(stats).values()]
             if request.automaton is not None:
                 state = int(request.automaton[state, token])
                 cut = int(request.automaton[state, -1])
                 if cut:
                     rows.finish(i, step + 1, step + 1 - cut, STOP)
                     return
-        rows.finish(i, request.limit, request.limit, LENGTH)
+        rows.finish(i, request.max_new_tokens, request.max_new_tokens, LENGTH)
 
     def stop(self) -> None:
-        """Make those that work return at their next step."""
+        """Make the working threads return at their next step."""
         self._stopped = True
 
     def done(self) -> int:
-        """How many rows have come to their ends."""
-        return int(np.count_nonzero(self._rows.reasons))
+        """Return the number of finished rows."""
+        return int(np.count_nonzero(self._rows.finish_reasons))
 
     def rows(self) -> Rows:
-        """What came of it so far."""
+        """Return what has been generated so far."""
         return self._rows

@@ -1,4 +1,6 @@
-"""Pack a model's weights for the kernels: aligned, padded to whole vectors, fused, and folded.
+"""Pack a model's weights and a request's controls for the kernels.
+
+Weights are aligned, padded to whole vectors, fused and folded.
 
 Layer normalisation's gain goes into the rows of the matrix that follows, its bias into that matrix's own bias; gates
 and 1/sqrt(D) into the columns of the reweight logits and the queries, so that the hybrid softmax is one addition.
@@ -11,8 +13,11 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from knock.config import ModelConfig
+from knock.sampling import Sampling
+from knock.vocab import TokenArray
 from knock.weights import FloatArray, Weights
-from knock_kernels.cache.store import PANEL, WIDTH, At, Plan, make_plan
+from knock_kernels.cache.store import PANEL, WIDTH, At, Control, Plan, make_plan
 
 _TABLE_FLOATS = 2**20  # a larger table would not stay in the cache
 
@@ -96,6 +101,36 @@ def aligned(size: int) -> FloatArray:
     raw = np.zeros(size + 2 * max(WIDTH, 16), np.float32)
     start = -(raw.ctypes.data // 4) % 16
     return raw[start : start + -(-size // WIDTH) * WIDTH + WIDTH]
+
+
+def reachable(prompt: TokenArray, config: ModelConfig) -> TokenArray:
+    """Return the end of a prompt that the next token can depend on.
+
+    A relative model drops whole windows, so that each token keeps its slot in the ring, and sums over the ring keep
+    their order and therefore their bits.
+    """
+    extra = max(0, len(prompt) - config.receptive_field)
+    return prompt[extra // config.T * config.T if config.position == "relative" else extra :]
+
+
+def control_row(sampling: Sampling) -> list[float]:
+    """Return the controls in the order in which the sampler reads them, [Control]."""
+    row = {
+        Control.temperature: sampling.temperature,
+        Control.top_n_sigma: sampling.top_n_sigma,
+        Control.top_k: sampling.top_k,
+        Control.typical_p: sampling.typical_p,
+        Control.top_p: sampling.top_p,
+        Control.min_p: sampling.min_p,
+        Control.target_entropy: -1.0 if sampling.target_entropy is None else sampling.target_entropy,
+        Control.ratio_rule: sampling.entropy_rule == "ratio",
+        Control.min_temp: sampling.min_temp,
+        Control.max_temp: sampling.max_temp,
+        Control.mirostat: -1.0 if sampling.mirostat is None else sampling.mirostat,
+        Control.mirostat_eta: sampling.mirostat_eta,
+        Control.mu: 2 * (sampling.mirostat or 0.0),
+    }
+    return [float(row[control]) for control in Control]
 
 
 def _heads(w_in: npt.NDArray[np.float64], start: int, H: int, width: int) -> npt.NDArray[np.float64]:

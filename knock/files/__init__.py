@@ -1,1 +1,1 @@
-"""Model files, text files, and how a file is written."""
+"""Model files, text files and atomic writes."""

@@ -1,10 +1,9 @@
 """Read and write model files: arrays, config, vocabulary and training record in one `.safetensors` or `.npz` file.
 
-The metadata holds JSON strings, the same in both formats: `knock.format` ("1"), `knock.config`, `knock.vocab` (the list
-of characters), `knock.lowercase`, `knock.training` (how the model was trained and how well it does), and two SHA-256
-digests in hex:
-`knock.digest` over arrays, config and vocabulary says which model it is, whatever file it is kept in;
-`knock.checksum` over all the other metadata says that the rest of the file is as it was written.
+The metadata is the same in both formats: JSON strings `knock.format` ("1"), `knock.config`, `knock.vocab` (the list of
+characters), `knock.lowercase` and `knock.training` (recipe and losses), and two SHA-256 digests in hex.
+`knock.digest`, over arrays, config and vocabulary, identifies the model independent of the file format.
+`knock.checksum`, over all other metadata, detects changes to the rest of the file.
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ from knock.weights import FloatArray, Weights
 
 FORMAT = "1"
 
-_ZIP_MAGIC = b"PK\x03\x04"  # what an `.npz` file begins with, and no `.safetensors` file can
+_ZIP_MAGIC = b"PK\x03\x04"  # every `.npz` file begins with it, and no `.safetensors` file can
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Checkpoint:
-    """What a model file holds.
+    """The contents of a model file.
 
     Attributes:
-        weights: the arrays, float32, with their config.
-        vocab: the characters, or None for a model of bare tokens.
-        training: the training record, empty if there is none.
+        weights: the float32 arrays and their config.
+        vocab: the vocabulary; None for a token-level model.
+        training: the training record; may be empty.
         digest: SHA-256 of arrays, config and vocabulary, in hex.
     """
 
@@ -52,7 +51,7 @@ class Checkpoint:
 
 
 def model_digest(weights: Weights, vocab: Vocab | None = None) -> str:
-    """Which model this is: SHA-256 over config, vocabulary and float32 arrays, 64 hex digits."""
+    """Return the digest that identifies a model: SHA-256 of config, vocabulary and float32 arrays, 64 hex digits."""
     sha = hashlib.sha256()
     lowercase = vocab is not None and vocab.lowercase
     sha.update(json.dumps([_config_json(weights.config), vocab.to_json() if vocab else None, lowercase]).encode())
@@ -70,28 +69,29 @@ def write_checkpoint(
     *,
     stored: StoredType = "float32",
 ) -> str:
-    """Write a model file, whole or not at all, and return the model's digest.
+    """Write a model file atomically, and return the model's digest.
 
     Args:
-        path: ends in `.safetensors` or `.npz`; a file that is already there is replaced in one step.
+        path: path ending in `.safetensors` or `.npz`; an existing file is replaced.
         weights: the model.
-        vocab: its characters; without them the file can be used at token level only.
-        training: how it was trained, anything that JSON can hold.
-        stored: `"bfloat16"` halves the file by rounding each value to 8 bits of precision (nearest, ties to even);
-            `.safetensors` alone has it.
+        vocab: the vocabulary; without one, the file can be used at token level only.
+        training: the training record, JSON serialisable.
+        stored: `"bfloat16"` halves the file size by rounding each value to 8 bits of precision (nearest, ties to
+            even); only for `.safetensors`.
 
     Raises:
-        CheckpointError: if the path has another suffix or cannot be written.
+        CheckpointError: if the path has another suffix or cannot be written, or if the vocabulary, the record or
+            `stored` does not fit.
     """
     target, is_npz = _target(path), Path(path).suffix == NPZ
     if stored not in STORED_TYPES:
-        raise CheckpointError(f"weights are stored as one of {', '.join(STORED_TYPES)}, got {stored!r}")
+        raise CheckpointError(f"stored must be one of {', '.join(STORED_TYPES)}, got {stored!r}")
     if is_npz and stored != "float32":
         raise CheckpointError(f"an {NPZ} file holds float32, got {stored!r}; write a .safetensors file")
     if vocab is not None and vocab.vocab_size != weights.config.vocab_size:
         raise CheckpointError(
             f"the model has {weights.config.vocab_size} tokens and the vocabulary {vocab.vocab_size} characters; "
-            "save a model with the vocabulary it was made for"
+            "save the model with its own vocabulary"
         )
     arrays: dict[str, npt.NDArray[Any]] = dict(weights)
     if stored == "bfloat16":
@@ -106,7 +106,7 @@ def write_checkpoint(
             metadata["knock.training"] = json.dumps(dict(training))
         except (TypeError, ValueError) as error:
             raise CheckpointError(
-                f"a training record must be fit for JSON: {error}; use plain Python values"
+                f"the training record must be JSON serialisable: {error}; use plain Python values"
             ) from error
     metadata["knock.digest"] = digest
     metadata["knock.checksum"] = _checksum(metadata)
@@ -124,10 +124,12 @@ def write_checkpoint(
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Find out before a long run whether its model can be written: make a file beside the target, and remove it.
+    """Check that a model file can be written, by creating and removing a temporary file in its folder.
+
+    Call it before a long run.
 
     Raises:
-        CheckpointError: if the path has another suffix or its folder cannot be written to.
+        CheckpointError: if the path has another suffix or its folder is not writable.
     """
     target = _target(path)
     temporary = temporary_path(target)
@@ -140,17 +142,18 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read a model file and check all of it: layout, names, shapes, types, values and digests.
+    """Read a model file and validate it: layout, names, shapes, types, values and digests.
 
-    The content tells the format, whatever the name; a reweight-only model in the older npz layout is read too.
+    The format is detected from the content, not only the suffix. Reweight-only models in the older npz layout are
+    read too.
 
     Raises:
-        CheckpointError: if the file is missing or wrong in any way.
+        CheckpointError: if the file is missing or invalid.
     """
     path = Path(path)
     try:
         if path.exists() and not path.is_file():  # a pipe or a device may never end
-            raise CheckpointError(f"cannot read the model file {str(path)!r}: it is not a regular file; name the file")
+            raise CheckpointError(f"cannot read the model file {str(path)!r}: it is not a regular file; pass a file")
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise CheckpointError(f"no model file at {str(path)!r}; check the path") from error
@@ -160,7 +163,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         return _parse_npz(content) if path.suffix == NPZ or content.startswith(_ZIP_MAGIC) else _parse(content)
     except (KnockError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
-            f"{str(path)!r} is not a whole knock model file: {error}. Fetch or train it again"
+            f"{str(path)!r} is not a valid knock model file: {error}. Download or train it again"
         ) from error
 
 
@@ -182,13 +185,13 @@ def _parse_npz(content: bytes) -> Checkpoint:
 
 
 def _config(metadata: Mapping[str, str]) -> ModelConfig:
-    """The config, of metadata that is whole."""
+    """Validate the metadata and return the config in it."""
     found = metadata.get("knock.format")
     if found != FORMAT:
-        raise ValueError(f"expected knock.format {FORMAT!r} in its metadata, found {shown(found)}")
+        raise ValueError(f"expected knock.format {FORMAT!r} in the metadata, got {shown(found)}")
     rest = {key: value for key, value in metadata.items() if key != "knock.checksum"}
     if metadata.get("knock.checksum") != _checksum(rest):
-        raise ValueError("its metadata was altered: knock.checksum is missing or does not match")
+        raise ValueError("the metadata was altered: knock.checksum is missing or does not match")
     return ModelConfig.from_dict(json.loads(metadata["knock.config"]))
 
 
@@ -197,14 +200,14 @@ def _checkpoint(config: ModelConfig, arrays: Mapping[str, FloatArray], metadata:
     if "knock.vocab" in metadata:
         vocab = Vocab.from_json(metadata["knock.vocab"], lowercase=json.loads(metadata["knock.lowercase"]))
         if vocab.vocab_size != config.vocab_size:
-            raise ValueError(f"its config has vocab_size {config.vocab_size}, its vocabulary {vocab.vocab_size}")
+            raise ValueError(f"the config has vocab_size {config.vocab_size}, but the vocabulary {vocab.vocab_size}")
     weights = Weights(config, arrays)
     digest = model_digest(weights, vocab)
     if digest != metadata.get("knock.digest"):
-        raise ValueError("its weights were altered: the digest does not match")
+        raise ValueError("the weights were altered: the digest does not match")
     training = json.loads(metadata.get("knock.training", "{}"))
     if not isinstance(training, dict):
-        raise ValueError(f"expected its training record to be a JSON object, found {type(training).__name__}")
+        raise ValueError(f"the training record must be a JSON object, got {type(training).__name__}")
     return Checkpoint(weights=weights, vocab=vocab, training=training, digest=digest)
 
 
@@ -213,7 +216,7 @@ def _config_json(config: ModelConfig) -> str:
 
 
 def _checksum(metadata: Mapping[str, str]) -> str:
-    """SHA-256 of the project's own metadata; entries that other programs add are none of ours."""
+    """Return the SHA-256 of the `knock.` entries of the metadata; other programs may add their own."""
     ours = sorted((key, value) for key, value in metadata.items() if key.startswith("knock."))
     return hashlib.sha256(json.dumps(ours).encode()).hexdigest()
 
@@ -230,7 +233,7 @@ def _serialize(arrays: Mapping[str, npt.NDArray[Any]], stored: StoredType, metad
 
 
 def _deserialize(content: bytes) -> tuple[dict[str, FloatArray], dict[str, str]]:
-    """Arrays as float32, and metadata."""
+    """Return the arrays as float32, and the metadata."""
     from safetensors import SafetensorError, deserialize
 
     try:
@@ -247,12 +250,12 @@ def _deserialize(content: bytes) -> tuple[dict[str, FloatArray], dict[str, str]]
         elif dtype == "BF16":
             arrays[name] = _from_bfloat16(np.frombuffer(data, "<u2")).reshape(shape)
         else:
-            raise ValueError(f"array {name!r} must be F32 or BF16, found {dtype}")
+            raise ValueError(f"array {name!r} must be F32 or BF16, got {dtype}")
     return arrays, metadata
 
 
 def _to_bfloat16(array: FloatArray) -> npt.NDArray[np.uint16]:
-    """The upper 16 bits of each float32, rounded to nearest, ties to even."""
+    """Return the upper 16 bits of each float32, rounded to nearest, ties to even."""
     bits = array.view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
@@ -260,27 +263,31 @@ def _to_bfloat16(array: FloatArray) -> npt.NDArray[np.uint16]:
 def _from_bfloat16(bits: npt.NDArray[np.uint16]) -> FloatArray:
     wide = bits.astype(np.uint32)
     wide <<= 16
-    wide.flags.writeable = False  # so that it need not be copied
+    wide.flags.writeable = False  # read-only, so that Weights need not copy it
     return wide.view(np.float32)
 
 
 def _target(path: str | os.PathLike[str]) -> Path:
-    """The file that is written when `path` is: a link stays a link."""
+    """Return the file to write, with links resolved: a link is kept and its target replaced."""
     path = Path(path)
     if path.suffix not in SUFFIXES:
-        raise CheckpointError(f"a model file ends in {' or '.join(SUFFIXES)}, got {str(path)!r}; choose another name")
+        raise CheckpointError(
+            f"a model file must end in {' or '.join(SUFFIXES)}, got {str(path)!r}; choose another name"
+        )
     try:
         target = path.resolve()
         irregular = target.exists() and not target.is_file()
-    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle; ValueError: a NUL
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links; ValueError: a NUL
         raise _unwritable(path, error) from error
     if irregular:
-        raise CheckpointError(f"cannot write the model file {str(path)!r}: it is no regular file; choose another name")
+        raise CheckpointError(
+            f"cannot write the model file {str(path)!r}: it is not a regular file; choose another name"
+        )
     return target
 
 
 def _unwritable(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"cannot write the model file {str(path)!r}: {_reason(error)}; choose another place")
+    return CheckpointError(f"cannot write the model file {str(path)!r}: {_reason(error)}; choose another location")
 
 
 def _reason(error: Exception) -> str:

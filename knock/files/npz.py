@@ -1,7 +1,7 @@
-"""The `.npz` layout of model files: a zip archive of NumPy arrays, which a stranger may have made.
+"""The `.npz` layout of model files: untrusted zip archives of NumPy arrays.
 
-Nothing is ever unpickled. Names, sizes, types and shapes of all arrays are checked against the config before the
-first of them is read. Beside knock's own layout, that of older reweight-only models is read.
+Nothing is unpickled. The names, sizes, types and shapes of all arrays are checked against the config before any array
+is read. The layout of older reweight-only models is read too.
 """
 
 from __future__ import annotations
@@ -22,22 +22,26 @@ from knock.config import ModelConfig
 from knock.validation import shown
 from knock.weights import FloatArray, Weights, shapes
 
-_OWN = "knock."  # what the names of metadata begin with
+_OWN = "knock."  # prefix of metadata names
 _NPY_MAGIC = b"\x93NUMPY"
-# The header as NumPy writes it. NumPy's own reader takes any Python literal, and has more ways to fail.
+# The header exactly as NumPy writes it. NumPy's own reader accepts any Python literal, and fails in more ways.
 _HEADER = re.compile(
     rb"\{'descr': '([<>|=]?)([a-zA-Z])(\d{0,9})', 'fortran_order': (True|False), 'shape': \(([\d, ]*)\), \} *\n"
 )
-_LONGEST_HEADER = 1024  # bytes; NumPy's have 128
-_MOST_SHRUNK = 32  # times. Weights hardly shrink at all; what shrinks a thousandfold is a trap.
+_MAX_HEADER = 1024  # bytes; NumPy writes 128
+_MAX_RATIO = 32  # of compression: weights hardly compress, so a high ratio means a zip bomb
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, OverflowError, RuntimeError)
 
-# The older layout: its whole numbers, each an array without axes, are fields of the config.
+# The older layout stores these fields of the config, each as a 0-d integer array.
 _OLDER_SIZES = ("T", "n_emb", "nodes", "n_blocks", "n_heads", "vocab_size")
 
 
 def serialize(arrays: Mapping[str, FloatArray], metadata: Mapping[str, str]) -> bytes:
-    """The file: an array of text for each entry of the metadata, then the arrays; the same bytes for the same model.
+    """Return the content of an `.npz` file; equal models give equal bytes.
+
+    Args:
+        arrays: the arrays of the model.
+        metadata: texts, each stored as a 0-d array before the others.
 
     Raises:
         ValueError: if an entry of the metadata is not Unicode text.
@@ -51,14 +55,14 @@ def serialize(arrays: Mapping[str, FloatArray], metadata: Mapping[str, str]) -> 
         for name, array in members.items():
             member = io.BytesIO()
             np.lib.format.write_array(member, array, allow_pickle=False)
-            entry = zipfile.ZipInfo(f"{name}.npy")  # of no date: it is the model that makes the file
+            entry = zipfile.ZipInfo(f"{name}.npy")  # without a date, so that the bytes depend on the model alone
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, member.getbuffer())
     return content.getvalue()
 
 
 class _Header(NamedTuple):
-    """What an array says of itself. `length` is the header's own, in bytes."""
+    """A parsed `.npy` header, itself `length` bytes long."""
 
     dtype: np.dtype[Any]
     fortran_order: bool
@@ -67,13 +71,14 @@ class _Header(NamedTuple):
 
 
 class Archive:
-    """A file that is open for reading.
+    """An `.npz` file opened for reading.
 
     Args:
-        content: all of the file.
+        content: the content of the file.
 
     Raises:
-        ValueError: if it is no archive of arrays, or one that nobody would make of a model.
+        ValueError: if it is not a zip archive of arrays, or has duplicate, encrypted, oddly compressed or suspiciously
+            well compressed members.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -85,51 +90,50 @@ class Archive:
         for member in self._zip.infolist():
             name, is_npy = member.filename.removesuffix(".npy"), member.filename.endswith(".npy")
             if not is_npy:
-                raise ValueError(f"expected arrays alone, whose names end in .npy, found {shown(member.filename)}")
+                raise ValueError(f"every member must be an array ending in .npy, got {shown(member.filename)}")
             if name in self._members:
-                raise ValueError(f"expected each array once, found {shown(name)} twice")
+                raise ValueError(f"array {shown(name)} occurs twice")
             if member.flag_bits & 1:
-                raise ValueError(f"array {shown(name)} is encrypted, which no model file is")
+                raise ValueError(f"array {shown(name)} is encrypted")
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise ValueError(
-                    f"array {shown(name)} must be stored or deflated, found compression {member.compress_type}"
+                    f"array {shown(name)} must be stored or deflated, got compression type {member.compress_type}"
                 )
             self._members[name] = member
         unpacked = sum(member.file_size for member in self._members.values())
-        if unpacked > _MOST_SHRUNK * len(content):
-            raise ValueError(
-                f"its {len(content):,} bytes would unpack to {unpacked:,}; weights do not shrink like that"
-            )
+        if unpacked > _MAX_RATIO * len(content):
+            raise ValueError(f"{len(content):,} bytes would unpack to {unpacked:,}, more than weights can compress")
 
     @property
     def is_older(self) -> bool:
-        """Whether it is a reweight-only model in the older layout."""
+        """Whether the file has the older layout of reweight-only models."""
         return not any(name.startswith(_OWN) for name in self._members) and set(_OLDER_SIZES) <= set(self._members)
 
     def metadata(self) -> dict[str, str]:
-        """The arrays of text.
+        """Return the metadata.
 
         Raises:
-            ValueError: if one is something else.
+            ValueError: if an entry is not a single text.
         """
         return {name: self._text(name) for name in self._members if name.startswith(_OWN)}
 
     def arrays(self, config: ModelConfig) -> dict[str, FloatArray]:
-        """The arrays of the model, read-only.
+        """Return the arrays of the model, read-only.
 
         Raises:
-            ValueError: if one is missing, unknown, or not as the config says.
+            ValueError: if an array is missing or unknown, or does not match the config.
         """
         return self._floats(shapes(config), [name for name in self._members if name.startswith(_OWN)])
 
     def older_weights(self) -> Weights:
-        """The weights of a file in the older layout, whose heads are arrays of their own and whose `wout` is `w2`.
+        """Return the weights of a file in the older layout.
 
-        Its LayerNorms have no parameters, which are gains of 1 and biases of 0.
+        There, each head has its own arrays and `wout` is called `w2`. The LayerNorms have no parameters, so gains are 1
+        and biases 0.
 
         Raises:
-            KnockError: if its sizes or its weights are out of range.
-            ValueError: if an array is missing, unknown, or not as the sizes say.
+            KnockError: if a size or a weight is out of range.
+            ValueError: if an array is missing or unknown, or does not match the sizes.
         """
         sizes = {name: self._whole_number(name) for name in _OLDER_SIZES}
         config = ModelConfig(**sizes, head_type="reweight", position="absolute")
@@ -137,8 +141,8 @@ class Archive:
             config.vocab_size, config.T, config.n_emb, config.nodes, config.n_heads, config.head_width
         )  # fmt: skip
         count = len(_OLDER_SIZES) + 3 + config.n_blocks * (2 + 2 * H)
-        if len(self._members) != count:  # before they are named, of which there may be thousands of millions
-            raise ValueError(f"its sizes call for {count:,} arrays, found {len(self._members):,}")
+        if len(self._members) != count:  # before listing the names, of which a hostile file may declare billions
+            raise ValueError(f"the sizes require {count:,} arrays, got {len(self._members):,}")
         expected: dict[str, tuple[int, ...]] = {"embed": (V, C), "pos": (T, C), "w2": (C, V)}
         for b in range(config.n_blocks):
             expected |= {f"blocks.{b}.w0": (C, F), f"blocks.{b}.w1": (F, C)}
@@ -157,63 +161,67 @@ class Archive:
         return Weights(config, {name: array(name) for name in shapes(config)})
 
     def _floats(self, expected: Mapping[str, tuple[int, ...]], others: Iterable[str]) -> dict[str, FloatArray]:
-        """Arrays by name, all of them checked before the first is read; the file has these and `others` alone."""
+        """Return the `expected` arrays; check all of them, and that only `others` exist beside them, before reading."""
         names = self._members.keys() - set(others)
         if names != expected.keys():
             missing, unknown = sorted(expected.keys() - names), sorted(names - expected.keys())
             raise ValueError(
-                f"the config calls for {len(expected)} arrays; missing {shown(missing)}, unknown {shown(unknown)}"
+                f"the config requires {len(expected)} arrays; missing {shown(missing)}, unknown {shown(unknown)}"
             )
         headers = {name: self._header(name) for name in expected}
         for name, shape in expected.items():
             header = headers[name]
             if (header.dtype.kind, header.dtype.itemsize) != ("f", 4):
-                raise ValueError(f"array {name!r} must be float32, found {header.dtype.str}")
+                raise ValueError(f"array {name!r} must be float32, got {header.dtype.str}")
             if header.shape != shape:
-                raise ValueError(f"array {name!r} must have shape {shape} by the config, found {header.shape}")
+                raise ValueError(
+                    f"array {name!r} must have shape {list(shape)} by the config, got {list(header.shape)}"
+                )
         return {name: self._array(name, header).astype(np.float32, copy=False) for name, header in headers.items()}
 
     def _text(self, name: str) -> str:
         header = self._header(name)
         if header.dtype.kind != "U" or header.shape != ():
-            raise ValueError(f"{name} must be one text, found {header.dtype.str} of shape {header.shape}")
+            raise ValueError(f"{name} must be a single text, got {header.dtype.str} of shape {list(header.shape)}")
         data = self._array(name, header).astype(header.dtype.newbyteorder("<")).tobytes()
         return data.decode("utf-32-le").rstrip("\0")
 
     def _whole_number(self, name: str) -> int:
         header = self._header(name)
         if header.dtype.kind not in "iu" or header.shape != ():
-            raise ValueError(f"{name} must be one whole number, found {header.dtype.str} of shape {header.shape}")
+            raise ValueError(
+                f"{name} must be a single whole number, got {header.dtype.str} of shape {list(header.shape)}"
+            )
         return int(self._array(name, header)[()])
 
     def _header(self, name: str) -> _Header:
-        """The header of an array, the size of which is what the archive says it is."""
-        start = self._read(name, _LONGEST_HEADER)
+        """Parse the header of an array, and check it against the size in the archive's directory."""
+        start = self._read(name, _MAX_HEADER)
         version, long = start[6:8], start[6:7] == b"\x02"
         if not start.startswith(_NPY_MAGIC) or version not in (b"\x01\0", b"\x02\0"):
-            raise ValueError(f"array {shown(name)} must begin as NumPy's format does, found {shown(start[:8])}")
+            raise ValueError(f"array {shown(name)} is not in NumPy's format: it begins with {shown(start[:8])}")
         begin = 12 if long else 10
         length = begin + int.from_bytes(start[8:begin], "little")
         match = _HEADER.fullmatch(start[begin:length])
         if match is None or length > len(start):
-            raise ValueError(f"array {shown(name)} must have a header of NumPy's, found {shown(start[begin:length])}")
+            raise ValueError(f"array {shown(name)} has an invalid NumPy header: {shown(start[begin:length])}")
         order, kind, size, fortran_order, axes = (part.decode() for part in match.groups())
         if kind not in "fiuU":
-            raise ValueError(f"array {shown(name)} must be of numbers or text, found {shown(order + kind + size)}")
+            raise ValueError(f"array {shown(name)} must hold numbers or text, got {shown(order + kind + size)}")
         try:
             dtype = np.dtype(order + kind + size)
             shape = tuple(int(axis) for axis in axes.split(",") if axis.strip())
         except (TypeError, ValueError) as error:
-            raise ValueError(f"array {shown(name)} has a header that cannot be understood: {error}") from error
+            raise ValueError(f"array {shown(name)} has an invalid type or shape: {error}") from error
         size_declared, size_due = self._members[name].file_size, length + dtype.itemsize * math.prod(shape)
         if size_declared != size_due:
-            raise ValueError(f"array {shown(name)} must have {size_due:,} bytes by its shape, found {size_declared:,}")
+            raise ValueError(f"array {shown(name)} must have {size_due:,} bytes by its shape, got {size_declared:,}")
         return _Header(dtype, fortran_order == "True", shape, length)
 
     def _array(self, name: str, header: _Header) -> npt.NDArray[Any]:
         data = self._read(name, self._members[name].file_size)
         if len(data) != self._members[name].file_size:
-            raise ValueError(f"array {shown(name)} is cut")
+            raise ValueError(f"array {shown(name)} is truncated")
         flat: npt.NDArray[Any] = np.frombuffer(data, header.dtype, offset=header.length)
         return flat.reshape(header.shape, order="F" if header.fortran_order else "C")
 

@@ -1,4 +1,4 @@
-"""Files that commands write: nothing is overwritten unasked, and a file is written whole or not at all."""
+"""Write output files: atomically, and overwriting only with permission."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ def check_free(
     resumable: bool = False,
     inputs: Iterable[str | os.PathLike[str]] = (),
 ) -> None:
-    """Raise if writing a file would destroy something. Call it before any work is done.
+    """Raise if writing a file would destroy data. Call it before any work is done.
 
-    An empty file, a pipe and a device hold nothing that could be lost. A path that cannot be examined is left to
-    whoever opens it.
+    Empty files, pipes and devices may always be written. A path that cannot be examined is accepted here: opening it
+    will report the error.
 
     Args:
         path: the file to write.
-        force: whether the user gave permission to overwrite it.
-        problem: what is wrong when it holds something.
-        resumable: whether it could be continued instead.
-        inputs: files that the command reads, which it must not overwrite in any case.
+        force: overwrite the file if it has content.
+        problem: the error for a file with content.
+        resumable: whether the message should suggest `--resume`.
+        inputs: files that the command reads; never overwritten.
 
     Raises:
-        OutputError: if it holds something and `force` is not set, or if it is one of the inputs.
+        OutputError: if the file has content and `force` is False, or if it is one of the inputs.
     """
     path = Path(path)
     try:
-        is_link_to_nothing = path.is_symlink() and not path.exists()  # which someone else may have put there
+        is_link_to_nothing = path.is_symlink() and not path.exists()  # someone else may have put it there
         if not path.is_file() and not is_link_to_nothing:
             return
         if any(_is_same(path, each) for each in inputs):
             raise OutputError(f"{str(path)!r} is also an input of this command; choose another name")
         if force or not (is_link_to_nothing or path.stat().st_size):
             return
-    except (OSError, ValueError):  # a folder that may not be entered; a NUL in the path
+    except (OSError, ValueError):  # an inaccessible folder; a NUL in the path
         return
     resume = "--resume to continue it, " if resumable else ""
     raise OutputError(f"{str(path)!r} {problem}; pass {resume}--force to overwrite it, or choose another name")
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a crash, finds the old content or the new, and never a part.
+    """Write a file atomically: after a crash it has either the old content or the new.
 
-    A link stays a link. A pipe or a device is written to directly.
+    A link is kept and its target replaced. Pipes and devices are written directly.
 
     Raises:
-        OSError: if it cannot be written; the old content is then still there.
+        OSError: if it cannot be written; the old content is kept.
     """
     target = path.resolve()
     if target.exists() and not target.is_file():
@@ -67,14 +67,14 @@ def write_whole(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
-    except BaseException:  # Ctrl-C too leaves nothing behind
+    except BaseException:  # also after Ctrl-C
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
 
 
 def temporary_path(target: Path) -> Path:
-    """A new name for a file beside another, which it will replace."""
+    """Return a random path in the folder of `target`, for a file that will replace it."""
     return target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
 
 

@@ -1,4 +1,4 @@
-"""Read text: UTF-8 only, with errors that say where a text stops being text."""
+"""Read UTF-8 text; decoding errors name the offset of the invalid byte."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _CHUNK = 2**22  # bytes
 
 
 def decode_utf8(content: bytes, source: str) -> str:
-    """Bytes to text. A byte-order mark is dropped, and every line ends in a newline alone.
+    r"""Decode UTF-8. A byte-order mark is dropped, and line endings become `\n`.
 
     Args:
-        content: UTF-8.
-        source: where it came from, for the message.
+        content: the bytes to decode.
+        source: name of the source in error messages.
 
     Raises:
-        TextError: at the first byte that is not UTF-8, naming its offset.
+        TextError: if a byte is not valid UTF-8; the message names its offset.
     """
     return "".join(_decoded(io.BytesIO(content), source))
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """The text of a file.
+    """Return the text of a file.
 
     Raises:
         TextError: if the file cannot be read or is not UTF-8.
@@ -36,7 +36,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 
 def read_chunks(path: str | os.PathLike[str]) -> Iterator[str]:
-    """The text of a file, in pieces of some megabytes.
+    """Yield the text of a file in chunks of a few megabytes.
 
     Raises:
         TextError: if the file cannot be read or is not UTF-8.
@@ -57,10 +57,10 @@ def _decoded(file: io.BufferedIOBase | io.BufferedReader, source: str) -> Iterat
         try:
             text = decoder.decode(content, final=not content)
         except UnicodeDecodeError as error:
-            byte, held = error.object[error.start], len(error.object) - len(content)  # held from the piece before
+            held = len(error.object) - len(content)  # bytes of the previous chunk
+            byte, offset = error.object[error.start], done - held + error.start
             raise TextError(
-                f"{source} is not UTF-8 text: byte 0x{byte:02x} at offset {done - held + error.start}; "
-                "convert it to UTF-8 first"
+                f"{source} is not UTF-8 text: byte 0x{byte:02x} at offset {offset}; convert it to UTF-8"
             ) from error
         done += len(content)
         if text:

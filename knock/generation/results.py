@@ -1,4 +1,4 @@
-"""What comes of a model: a text in pieces, a whole text with its statistics, a score."""
+"""Generation results: streams, texts, scores."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from knock.engine.batch import NOT_DONE, REASONS, Request, Rows
+from knock.engine.batch import FINISH_REASONS, NOT_DONE, Request, Rows
 from knock.engine.engine import TokenStream
 from knock.generation.stopping import StopStrings
 from knock.sampling import Sampling, Stats, Summary, TokenStats, summarize_rows
 from knock.vocab import Vocab
 
-_PIECE = 16  # tokens between two looks at the stop strings, and in one piece of a stream
-_COUNTED_AT_ONCE = 4096  # characters whose statistics are held before they go into the summary
+_PIECE = 16  # tokens of a piece, after which stop strings are looked for
+_COUNTED_AT_ONCE = 4096  # characters whose statistics are collected before they are summarised
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,14 +25,14 @@ class Generation:
     """A generated text.
 
     Attributes:
-        prompt: what it goes on from.
-        text: the new characters; a stop string is cut off.
-        finish_reason: `"length"`, `"stop"`, or `"error"` if there could be none.
+        prompt: the prompt that it continues.
+        text: the new characters, without the stop string.
+        finish_reason: `"length"`, `"stop"`, or `"error"` if the prompt was invalid.
         seed: the seed that was used.
         stats: summary over the characters of `text`.
-        token_stats: statistics of each character of `text`, if they were asked for.
-        index: of its row in its batch.
-        error: why there is no text; None if there is.
+        token_stats: statistics of each character of `text`, None if they were not requested.
+        index: the row's number in its batch.
+        error: why the prompt was invalid, None if it was valid.
     """
 
     prompt: str
@@ -46,11 +46,11 @@ class Generation:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C in the middle of a batch.
+    """Ctrl-C during a batch.
 
     Attributes:
-        finished: texts that were whole by then and have not come out otherwise, in the order of their rows.
-        first_missing: index of the first row that is not among these or those that came out.
+        finished: texts that were finished but not yet returned, in the order of their rows.
+        first_missing: index of the first row that was neither returned nor finished.
     """
 
     def __init__(self, finished: Sequence[Generation], first_missing: int) -> None:
@@ -66,14 +66,14 @@ class Interrupted(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt with controls of its own; what is None is as for the other prompts of its batch.
+    """A prompt with controls of its own; None stands for those of its batch.
 
     Attributes:
-        text: what to go on from.
-        sampling: a `Sampling`, or a preset's name.
+        text: the text to continue.
+        sampling: a `Sampling`, or the name of a preset.
         stop: one or more stop strings.
-        max_new_tokens: how many characters to generate.
-        index: its own, in place of its place among the prompts: of a prompt that is taken out of its batch, say.
+        max_new_tokens: number of characters to generate.
+        index: the row's number, if it is not its position among the prompts, as in a part of a larger batch.
     """
 
     text: str = ""
@@ -85,10 +85,10 @@ class Prompt:
 
 
 class TextStream(Iterator[str]):
-    """Pieces of a text as it is generated. Together they are the text, whatever the pieces.
+    """An iterator over the pieces of a text as it is generated.
 
     Attributes:
-        seed: the seed that is used.
+        seed: the seed in use.
         finish_reason: `"length"` or `"stop"` at the end, None before.
     """
 
@@ -102,8 +102,8 @@ class TextStream(Iterator[str]):
         self._left = length
         self._stop = stop
         self._summary = Summary()
-        self._pending: list[TokenStats] = []  # of characters that are not in the summary yet
-        self._uncounted = 0  # of those, how many have come out
+        self._pending: list[TokenStats] = []  # of characters that are not summarised yet
+        self._uncounted = 0  # how many of those were returned
         self._kept: list[TokenStats] | None = [] if keep_stats else None
 
     def __reduce__(self) -> NoReturn:
@@ -120,7 +120,7 @@ class TextStream(Iterator[str]):
         raise StopIteration
 
     def _advance(self) -> str:
-        """What the next few tokens add to the text that is certain, perhaps nothing."""
+        """Return what the next few tokens add to the text that cannot belong to a stop string, perhaps nothing."""
         if self._left == 0:
             self.finish_reason = "length"
             return self._stop.flush()
@@ -133,7 +133,7 @@ class TextStream(Iterator[str]):
         return piece
 
     def _count(self) -> None:
-        """Take the characters that have come out into account."""
+        """Add the returned characters to the summary."""
         pending = TokenStats.concatenate(self._pending)
         shown, self._pending = pending[: self._uncounted], [pending[self._uncounted :]]
         self._uncounted = 0
@@ -169,8 +169,8 @@ class Score:
     """How well a model predicts a text.
 
     Attributes:
-        text: the text.
-        log_probs: natural logarithm of the probability of each character, float64 of shape (len(text),).
+        text: the text, N characters.
+        log_probs: log-probability of each character in nats, float64 [N].
     """
 
     text: str
@@ -188,45 +188,45 @@ class Score:
 
     @property
     def perplexity(self) -> float:
-        """Exp of the mean cross-entropy in nats; infinite where that is more than a float can hold."""
+        """Exponential of the mean cross-entropy in nats; infinite if a float cannot hold it."""
         return math.exp(self.nats_per_char) if not self.nats_per_char > 709 else math.inf
 
 
 def generations(
     rows: Rows, requests: Sequence[Request], vocab: Vocab, seed: int, keep_stats: bool
 ) -> Iterator[Generation]:
-    """The texts of rows that were generated with statistics.
+    """Yield the texts of rows that were generated with statistics; unfinished rows are left out.
 
     Args:
-        rows: what came of them; one that is not done is left out.
-        requests: what they are of.
-        vocab: their characters.
-        seed: of the batch.
+        rows: the rows.
+        requests: their requests.
+        vocab: the model's characters.
+        seed: the seed of the batch.
         keep_stats: whether to keep the statistics of each character.
     """
     assert rows.stats is not None
-    places, ends = rows.places, np.cumsum(rows.kept).tolist()
-    text, per_token = vocab.decode(rows.tokens[places]), TokenStats.from_array(rows.stats[places])
+    offsets, ends = rows.kept_offsets, np.cumsum(rows.kept).tolist()
+    text, per_token = vocab.decode(rows.tokens[offsets]), TokenStats.from_array(rows.stats[offsets])
     start = 0
     summaries = summarize_rows(per_token, rows.kept, seed)
-    for request, end, reason, stats in zip(requests, ends, rows.reasons.tolist(), summaries, strict=True):
+    for request, end, reason, stats in zip(requests, ends, rows.finish_reasons.tolist(), summaries, strict=True):
         part = slice(start, end)
         start = end
         if reason != NOT_DONE:
             yield Generation(
                 prompt=request.prompt,
                 text=text[part],
-                finish_reason="error" if request.error else REASONS[reason],
+                finish_reason="error" if request.error else FINISH_REASONS[reason],
                 seed=seed,
                 stats=stats,
                 token_stats=per_token[part] if keep_stats else None,
-                index=request.stream,
+                index=request.index,
                 error=request.error,
             )
 
 
 def collect(stream: TextStream, prompt: str) -> Generation:
-    """Run a stream to its end."""
+    """Read a stream to its end and return the text."""
     text = "".join(stream)
     assert stream.finish_reason is not None  # the stream has ended
     return Generation(

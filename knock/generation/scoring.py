@@ -1,4 +1,4 @@
-"""One model that reads a text a piece at a time, and is surprised by each of its characters."""
+"""Scoring a long text piece by piece, in threads."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _SPAN = 2**14  # characters that a thread scores at a time
 
 
 class Scorer:
-    """The surprise of a model at a text that comes in pieces. How it is cut changes nothing.
+    """Measures the surprise of a model at a text that arrives in pieces. The result does not depend on the pieces.
 
     Args:
-        name: of the model, for messages.
+        name: name of the model, for messages.
         engine: runs the model.
         vocab: its characters.
-        unknown: what to do with a character that it does not know.
+        unknown: how to handle characters that it does not know.
 
     Attributes:
-        chars: how many characters have been scored.
-        unknown_chars: those that the model does not know, each with how often it came.
+        chars: number of characters scored.
+        unknown_chars: characters that the model does not know, with their counts.
     """
 
     def __init__(self, name: str, engine: Engine, vocab: Vocab, unknown: Unknown) -> None:
@@ -42,14 +42,14 @@ class Scorer:
         self._known = frozenset(vocab.characters)
         self._read = 0
         self._bits = 0.0
-        # Tokens that can reach what comes next; the first character is scored as after an empty prompt.
+        # Tokens that the next character can depend on; the first one is scored as after an empty prompt.
         self._context: TokenArray = np.array([vocab.start_id], np.int32)
 
     def feed(self, text: str) -> npt.NDArray[np.float64]:
-        """Surprise of each character in bits, float64 of shape (len(text),); NaN at one that is skipped.
+        """Return the surprise of each character in bits, float64 [len(text)]; NaN for skipped characters.
 
         Raises:
-            VocabError: at a character that the model does not know, when that is an error.
+            VocabError: if the model does not know a character and `unknown` is `"error"`.
         """
         tokens, is_scored = self._encode(text)
         self._read += len(text)
@@ -65,7 +65,7 @@ class Scorer:
 
     @property
     def bits_per_char(self) -> float:
-        """Mean cross-entropy in bits; NaN before there is a character."""
+        """Mean cross-entropy in bits; NaN before the first character."""
         return self._bits / self.chars if self.chars else math.nan
 
     @property
@@ -75,11 +75,11 @@ class Scorer:
 
     @property
     def perplexity(self) -> float:
-        """2 to the mean cross-entropy in bits; infinity where no float is as large."""
+        """2 to the power of the mean cross-entropy in bits; infinite if a float cannot hold it."""
         return math.inf if self.bits_per_char >= 1024 else math.exp2(self.bits_per_char)
 
     def _encode(self, text: str) -> tuple[TokenArray, npt.NDArray[np.bool_]]:
-        """Tokens, and which characters they are of."""
+        """Return the tokens, and which characters have one."""
         vocab = self._vocab
         strangers = {char for char in set(text) if vocab.normalize(char) not in self._known}
         if strangers and self._unknown == "error":
@@ -97,7 +97,7 @@ class Scorer:
         return vocab.encode(text, unknown=self._unknown), is_scored
 
     def _log_probs(self, read: TokenArray, first: int) -> npt.NDArray[np.float64]:
-        """Natural logarithm of the probability of each token from `first` on, by the threads of the machine."""
+        """Return the log-probability of each token from `first` on, in nats, computed in threads."""
         engine = self._engine
 
         def of_span(start: int) -> npt.NDArray[np.float64]:
@@ -110,12 +110,12 @@ class Scorer:
         with ThreadPoolExecutor(available_threads()) as pool:
             return np.concatenate(list(pool.map(of_span, starts)))
 
-    def _reach(self, place: int) -> int:
-        """Where the tokens begin that can reach the logits of the token at a place.
+    def _reach(self, offset: int) -> int:
+        """Return the offset of the first token that the logits at an offset depend on.
 
-        What a relative model leaves out is a whole number of windows, so that each token keeps its slot in the ring,
-        and sums over the ring their order: the scores of pieces are those of the whole text, bit for bit.
+        A relative model leaves out whole windows, so that each token keeps its slot in the ring, and sums over the ring
+        keep their order: the scores of pieces are those of the whole text, bit for bit.
         """
         config = self._engine.config
-        extra = max(0, place - config.receptive_field)
+        extra = max(0, offset - config.receptive_field)
         return extra // config.T * config.T if config.position == "relative" else extra

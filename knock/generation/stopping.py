@@ -1,4 +1,4 @@
-"""Stop strings: where a generated text ends, and what may be shown of it while it grows."""
+"""Stop strings: where a generated text ends, and how much of a growing text is certain."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from knock.errors import SamplingError
 
 
 class StopStrings:
-    """Watch a growing text for stop strings.
+    """Looks for stop strings in a growing text.
 
-    The text ends where a stop string is first complete, and that string is cut from it; of several that are complete
-    at the same character the longest is cut. So the result does not depend on the pieces the text arrives in.
+    The text ends where a stop string is first completed, and that string is cut off; of several that are completed at
+    the same character, the longest is cut off. The result does not depend on how the text is cut into pieces.
 
     Args:
         stop: one string, several, or none.
@@ -35,9 +35,9 @@ class StopStrings:
         self._held = ""
 
     def feed(self, piece: str) -> str:
-        """Take the next piece of text; return what is now certain not to be part of a stop string.
+        """Add a piece of text and return what can no longer belong to a stop string.
 
-        After a stop string was found, `found` is true and nothing more comes out.
+        Once a stop string was found, `found` is True and nothing more is returned.
         """
         if self.found:
             return ""
@@ -51,22 +51,22 @@ class StopStrings:
         return text[: len(text) - hold]
 
     def flush(self) -> str:
-        """The text held back so far, once no more is to come."""
+        """Return the text held back so far, after the last piece."""
         held, self._held = self._held, ""
         return held
 
 
 def automaton(stop: Iterable[Sequence[int]], vocab_size: int) -> npt.NDArray[np.int64]:
-    """`StopStrings` as a machine that is fed tokens (Aho and Corasick 1975, "Efficient string matching").
+    """Return `StopStrings` as an automaton over tokens (Aho and Corasick 1975, "Efficient string matching").
 
     Args:
         stop: stop strings as tokens in [0, V), none of them empty.
         vocab_size: V.
 
     Returns:
-        A row for each state, of shape (states, V + 1); the first is that of an empty text. `table[state, token]` is the
-        next state, and `table[state, V]` how many tokens are to be cut from the end of a text in this state: 0 until a
-        stop string is complete.
+        A table [states, V + 1]; state 0 is that of an empty text. `table[state, token]` is the next state, and
+        `table[state, V]` the number of tokens to cut from a text that ends in this state: 0 unless a stop string is
+        complete.
     """
     V = vocab_size
     children: list[dict[int, int]] = [{}]
@@ -81,7 +81,7 @@ def automaton(stop: Iterable[Sequence[int]], vocab_size: int) -> npt.NDArray[np.
             state = children[state][token]
         cut[state] = len(tokens)
     table = np.zeros((len(children), V + 1), np.int64)
-    shorter = [0] * len(children)  # the state of the longest proper end of the text that a stop string begins with
+    shorter = [0] * len(children)  # the state of the longest proper suffix that begins a stop string
     queue = deque([0])
     while queue:
         state = queue.popleft()
@@ -97,6 +97,6 @@ def automaton(stop: Iterable[Sequence[int]], vocab_size: int) -> npt.NDArray[np.
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that is a proper beginning of `stop`."""
+    """Return the length of the longest suffix of `text` that is a proper prefix of `stop`."""
     longest = min(len(text), len(stop) - 1)
     return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)

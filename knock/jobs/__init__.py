@@ -1,1 +1,1 @@
-"""Many texts: prompt files, rows, resumable output, Parquet."""
+"""Generating many texts: prompt files, rows, resumable output files, Parquet."""

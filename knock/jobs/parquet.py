@@ -1,4 +1,4 @@
-"""Prompts and generated texts in Parquet files, by pyarrow."""
+"""Read prompts from Parquet files and write generated texts to them, with pyarrow."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any
 from knock.errors import KnockError, PromptError
 from knock.files.output import check_free
 from knock.jobs.prompt_file import FIELDS
-from knock.jobs.row_file import locked, told
+from knock.jobs.row_file import locked, output_errors
 from knock.jobs.rows import Row, RowWriter
 from knock.validation import shown
 
 _READ_AT_ONCE = 1024  # rows
-_NOT_WHOLE = "; of a Parquet file that is not whole nothing can be kept: make room, or write .jsonl"
+_INCOMPLETE = "; an incomplete Parquet file cannot be kept. Free some space, or write .jsonl"
 
 
 def prompt_lines(path: str | os.PathLike[str]) -> Iterator[bytes]:
-    """The rows of a table of prompts as lines of JSON, one by one.
+    """Yield the rows of a table of prompts as JSON lines.
 
     Raises:
         PromptError: if the file cannot be read.
@@ -41,16 +41,16 @@ def prompt_lines(path: str | os.PathLike[str]) -> Iterator[bytes]:
 
 
 class RowTable(RowWriter):
-    """Rows in a new Parquet file, which appears when the writing ends, however it ends.
+    """Writer of a new Parquet file, which replaces `path` on exit, also after an error.
 
     Args:
-        path: of the file.
-        columns: those that rows have beside the usual ones: `log_probs`, `entropies`.
-        unique: as for any writer.
-        force: whether to overwrite a file that already exists.
+        path: path of the file.
+        columns: optional columns to add: `log_probs`, `entropies`.
+        unique: drop duplicate texts, as in `RowWriter`.
+        force: overwrite an existing file.
 
     Raises:
-        OutputError: if it already exists, or cannot be written.
+        OutputError: if the file already exists or cannot be written.
         KnockError: if pyarrow is missing.
     """
 
@@ -63,7 +63,7 @@ class RowTable(RowWriter):
         self._part = self._path.with_name(self._path.name + ".run-part")
         self._schema = row_schema(columns)
         self._is_whole = True
-        with contextlib.ExitStack() as opened, told(self._path):
+        with contextlib.ExitStack() as opened, output_errors(self._path):
             opened.enter_context(locked(self._path))
             check_free(self._path, force=force)
             self._writer = parquet.ParquetWriter(self._part, self._schema)
@@ -72,7 +72,7 @@ class RowTable(RowWriter):
     def __exit__(self, *exception: object) -> None:
         with self._opened:
             try:
-                with told(self._path, _NOT_WHOLE):
+                with output_errors(self._path, _INCOMPLETE):
                     self._writer.close()
                     if self._is_whole and (self.place.rows or exception[0] is None):
                         self._part.replace(self._path)
@@ -84,13 +84,13 @@ class RowTable(RowWriter):
 
         if rows:
             self._is_whole = False
-            with told(self._path, _NOT_WHOLE):
+            with output_errors(self._path, _INCOMPLETE):
                 self._writer.write_table(Table.from_pylist(list(rows), self._schema))
             self._is_whole = True
 
 
 def row_schema(columns: Sequence[str] = ()) -> Any:
-    """The types of a row's columns, as pyarrow's schema."""
+    """Return the pyarrow schema of rows, with the optional `columns`."""
     import pyarrow as pa
 
     strings = {name: pa.string() for name in ("prompt", "text", "finish_reason")}
@@ -99,7 +99,7 @@ def row_schema(columns: Sequence[str] = ()) -> Any:
 
 
 def _check_columns(schema: Any, path: str) -> None:
-    """Refuse columns that mean nothing, or hold what JSON has not."""
+    """Reject unknown columns, and types that have no JSON equivalent."""
     from pyarrow import types
 
     def is_text(kind: Any) -> bool:
@@ -122,10 +122,10 @@ def _check_columns(schema: Any, path: str) -> None:
     wanted |= {"stop": (are_texts, "strings, or lists of them"), "logit_bias": (is_bias, "maps of strings to numbers")}
     for column in schema:
         if column.name not in wanted:
-            raise PromptError(f"{path!r} has a column {shown(column.name)}; the columns are {', '.join(FIELDS)}")
+            raise PromptError(f"unknown column {shown(column.name)} in {path!r}; the columns are {', '.join(FIELDS)}")
         fits, what = wanted[column.name]
         if not types.is_null(column.type) and not fits(column.type):
-            raise PromptError(f"column {column.name!r} of {path!r} must hold {what}, and holds {column.type}")
+            raise PromptError(f"column {column.name!r} of {path!r} must hold {what}, got {column.type}")
 
 
 def _parquet() -> Any:

@@ -1,4 +1,4 @@
-"""Prompts from a file: a line each, plain or as JSON with controls of its own."""
+"""Read prompts from a file: one per line, as plain text or as JSON with its own controls."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ from knock.validation import shown, whole_number
 CONTROLS = tuple(field.name for field in fields(Sampling))
 FIELDS = ("prompt", "max_new_tokens", "stop", "sampling", *CONTROLS)
 
-_REMEMBERED = 4096  # controls: the same ones are one object
+_CACHED = 4096  # distinct controls; lines with equal controls share one Sampling
 
 
 class PromptFile:
-    """The prompts in a file, read as they are asked for, for rows that are numbered through.
+    """The prompts of a file, read lazily, each repeated for its rows.
 
-    The rows of the prompt in place i are those from n * i on; a bad line has its place too.
+    Line i (from 0) has the rows n * i to n * (i + 1) - 1. An invalid line keeps its row indices, so that skipping it
+    changes no other row.
 
     Args:
-        lines: of the file, with their ends.
-        source: what it is called, for messages.
-        is_jsonl: whether each line is a JSON object with fields of `FIELDS`, where blank lines are passed over;
-            otherwise each line is a prompt as it is.
-        n: rows a prompt.
-        sampling: the controls that those of a line change.
-        bad: told of a line that cannot be used, which is then passed over; None to raise instead.
+        lines: the file's lines, with line endings.
+        source: the file's name in error messages.
+        is_jsonl: if True, each line is a JSON object with the fields `FIELDS`, and blank lines are ignored. Otherwise
+            each line is a prompt.
+        n: rows per prompt.
+        sampling: default controls; a line's own controls override them.
+        bad: called with the error of an invalid line, which is then skipped. If None, the error is raised.
 
     Attributes:
-        index: of the row after those of the lines that were read.
-        skipped: lines that could not be used, of those that are confirmed.
+        index: index of the first row after the lines read so far.
+        skipped: number of invalid lines among the confirmed ones.
     """
 
     def __init__(
@@ -58,25 +59,25 @@ class PromptFile:
         self._n = n
         self._maker = PromptMaker(sampling or Sampling())
         self._bad = bad
-        self._first = 0  # row that is yielded
-        self._unconfirmed: deque[tuple[int, bytes, bool]] = deque()  # rows up to, line, whether it can be used
+        self._first = 0  # first row to yield
+        self._unconfirmed: deque[tuple[int, bytes, bool]] = deque()  # index after its rows, line, is valid
         self._sha = hashlib.sha256()
 
     def __iter__(self) -> Iterator[Prompt]:
-        """A prompt for each row, with the row's index.
+        """Yield a prompt for each row, with the row's index.
 
         Raises:
-            PromptError: at a line that cannot be used.
+            PromptError: at an invalid line, unless `bad` is given.
         """
         for number, line in self._lines:
             first, is_good = max(self.index, self._first), True
             try:
                 prompt = self._prompt(line)
             except KnockError as error:
-                told = PromptError(f"{self._source}, line {number}: {error}")
+                located = PromptError(f"{self._source}, line {number}: {error}")
                 if self._bad is None:
-                    raise told from error
-                self._bad(told)
+                    raise located from error
+                self._bad(located)
                 is_good = False
             self._take(line, is_good)
             if is_good:
@@ -87,21 +88,21 @@ class PromptFile:
                     )  # fmt: skip
 
     def skip(self, index: int) -> None:
-        """Pass over the rows before this one."""
+        """Skip the rows before `index`."""
         self._first = index
         while self.index + self._n <= index and (line := next(self._lines, None)) is not None:
             self._take(line[1], True)
 
     def confirm(self, index: int) -> None:
-        """Note that the rows before this one are done with."""
+        """Mark the rows before `index` as written: their lines count towards `digest` and `skipped`."""
         while self._unconfirmed and self._unconfirmed[0][0] <= index:
             _, line, is_good = self._unconfirmed.popleft()
-            self._sha.update(line.rstrip(b"\r\n") + b"\n")  # the last line may come to have an end
+            self._sha.update(line.rstrip(b"\r\n") + b"\n")  # the last line may gain a line ending later
             self.skipped += not is_good
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the lines that are confirmed, whatever their ends."""
+        """SHA-256 of the confirmed lines, independent of their line endings."""
         return self._sha.hexdigest()
 
     def _take(self, line: bytes, is_good: bool) -> None:
@@ -120,21 +121,21 @@ class PromptFile:
 
 
 class PromptMaker:
-    """Makes prompts of JSON objects, or rows of a table; a null is as a field that is not there.
+    """Builds prompts from JSON objects or table rows. A null counts as a missing field.
 
     Args:
-        sampling: the controls that those of an object change.
+        sampling: default controls; an object's own controls override them.
     """
 
     def __init__(self, sampling: Sampling) -> None:
         self._sampling = sampling
-        self._memory: dict[str, Sampling] = {}
+        self._cache: dict[str, Sampling] = {}
 
     def prompt(self, content: Any) -> Prompt:
-        """The prompt.
+        """Build a prompt.
 
         Raises:
-            PromptError: if it is no object, or has a field that there is none of.
+            PromptError: if `content` is not a JSON object, has an unknown field, or a field has the wrong type.
             SamplingError: if a control is out of range.
         """
         if not isinstance(content, Mapping):
@@ -142,11 +143,11 @@ class PromptMaker:
         given = _without_nulls(content)
         for name, value in given.items():
             if not _is_text(value):
-                raise PromptError(f"{name} has half of a surrogate pair, which is no character: {shown(value)}")
+                raise PromptError(f"{name} has a lone surrogate, which is not a character: {shown(value)}")
         unknown = [name for name in given if name not in FIELDS]
         if unknown:
-            told = ", ".join(shown(name) for name in unknown[:5])
-            raise PromptError(f"there is no field named {told}; the fields are {', '.join(FIELDS)}")
+            names = ", ".join(shown(name) for name in unknown[:5])
+            raise PromptError(f"unknown field {names}; the fields are {', '.join(FIELDS)}")
         text, stop, limit = (given.pop(name, None) for name in ("prompt", "stop", "max_new_tokens"))
         given |= {name: _whole(given[name]) for name in ("top_k",) if name in given}
         if text is not None and not isinstance(text, str):
@@ -161,23 +162,23 @@ class PromptMaker:
         )
 
     def _controls(self, given: dict[str, Any]) -> Sampling:
-        if isinstance(bias := given.get("logit_bias"), Mapping):  # a table has a column for each character
+        if isinstance(bias := given.get("logit_bias"), Mapping):  # in a table, each row has the characters of all rows
             given["logit_bias"] = _without_nulls(bias)
         key = json.dumps(given, sort_keys=True, default=repr)
-        if key not in self._memory:
-            if len(self._memory) >= _REMEMBERED:
-                self._memory.clear()
-            self._memory[key] = Sampling.resolve(given.pop("sampling", self._sampling), given)  # type: ignore[arg-type]
-        return self._memory[key]
+        if key not in self._cache:
+            if len(self._cache) >= _CACHED:
+                self._cache.clear()
+            self._cache[key] = Sampling.resolve(given.pop("sampling", self._sampling), given)  # type: ignore[arg-type]
+        return self._cache[key]
 
 
 def _whole(value: Any) -> Any:
-    """A number that a table with nulls has made a float, as what it was."""
+    """Return a whole float as an int: pandas stores integer columns with nulls as floats."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _is_text(value: Any) -> bool:
-    """Whether all strings in a value, or in what it holds, can be written."""
+    """Return whether all strings in a value, nested ones too, can be encoded as UTF-8."""
     if isinstance(value, str):
         return not any("\ud800" <= char <= "\udfff" for char in value)
     return not isinstance(value, (list, tuple, dict)) or all(map(_is_text, value))

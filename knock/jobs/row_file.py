@@ -1,7 +1,8 @@
-"""A file of generated texts that can be gone on with after it was cut off at any byte.
+"""Output files of generated texts, resumable after truncation at any byte.
 
-Beside the file lies its journal, `NAME.run`: a line of JSON that says what the run is, then one after each write that
-says how long the file was and how far the run. The file can be cut back to any of them, and the run go on from there.
+Each file has a journal, `NAME.run`. Its first line is a JSON object of the settings that determine the rows. One line
+follows per write, with the size of the file and the progress of the run. To resume, the file is truncated to the last
+size that it still reaches, and the run continues from there.
 """
 
 from __future__ import annotations
@@ -20,23 +21,23 @@ from knock.errors import OutputError
 from knock.files.output import check_free
 from knock.jobs.rows import Place, Row, RowWriter, line_of, write_all
 
-_CHANGED = "{!r} cannot be gone on with: it has been changed since its run wrote it; choose another name"
+_CHANGED = "cannot resume {!r}: it has been changed since it was written; choose another name"
 
 
 class RowFile(RowWriter):
-    """Rows as lines of a file with its journal.
+    """Writer of a file of lines, with its journal.
 
     Args:
-        path: of the file.
-        run: what decides the rows, as JSON can hold it: the model's digest, controls, seed and so on.
-        form: how a row is written.
-        unique: whether to leave out a row that is the same text as an earlier one.
-        resume: whether to go on with what is there; where nothing is, that is from the start.
-        force: whether to overwrite what is there.
+        path: path of the file.
+        run: settings that determine the rows, JSON serialisable: the model's digest, controls, seed and so on.
+        form: the row format.
+        unique: drop duplicate texts, as in `RowWriter`.
+        resume: continue an existing file; a missing one is started.
+        force: overwrite an existing file.
 
     Raises:
-        OutputError: if there is a file that is not to be gone on with, or that belongs to another run, or that another
-            process is writing; or if it cannot be written.
+        OutputError: if the file exists and neither `resume` nor `force` is given, if it belongs to another run, if
+            another process is writing it, or if it cannot be written.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class RowFile(RowWriter):
         super().__init__(unique=unique, errors_alike=form == "txt")
         self._path = Path(path)
         self._form = form
-        with contextlib.ExitStack() as opened, told(self._path):
+        with contextlib.ExitStack() as opened, output_errors(self._path):
             if self._path.is_dir():
                 raise OutputError(f"{str(self._path)!r} is a folder; choose another name")
             opened.enter_context(locked(self._path))
@@ -65,10 +66,10 @@ class RowFile(RowWriter):
         self._opened.close()
 
     def flush(self) -> None:
-        """Write the rows that were taken, and note in the journal how far the run is.
+        """Write the pending rows, and record the progress in the journal.
 
         Raises:
-            OutputError: if they cannot be written; the file is then as after the last time, and they are kept.
+            OutputError: if they cannot be written. The file is then unchanged, and the rows stay pending.
         """
         if self.place != self._written:
             super().flush()
@@ -78,39 +79,41 @@ class RowFile(RowWriter):
         place = replace(self.place, size=self._written.size + len(lines))
         entry = _line(asdict(place))
         try:
-            with told(self._path, f"; its {self._written.rows:,} rows are whole: make room, and resume the run"):
+            with output_errors(
+                self._path, f"; its {self._written.rows:,} rows are complete. Free some space and resume"
+            ):
                 write_all(self._file.write, lines)
                 os.fsync(self._file.fileno())  # or a power cut could leave the journal ahead of the file
                 write_all(self._journal.write, entry)
-        except BaseException:  # Ctrl-C too leaves no half a row
+        except BaseException:  # not even Ctrl-C leaves a partial row
             with contextlib.suppress(OSError):
                 self._cut()
             raise
         self.place, self._written, self._end = place, replace(place), self._end + len(entry)
 
     def _begin(self, run: Mapping[str, Any], resume: bool, force: bool) -> tuple[Place, int]:
-        """How far the run is, and where in the journal that is said."""
+        """Check or create the journal; return the place to continue from and the offset after its journal line."""
         check_free(self._path, force=resume or force, resumable=True)
         size = self._path.stat().st_size if self._path.exists() and not force else 0
         journal = _journal(self._path)
-        before = described(self._path) if resume else None
+        before = read_settings(self._path) if resume else None
         if before is None:
             if size:
                 raise OutputError(
-                    f"{str(self._path)!r} cannot be gone on with: its journal {journal.name!r}, which says what run it "
-                    "is of, is missing or damaged; choose another name"
+                    f"cannot resume {str(self._path)!r}: its journal {journal.name!r}, which identifies the run, is "
+                    "missing or damaged. Choose another name"
                 )
             journal.write_bytes(_line(run))
             return Place(), journal.stat().st_size
         if before != run:
             raise OutputError(
-                f"{str(self._path)!r} belongs to another run: {_differences(before, run)}; resume it as it was begun, "
-                "or choose another name"
+                f"{str(self._path)!r} belongs to another run: {_differences(before, run)}; resume with the original "
+                "settings, or choose another name"
             )
         return self._last_place(size)
 
     def _last_place(self, size: int) -> tuple[Place, int]:
-        """The last place in the journal that the file goes as far as."""
+        """Return the last place in the journal that the file of `size` bytes reaches, and the offset after it."""
         first, *rest = _journal(self._path).read_bytes().splitlines(keepends=True)
         end, last = len(first), (Place(), len(first))
         for line in rest:
@@ -118,21 +121,21 @@ class RowFile(RowWriter):
             try:
                 place = Place(**json.loads(line))
                 is_there = place.size <= size
-            except (ValueError, TypeError):  # cut off
+            except (ValueError, TypeError):  # truncated
                 break
             if is_there and line.endswith(b"\n"):
                 last = place, end
         return last
 
     def _check_end(self) -> None:
-        """Refuse a file where no row ends in the place that the journal tells of."""
+        """Reject a file that has no line end where the journal says that a row ends."""
         if self._written.size:
             self._file.seek(self._written.size - 1)
             if self._file.read(1) != b"\n":
                 raise OutputError(_CHANGED.format(str(self._path)))
 
     def _texts(self, lines: Iterator[bytes]) -> Iterator[bytes]:
-        """The lines of the file as plain ones, without those of errors."""
+        """Yield the file's rows as .txt lines; in JSON, rows with an error are left out."""
         try:
             for line in lines:
                 row = json.loads(line) if self._form == "jsonl" else {}
@@ -142,19 +145,19 @@ class RowFile(RowWriter):
             raise OutputError(_CHANGED.format(str(self._path))) from error
 
     def _cut(self) -> None:
-        """Cut file and journal back to what is whole."""
+        """Truncate the file and its journal to the last complete write."""
         for file, size in ((self._file, self._written.size), (self._journal, self._end)):
             file.truncate(size)
             file.seek(size)
 
 
-def described(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """What the run of a file is, as its journal says; None if either is not there, or the journal is not whole.
+def read_settings(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Return the settings in the journal of a file; None if the file or its journal is missing or incomplete.
 
     Raises:
-        OutputError: if it cannot be read.
+        OutputError: if the journal cannot be read.
     """
-    with told(Path(path)):
+    with output_errors(Path(path)):
         if not Path(path).exists():
             return None
         try:
@@ -169,26 +172,26 @@ def described(path: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def told(path: Path, more: str = "; choose another place") -> Iterator[None]:
-    """What the system says of a file that is written, as one of knock's errors."""
+def output_errors(path: Path, advice: str = "; choose another location") -> Iterator[None]:
+    """Raise system errors of writing a file as `OutputError`."""
     try:
         yield
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise OutputError(f"cannot write {str(path)!r}: {reason}{more}") from error
+        raise OutputError(f"cannot write {str(path)!r}: {reason}{advice}") from error
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep other processes from writing a file.
+    """Hold the lock on writing a file.
 
     Raises:
-        OutputError: if another one does.
-        OSError: if there is no such folder.
+        OutputError: if another process holds it.
+        OSError: if the folder does not exist.
     """
     from filelock import FileLock, Timeout
 
-    if not path.parent.is_dir():  # which the lock would make
+    if not path.parent.is_dir():  # FileLock would create it
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     lock = path.with_name(path.name + ".run-lock")
     try:
@@ -196,7 +199,7 @@ def locked(path: Path) -> Iterator[None]:
             try:
                 yield
             finally:
-                with contextlib.suppress(OSError):  # Windows removes no file that is open
+                with contextlib.suppress(OSError):  # Windows cannot remove an open file
                     lock.unlink()
     except Timeout:
         raise OutputError(f"another process is writing {str(path)!r}; wait for it, or choose another name") from None

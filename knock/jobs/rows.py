@@ -1,4 +1,4 @@
-"""Generated texts as rows: what is kept of each, and what takes them, counts them and writes them."""
+"""Generated texts as output rows: their fields and format, and the writers that count and deduplicate them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from knock.generation.results import Generation
 
 Row = Mapping[str, Any]
 
-_DIGITS = 6  # of log-probabilities and entropies
-_DIGEST = 16  # bytes: among a billion rows, two that differ look the same once in 10^20 runs
+_DIGITS = 6  # decimals of log-probabilities and entropies
+_DIGEST = 16  # bytes: the chance of a collision among a billion rows is about 10^-21
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def row_of(text: Generation, *, log_probs: bool = False, entropies: bool = False) -> dict[str, Any]:
-    """What is kept of a text, as JSON can hold it.
+    """Return a generated text as a JSON-serialisable row.
 
     Args:
         text: the text.
-        log_probs: whether to keep the natural logarithm of each character's probability, rounded.
-        entropies: whether to keep the model's entropy at each character, in bits, rounded.
+        log_probs: include the natural logarithm of each character's probability, rounded.
+        entropies: include the model's entropy at each character, in bits, rounded.
     """
     row: dict[str, Any] = {
         "index": text.index,
@@ -47,7 +47,7 @@ def row_of(text: Generation, *, log_probs: bool = False, entropies: bool = False
 
 
 def line_of(row: Row, form: LineFormat) -> bytes:
-    r"""A row as a line: JSON; or prompt and text, with \n for a newline and \\ for a backslash, empty for an error."""
+    r"""Return a row as a line: JSON, or prompt and text with newlines as \n and backslashes as \\; empty for errors."""
     if form == "jsonl":
         return (_encode(row) + "\n").encode()
     text: str = "" if "error" in row else row["prompt"] + row["text"]
@@ -57,16 +57,16 @@ def line_of(row: Row, form: LineFormat) -> bytes:
 
 @dataclass
 class Place:
-    """How far a run is.
+    """Progress of a run.
 
     Attributes:
-        size: of what it has written, in bytes.
-        rows: that were taken.
-        index: of the row that comes next.
-        duplicates: rows that were left out.
-        errors: rows that have an error for a text.
-        skipped: lines of the prompts that were passed over.
-        prompts: digest of the lines of the prompts that were used.
+        size: bytes written.
+        rows: rows accepted.
+        index: index of the next row.
+        duplicates: rows dropped as duplicates.
+        errors: rows with an error instead of a text.
+        skipped: invalid prompt lines skipped.
+        prompts: digest of the prompt lines used.
     """
 
     size: int = 0
@@ -79,27 +79,27 @@ class Place:
 
 
 class RowWriter(AbstractContextManager["RowWriter"], ABC):
-    """Takes the rows of a run in their order, and writes them when it is told to. Use it in a `with`.
+    """Base class of writers: `add` takes the rows of a run in order, `flush` writes them. A context manager.
 
     Args:
-        unique: whether to leave out a row that is the same text as an earlier one; takes about 100 bytes a row.
-        errors_alike: whether a row with an error is, for that, the same as an empty text, as where it is written so.
+        unique: drop rows whose prompt and text equal an earlier row's; needs about 100 bytes of memory per row.
+        errors_alike: compare rows with an error as if their text were empty, which is how .txt files store them.
 
     Attributes:
-        place: how far the run is with the rows that were taken; what is not about rows is set by whoever knows it.
+        place: progress of the run, including pending rows; the caller sets `skipped` and `prompts`.
     """
 
     def __init__(self, *, unique: bool, errors_alike: bool) -> None:
         self.place = Place()
         self._errors_alike = errors_alike
         self._seen: set[bytes] | None = set() if unique else None
-        self._taken: list[Row] = []
+        self._pending: list[Row] = []
 
     def __exit__(self, *exception: object) -> None:
-        """Let go of what is written to; rows that were not written are lost."""
+        """Close the output; pending rows are lost."""
 
     def add(self, row: Row) -> None:
-        """Take the next row."""
+        """Add the next row; it is written by the next `flush`."""
         place = self.place
         place.index = row["index"] + 1
         place.errors += "error" in row
@@ -109,34 +109,34 @@ class RowWriter(AbstractContextManager["RowWriter"], ABC):
                 place.duplicates += 1
                 return
             self._seen.add(digest)
-        self._taken.append(row)
+        self._pending.append(row)
         place.rows += 1
 
     def flush(self) -> None:
-        """Write the rows that were taken.
+        """Write the pending rows.
 
         Raises:
-            OSError: if they cannot be written; they are kept, to be written the next time.
+            OSError: if they cannot be written. They stay pending.
         """
-        self._write(self._taken)
-        self._taken.clear()
+        self._write(self._pending)
+        self._pending.clear()
 
     def _recall(self, lines: Iterable[bytes]) -> None:
-        """Know texts from before again, by their plain lines."""
+        """Restore the texts of earlier rows, given as .txt lines, for `unique`."""
         self._seen = {_digest(line) for line in lines}
 
     @abstractmethod
     def _write(self, rows: Sequence[Row]) -> None:
-        """Write some rows, or raise and have written none."""
+        """Write all rows, or raise without having written any."""
 
 
 class LineWriter(RowWriter):
-    """Writes rows as lines to something that only goes forward, like standard output.
+    """Writer of lines to a stream that cannot seek, like standard output.
 
     Args:
-        write: takes bytes, and returns how many of them it has written.
-        form: how a row is written.
-        unique: as for any writer.
+        write: writes bytes, and returns how many it has written.
+        form: the row format.
+        unique: drop duplicate texts, as in `RowWriter`.
     """
 
     def __init__(self, write: Callable[[memoryview], int | None], form: LineFormat, *, unique: bool = False) -> None:
@@ -151,7 +151,7 @@ class LineWriter(RowWriter):
 
 
 def write_all(write: Callable[[memoryview], int | None], content: bytes) -> None:
-    """Write all of it by what may write a part."""
+    """Write all of `content` with a function that may write only a part."""
     left = memoryview(content)
     while left:
         left = left[write(left) or 0 :]

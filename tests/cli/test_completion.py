@@ -1,4 +1,4 @@
-"""Completion as the shells do it, each where it is installed."""
+"""Tests of the completion scripts in the shells that are installed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def run(shell: str, code: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_script_knows_every_command_and_model(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_script_contains_every_command_and_model(
+    shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     content = script(shell, capsys, tmp_path).read_text(encoding="utf-8")
     for word in (*COMMANDS, *shipped()):
         assert word in content
@@ -70,11 +72,11 @@ def test_fish(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         "knock completion ": set(SHELLS),
     }
     for line, expected in lines.items():
-        told = run("fish", f"source {path.name}; complete -C '{line}'", tmp_path)
-        assert {word.split("\t")[0] for word in told.splitlines()} == expected
+        found = run("fish", f"source {path.name}; complete -C '{line}'", tmp_path)
+        assert {word.split("\t")[0] for word in found.splitlines()} == expected
 
 
-def test_zsh_reads_the_script(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_zsh_parses_the_script(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = script("zsh", capsys, tmp_path)
     assert run("zsh", f"zsh -n {path.name} && echo read", tmp_path) == "read\n"
 

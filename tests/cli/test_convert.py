@@ -1,4 +1,4 @@
-"""`knock convert`: the same model in another file, and nothing lost on the way."""
+"""Tests of `knock convert`: conversion is lossless."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_there_and_back(capsys: pytest.CaptureFixture[str], file: Path) -> None:
+def test_round_trip(capsys: pytest.CaptureFixture[str], file: Path) -> None:
     npz, again = file.with_suffix(".npz"), file.with_name("again.safetensors")
     digest = read_checkpoint(file).digest
     assert run(capsys, "convert", str(file), str(npz)) == (
@@ -76,25 +76,25 @@ def test_every_command_takes_the_converted_file(capsys: pytest.CaptureFixture[st
     )
 
 
-def test_bfloat16_is_smaller_and_told_to_be_another_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_bfloat16_is_smaller_and_reports_the_changed_digest(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     npz, half, whole = (tmp_path / name for name in ("m.npz", "half.safetensors", "whole.npz"))
     weights = random_weights(SMALL["hybrid-relative"], 0)
     exact = write_checkpoint(npz, weights, VOCAB)
     code, out, err = run(capsys, "convert", str(npz), str(half), "--stored", "bfloat16")
     assert code == 0
     rounded = read_checkpoint(half)
-    assert err == f"knock: its weights are rounded to bfloat16, which makes it another model; it was {exact}\n"
+    assert err == f"knock: the weights were rounded to bfloat16, which changes the digest; it was {exact}\n"
     assert out.endswith(f"digest {rounded.digest}\n")
     assert rounded.digest != exact
     assert half.stat().st_size < npz.stat().st_size
-    assert run(capsys, "convert", str(half), str(whole))[::2] == (0, "")  # what is rounded already is kept exactly
+    assert run(capsys, "convert", str(half), str(whole))[::2] == (0, "")  # rounded weights are preserved exactly
     assert read_checkpoint(whole).digest == rounded.digest
     again = tmp_path / "again.safetensors"
     assert run(capsys, "convert", str(whole), str(again), "--stored", "bfloat16")[::2] == (0, "")
     assert read_checkpoint(again).digest == rounded.digest
 
 
-def test_the_older_layout_with_its_corpus(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_older_layout_with_its_corpus(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     source, corpus, out = tmp_path / "older.npz", tmp_path / "corpus.txt", tmp_path / "m.safetensors"
     older(source, OLDER, 0)
     corpus.write_bytes(b"\xef\xbb\xbf" + TEXT.replace("\n", "\r\n").encode())
@@ -105,7 +105,7 @@ def test_the_older_layout_with_its_corpus(capsys: pytest.CaptureFixture[str], tm
     assert np.array_equal(model.model.logits(tokens), ReweightGPT.load(source).logits(tokens))
     code, _, err = run(capsys, "convert", str(source), str(tmp_path / "bare.npz"))
     assert code == 0
-    assert err == "knock: the model has no vocabulary, so it cannot be used for text; --vocab FILE gives it one\n"
+    assert err == "knock: the model has no vocabulary, so it cannot be used for text; pass --vocab FILE to add one\n"
     assert read_checkpoint(tmp_path / "bare.npz").vocab is None
 
 
@@ -114,10 +114,10 @@ def test_the_older_layout_with_its_corpus(capsys: pytest.CaptureFixture[str], tm
     [
         (["m.safetensors"], 2, "OUT"),
         (["m.safetensors", "o.npz", "--stored", "float16"], 2, "invalid choice: 'float16'"),
-        (["m.safetensors", "o.bin"], 1, "ends in .safetensors or .npz, got 'o.bin'"),
+        (["m.safetensors", "o.bin"], 1, "must end in .safetensors or .npz, got 'o.bin'"),
         (["m.safetensors", "o.npz", "--stored", "bfloat16"], 1, "holds float32, got 'bfloat16'"),
         (["m.safetensors", "none/o.npz"], 1, "cannot write the model file"),
-        (["m.safetensors", "folder.npz"], 1, "no regular file"),
+        (["m.safetensors", "folder.npz"], 1, "not a regular file"),
         (["m.safetensors", "./m.safetensors", "--force"], 1, "is also an input of this command; choose another name"),
         ([".", "m.safetensors", "--force"], 1, "is also an input of this command; choose another name"),
         (
@@ -126,15 +126,15 @@ def test_the_older_layout_with_its_corpus(capsys: pytest.CaptureFixture[str], tm
             "'there.npz' already exists; pass --force to overwrite it",
         ),
         (["nowhere.npz", "o.npz"], 1, "neither a file nor a shipped model"),
-        (["there.npz", "o.safetensors"], 1, "not a whole knock model file"),
-        (["m.safetensors", "o.npz", "--vocab", "corpus.txt"], 1, "the model has a vocabulary, of 11 characters"),
-        (["older", "o.npz", "--vocab", "short.txt"], 1, "has 11 tokens and 'short.txt' 3 distinct characters"),
+        (["there.npz", "o.safetensors"], 1, "not a valid knock model file"),
+        (["m.safetensors", "o.npz", "--vocab", "corpus.txt"], 1, "the model already has a vocabulary, 11 characters"),
+        (["older", "o.npz", "--vocab", "short.txt"], 1, "has 11 tokens, but 'short.txt' has 3 distinct characters"),
         (["older", "o.npz", "--vocab", "empty.txt"], 1, "'empty.txt' is empty"),
         (["older", "o.npz", "--vocab", "nowhere.txt"], 1, "no such file"),
         (["older", "o.npz", "--vocab", "binary.txt"], 1, "not UTF-8 text: byte 0xff"),
     ],
 )
-def test_bad_input_is_one_line_and_writes_nothing(
+def test_invalid_input_is_reported_on_one_line_and_writes_nothing(
     capsys: pytest.CaptureFixture[str],
     file: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -166,7 +166,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert {path: path.stat().st_size for path in file.parent.rglob("*")} == before
 
 
-def test_force_replaces_another_file(capsys: pytest.CaptureFixture[str], file: Path) -> None:
+def test_force_overwrites_a_file(capsys: pytest.CaptureFixture[str], file: Path) -> None:
     out = file.with_suffix(".npz")
     out.write_bytes(b"mine")
     assert run(capsys, "convert", str(file), str(out), "--force")[0] == 0
@@ -174,7 +174,7 @@ def test_force_replaces_another_file(capsys: pytest.CaptureFixture[str], file: P
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
-def test_a_link_to_the_input_is_the_input(capsys: pytest.CaptureFixture[str], file: Path) -> None:
+def test_link_to_the_input_is_rejected_as_output(capsys: pytest.CaptureFixture[str], file: Path) -> None:
     before = file.read_bytes()
     for name, link in (("soft.npz", Path.symlink_to), ("hard.npz", Path.hardlink_to)):
         other = file.with_name(name)
@@ -185,7 +185,7 @@ def test_a_link_to_the_input_is_the_input(capsys: pytest.CaptureFixture[str], fi
     assert file.read_bytes() == before
 
 
-def test_in_a_process_of_its_own(tmp_path: Path) -> None:
+def test_in_a_separate_process(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "knock", "convert", str(shipped()["shakespeare-nano"]), str(tmp_path / "m.npz")]
     done = subprocess.run(command, capture_output=True, check=False, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""The tour: what it shows is what the library gives."""
+"""Tests of `knock demo`: its texts and statistics match the library."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def demo(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return captured.out
 
 
-def test_every_text_is_that_of_the_library(capsys: pytest.CaptureFixture[str]) -> None:
+def test_texts_match_the_library(capsys: pytest.CaptureFixture[str]) -> None:
     vocab = Vocab.from_text(TEXT)
     expected = []
     for head_type, sampling, controls in (
@@ -37,7 +37,7 @@ def test_every_text_is_that_of_the_library(capsys: pytest.CaptureFixture[str]) -
     assert [part for text in texts for part in text] == expected
 
 
-def test_steps_are_told_and_fit_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_steps_are_named_and_fit_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     out = demo(capsys)
     for word in ("basic", "top_p", "entropy", "reweight", "content", "hybrid", "random weights"):
         assert word in out
@@ -45,6 +45,6 @@ def test_steps_are_told_and_fit_a_terminal(capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize("arguments", [["--length", "0"], ["--seed", "-1"], ["--seed", "x"], ["more"]])
-def test_bad_arguments_are_usage_errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_arguments_are_usage_errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", *arguments]) == 2
     assert capsys.readouterr().err.count("\n") == 1

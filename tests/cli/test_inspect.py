@@ -1,4 +1,4 @@
-"""Inspection: its numbers against loops and the reference, its views, and its page in a real browser."""
+"""Tests of inspection: numbers against naive loops and the reference, the view, the plot, and the page in a browser."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ HOSTILE = "</script><script>document.title='broken'</script><!--\u2028\u2029\\\"
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of `knock inspect`."""
+    """Run `knock inspect`; return exit code, standard output and standard error."""
     code = main(["inspect", *arguments])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
@@ -58,7 +58,7 @@ def saved(folder: Path, kind: str, vocab: str = ODD, **shape: Any) -> str:
 
 
 def look(tokens: list[int], a: Any, config: ModelConfig, kind: str) -> list[list[list[dict[int, float]]]]:
-    """For each block, head and position: how much it looks at each position, in loops."""
+    """Compute the attention of each block, head and position to each position, in naive loops."""
     T, D = config.T, config.head_width
     if config.position == "absolute" and len(tokens) > T:
         out = look(tokens[:T], a, config, kind)
@@ -105,7 +105,7 @@ def look(tokens: list[int], a: Any, config: ModelConfig, kind: str) -> list[list
 
 @settings(max_examples=25)
 @given(models(), st.integers(1, 14), st.integers(0, 9))
-def test_attention_against_loops(weights: Weights, length: int, seed: int) -> None:
+def test_attention_matches_naive_loops(weights: Weights, length: int, seed: int) -> None:
     config, read = weights.config, random_tokens(weights.config, length, seed)
     result = attend(weights, read)
     back = result.back()
@@ -123,7 +123,7 @@ def test_attention_against_loops(weights: Weights, length: int, seed: int) -> No
 
 
 @pytest.mark.parametrize("kind", SMALL)
-def test_expectations_are_those_of_the_model_and_of_the_reference(kind: str) -> None:
+def test_predictions_match_the_model_and_the_reference(kind: str) -> None:
     model, text = small(kind), (ODD * 2)[3:]
     tokens = model.vocab.encode(text)
     result = inspect_text(model, text, top=3)
@@ -142,7 +142,7 @@ def test_expectations_are_those_of_the_model_and_of_the_reference(kind: str) -> 
 
 @pytest.mark.parametrize("kind", SMALL)
 @pytest.mark.parametrize("length", [4, 6, 25])
-def test_patterns_are_means_and_deviations_over_whole_windows(kind: str, length: int) -> None:
+def test_patterns_average_over_full_windows(kind: str, length: int) -> None:
     weights = random_weights(SMALL[kind], 4)
     attention = attend(weights, random_tokens(weights.config, length))
     for token in (None, int(attention.read[2])):
@@ -162,22 +162,22 @@ def test_patterns_are_means_and_deviations_over_whole_windows(kind: str, length:
         attend(random_weights(SMALL["content-absolute"], 0), np.zeros(3, np.int32)).patterns("reweight")
 
 
-def test_what_was_looked_at_is_told_from_the_most_to_the_least() -> None:
+def test_looked_at_is_sorted_by_weight() -> None:
     for kind in ("hybrid-relative", "hybrid-absolute"):
         attention = attend(random_weights(SMALL[kind], 5), random_tokens(SMALL[kind], 15))
         back, weight = attention.looked_at(attention.weights, 4)
         order = sorted(range(6), key=lambda j: -attention.weights[1, 0, 12, j])[:4]
         assert weight[1, 0, 12].tolist() == attention.weights[1, 0, 12, order].tolist()
-        newest = 0 if kind.endswith("relative") else 5  # the column of the last character that was read
+        newest = 0 if kind.endswith("relative") else 5  # column of the last character read
         assert back[1, 0, 12].tolist() == [1 + abs(j - newest) for j in order]
 
 
-def test_patterns_of_a_character_that_is_in_the_text_and_of_one_that_is_not() -> None:
+def test_patterns_of_characters_in_and_not_in_the_text() -> None:
     model = small("hybrid-relative")
     seen = inspect_text(model, "a <&a <&a <&").attention
     patterns, is_there = character_patterns(model, seen, "<")
     assert is_there
-    assert patterns.inputs.tolist() == [2] * 6  # that at 3 sees no whole window
+    assert patterns.inputs.tolist() == [2] * 6  # position 3 does not see a full window
     np.testing.assert_allclose(patterns.mean, seen.weights[:, :, [7, 11]].mean(2))
     patterns, is_there = character_patterns(model, seen, "🦜")
     assert not is_there
@@ -188,7 +188,7 @@ def test_patterns_of_a_character_that_is_in_the_text_and_of_one_that_is_not() ->
         character_patterns(model, seen, "z")
 
 
-def test_text_of_its_own_is_the_same_each_time_and_longer_than_the_window() -> None:
+def test_own_text_is_reproducible_and_longer_than_the_window() -> None:
     model = small("hybrid-relative", T=200)
     assert own_text(model) == own_text(model)
     assert len(own_text(model)) == 400
@@ -197,7 +197,7 @@ def test_text_of_its_own_is_the_same_each_time_and_longer_than_the_window() -> N
 def test_texts_that_cannot_be_inspected() -> None:
     model = small("hybrid-relative")
     for text in ("", "a" * (longest_text(model.model.config) + 1)):
-        with pytest.raises(TextError, match="has from 1 to 4,096 characters"):
+        with pytest.raises(TextError, match="must have from 1 to 4,096 characters"):
             inspect_text(model, text)
     with pytest.raises(TextError, match="got 0"):
         inspect_text(model, "zzz", unknown="skip")
@@ -207,7 +207,7 @@ def test_texts_that_cannot_be_inspected() -> None:
 # --- the view ---------------------------------------------------------------------------------------------------------
 
 
-def test_view_shows_the_numbers_of_the_library(capsys: pytest.CaptureFixture[str], shakespeare: LanguageModel) -> None:
+def test_view_matches_the_library(capsys: pytest.CaptureFixture[str], shakespeare: LanguageModel) -> None:
     text = "ROMEO:\nWhat light through yonder window breaks?"
     code, out, err = run(capsys, "shakespeare-hybrid", "--text", text, "--char", "o")
     assert (code, err) == (0, "")
@@ -244,7 +244,7 @@ def test_bars_are_to_scale(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
 
 @pytest.mark.parametrize("columns", [20, 45, 60, 80, 150])
 @pytest.mark.parametrize("kind", SMALL)
-def test_view_fits_terminals_of_all_widths(
+def test_view_fits_terminals_of_any_width(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, columns: int
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -256,10 +256,10 @@ def test_view_fits_terminals_of_all_widths(
     assert all(char == "\n" or char.isprintable() for char in out)
 
 
-def test_view_without_a_text_is_of_one_that_the_model_writes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_view_without_a_text_uses_a_generated_one(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "shakespeare-hybrid")
     assert code == 0
-    assert "300 characters that the model wrote itself, seed 0" in out
+    assert "300 characters generated by the model, seed 0" in out
     assert "surprise" not in out
     _, with_char, _ = run(capsys, "shakespeare-hybrid", "--char", r"\n")
     text = own_text(load("shakespeare-hybrid"))
@@ -268,7 +268,7 @@ def test_view_without_a_text_is_of_one_that_the_model_writes(capsys: pytest.Capt
     assert [int(place) for place, _ in rows] == after
 
 
-def test_colours_where_they_are_wanted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colours_follow_the_environment(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -279,7 +279,7 @@ def test_colours_where_they_are_wanted(capsys: pytest.CaptureFixture[str], monke
     assert "\x1b[48" not in out
 
 
-def test_labels_can_be_seen() -> None:
+def test_labels_are_visible() -> None:
     assert [label(char) for char in ODD] == ["a", "↵", "^I", "^@", "␣", "<", "&", "'", r"\u2028", "◌\u0301", "🦜"]
 
 
@@ -292,14 +292,14 @@ def test_window_of_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
         assert run(capsys, model, "--html", str(tmp_path / "p.html"), "--force")[0] == 0
 
 
-def test_long_texts_are_cut_and_unknown_characters_counted(
+def test_long_texts_are_truncated_and_unknown_characters_counted(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     long = tmp_path / "long.txt"
     long.write_text("aa \n" * 2000, encoding="utf-8")
     model = saved(tmp_path, "hybrid-relative")
     code, _, err = run(capsys, model, "--file", str(long), "--html", str(tmp_path / "p.html"))
-    assert (code, err) == (0, "knock: only the first 4,096 of 8,000 characters are looked at\n")
+    assert (code, err) == (0, "knock: only the first 4,096 of 8,000 characters are inspected\n")
     code, out, err = run(capsys, model, "--text", "azya", "--unknown", "skip")
     assert (code, err) == (0, "knock: skipped 2 characters that the model does not know\n")
     assert "the text, 2 characters" in out
@@ -321,15 +321,15 @@ def test_long_texts_are_cut_and_unknown_characters_counted(
         (["--text", "a", "--file", "empty.txt"], 2, "not allowed with"),
         (["--plot", "p.pdf"], 2, "must end in .png or .svg"),
         (["--html", "p"], 2, "must end in .html or .htm"),
-        (["--html", "folder.html"], 1, "'folder.html' is a folder; name a file"),
-        (["--plot", "folder.png"], 1, "'folder.png' is a folder; name a file"),
-        (["--html", "none/p.html"], 1, "there is no folder 'none'"),
-        (["--html", "empty.txt/p.html"], 1, "there is no folder 'empty.txt'"),
+        (["--html", "folder.html"], 1, "'folder.html' is a folder; pass the path of a file"),
+        (["--plot", "folder.png"], 1, "'folder.png' is a folder; pass the path of a file"),
+        (["--html", "none/p.html"], 1, "the folder 'none' does not exist"),
+        (["--html", "empty.txt/p.html"], 1, "the folder 'empty.txt' does not exist"),
         (["--html", "a" * 500 + ".html"], 1, "name too long"),
         (["--html", "a\0.html"], 1, "cannot write"),
     ],
 )
-def test_bad_input_is_one_line(
+def test_invalid_input_is_reported_on_one_line(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -347,7 +347,7 @@ def test_bad_input_is_one_line(
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write anywhere")
-def test_folder_that_must_not_be_written_to(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_read_only_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     model = saved(tmp_path, "hybrid-relative")
     tmp_path.chmod(0o500)
     code, out, err = run(capsys, model, "--html", str(tmp_path / "p.html"))
@@ -376,9 +376,9 @@ def test_plot_draws_every_head_and_the_text(
     for h, gate in enumerate(gates):
         assert f"block 2, head {h + 1}, gate {gate:.2f}" in drawn
     assert "on a $x$.txt, 33 characters" in drawn
-    for said in ("characters back, 1 is the last one read", "attention where < is read, mean of 3 inputs", "bits"):
+    for said in ("characters back (1 is the last one read)", "attention when reading <, mean of 3 inputs", "bits"):
         assert said in drawn
-    assert drawn.count("□") == 2 * 3  # what has no sign of its own in the font, or too long a one
+    assert drawn.count("□") == 2 * 3  # characters that the font lacks, or whose label is too long
 
 
 @pytest.mark.parametrize("kind", SMALL)
@@ -393,7 +393,7 @@ def test_plot_of_every_kind_of_model(capsys: pytest.CaptureFixture[str], tmp_pat
     assert ("no reweight patterns" in path.read_text(encoding="utf-8")) == kind.startswith("content")
 
 
-def test_plot_without_matplotlib_says_what_to_install(
+def test_plot_without_matplotlib_names_the_extra(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -406,7 +406,7 @@ def test_plot_without_matplotlib_says_what_to_install(
 
 
 class Scripts(HTMLParser):
-    """The scripts of a page as a browser finds them, and whatever would be fetched."""
+    """Collects the scripts of a page as a browser parses them, and the URLs that it would fetch."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -429,7 +429,7 @@ class Scripts(HTMLParser):
             self.scripts[-1] += data
 
 
-def test_page_has_the_numbers_of_the_library(
+def test_page_matches_the_library(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, shakespeare: LanguageModel
 ) -> None:
     text, path = shakespeare.generate("ROMEO:", max_new_tokens=294, seed=1), tmp_path / "p.html"
@@ -486,7 +486,7 @@ def hostile_page(capsys: pytest.CaptureFixture[str], folder: Path) -> Path:
     return path
 
 
-def test_no_text_and_no_name_gets_out_of_the_numbers(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_hostile_text_and_name_stay_inside_the_data(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     page = hostile_page(capsys, tmp_path).read_bytes()
     scripts = Scripts(page.decode())
     assert (len(scripts.scripts), scripts.fetched) == (2, [])
@@ -498,7 +498,7 @@ def test_no_text_and_no_name_gets_out_of_the_numbers(capsys: pytest.CaptureFixtu
 
 
 class Browser:
-    """Chromium without a window, driven by the protocol of W3C WebDriver."""
+    """Headless Chromium, driven through the W3C WebDriver protocol."""
 
     def __init__(self, port: str, folder: Path) -> None:
         self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
@@ -583,18 +583,18 @@ def test_page_reacts_to_hovering_and_keys(
     def check(place: int, weights: Any) -> None:
         shown = browser.run(SHOWN)
         back, share = result.attention.looked_at(weights, 8)
-        told = [(int(far), w) for far, w in zip(back[place], share[place], strict=True) if far and w >= 0.01]
-        names = [f"{label(text[place - far]) if far <= place else 'start'} −{far}" for far, _ in told]
+        looked = [(int(far), w) for far, w in zip(back[place], share[place], strict=True) if far and w >= 0.01]
+        names = [f"{label(text[place - far]) if far <= place else 'start'} −{far}" for far, _ in looked]
         assert shown["looked"][::2] == names
         assert [int(share[:-1]) for share in shown["looked"][1::2]] == pytest.approx(
-            [100 * w for _, w in told], abs=0.51
+            [100 * w for _, w in looked], abs=0.51
         )
-        lit = {i - 1: float(value) for i, value in enumerate(shown["marked"]) if value}  # the first is the start
-        most = max(round(100 * w) for _, w in told)
-        assert lit == {place - far: pytest.approx(round(100 * w) / most, abs=1.1 / most) for far, w in told}
+        lit = {i - 1: float(value) for i, value in enumerate(shown["marked"]) if value}  # index 0 is the start token
+        most = max(round(100 * w) for _, w in looked)
+        assert lit == {place - far: pytest.approx(round(100 * w) / most, abs=1.1 / most) for far, w in looked}
 
     check(20, result.attention.weights.mean((0, 1)))
-    browser.press("#text .current", "\ue014")  # arrow to the right
+    browser.press("#text .current", "\ue014")  # right arrow
     assert browser.run(SHOWN)["title"].endswith(" at 21")
     browser.press("#text .current", "\ue012")
     browser.press("#text .current", "\ue011")  # home: the start of the line
@@ -609,13 +609,13 @@ def test_page_reacts_to_hovering_and_keys(
     assert browser.console() == []
 
 
-def test_hostile_page_is_only_text_in_a_browser(
+def test_hostile_page_is_harmless_in_a_browser(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, browser: Browser
 ) -> None:
     browser.show(hostile_page(capsys, tmp_path))
     shown = browser.run(SHOWN)
     assert "@DATA@" in shown["name"]
     assert browser.run("return document.images.length + document.scripts.length") == 2
-    told = browser.run("return [...document.querySelectorAll('#text span[data-place]')].map(each => each.textContent)")
-    assert told == [" " if char == " " else label(char) for char in HOSTILE + ODD]
+    texts = browser.run("return [...document.querySelectorAll('#text span[data-place]')].map(each => each.textContent)")
+    assert texts == [" " if char == " " else label(char) for char in HOSTILE + ODD]
     assert browser.console() == []

@@ -1,4 +1,4 @@
-"""The command line as a person or a script meets it: output, errors in one line, exit codes."""
+"""Tests of the command line: output, one-line errors, exit codes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FAST = ["--steps", "6", "--eval-interval", "2", "--batch-chars", "128", "--T", "
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of a command that runs in this process."""
+    """Run a command in this process; return exit code, standard output and standard error."""
     try:
         code = main(list(arguments))
     except SystemExit as exit_:
@@ -49,9 +49,7 @@ def corpus(tmp_path: Path) -> Path:
     return path
 
 
-def test_generate_writes_prompt_and_text_and_nothing_else(
-    capsys: pytest.CaptureFixture[str], default: LanguageModel
-) -> None:
+def test_generate_writes_only_prompt_and_text(capsys: pytest.CaptureFixture[str], default: LanguageModel) -> None:
     code, out, err = run(capsys, "generate", "ROMEO:", "--seed", "7", "--length", "80")
     assert (code, err) == (0, "")
     assert out == "ROMEO:" + default.generate("ROMEO:", max_new_tokens=80, seed=7).text
@@ -90,7 +88,7 @@ def test_every_control_reaches_the_pipeline(
         assert seen == {name: value, "max_new_tokens": 300, "seed": None}
 
 
-def test_commands_are_summed_up_as_their_modules_say() -> None:
+def test_command_summaries_match_the_docstrings() -> None:
     for name, summary in COMMANDS.items():
         module = importlib.import_module(f"knock.cli.{name}")
         assert (module.__doc__ or "").splitlines()[0] == summary
@@ -114,7 +112,7 @@ def test_statistics_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> 
     assert "Mean entropy" in err
 
 
-def test_box_of_statistics_is_the_one_in_the_readme_and_stays_aligned() -> None:
+def test_stats_box_matches_the_readme_and_stays_aligned() -> None:
     def stats(entropy: list[float], confidence: float, temperature: float) -> TokenStats:
         one = np.ones(len(entropy))
         return TokenStats(
@@ -170,14 +168,14 @@ def test_info_shows_shape_losses_and_digest(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     "record", [None, {"mine": 1}, {"corpus": 1, "recipe": 2}, {"corpus": {"name": "\x1b[31mred\n"}}]
 )
-def test_info_of_a_model_of_bare_tokens(
+def test_info_of_a_model_without_vocabulary(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, record: dict | None
 ) -> None:
     path = tmp_path / "m.safetensors"
     write_checkpoint(path, random_weights(SMALL["content-absolute"], 0), training=record)
     code, out, _ = run(capsys, "info", str(path))
     assert code == 0
-    assert "11 tokens, no characters" in out
+    assert "11 tokens without characters" in out
     assert ("training     {" if record else "no record") in out
     assert "\x1b" not in out
 
@@ -193,7 +191,7 @@ def test_info_of_a_model_of_bare_tokens(
         (["generate", "x", "--top-p", "0"], 2, "top_p must be above 0 and at most 1"),
         (["generate", "x", "--top-p", "1.01"], 2, "top_p must be above 0 and at most 1"),
         (["generate", "x", "--entropy", "2", "--temperature", "0.5"], 2, "give one of them"),
-        (["generate", "x", "--mirostat", "2", "--min-p", "0.1"], 2, "mirostat takes the place of min_p"),
+        (["generate", "x", "--mirostat", "2", "--min-p", "0.1"], 2, "mirostat replaces min_p"),
         (["generate", "x", "--bias", "ee=1"], 2, "a character, =, and a number"),
         (["generate", "x", "--bias", "e=x"], 2, "a character, =, and a number"),
         (["generate", "x", "--bias", "é=1"], 2, "'é'"),
@@ -208,7 +206,7 @@ def test_info_of_a_model_of_bare_tokens(
         (["info", "nowhere"], 1, "neither a file nor a shipped model"),
         (["train", "nowhere.txt", "--out", "o.safetensors"], 1, "no such file"),
         (["train", "mary.txt"], 2, "--out"),
-        (["train", "mary.txt", "--out", "o.txt"], 1, "ends in .safetensors or .npz"),
+        (["train", "mary.txt", "--out", "o.txt"], 1, "must end in .safetensors or .npz"),
         (["train", "mary.txt", "--out", "none/o.safetensors"], 1, "cannot write the model file"),
         (["train", "mary.txt", "--out", "o.safetensors", "--n-emb", "65"], 2, "n_heads=1 fits"),
         (["train", "mary.txt", "--out", "o.safetensors", "--size", "small", "--n-heads", "5"], 2, "n_emb=128 and"),
@@ -218,11 +216,11 @@ def test_info_of_a_model_of_bare_tokens(
             "steps must be a whole number from 1",
         ),
         (["train", "mary.txt", "--out", "o.safetensors", "--batch-chars", "9" * 30], 2, "batch_chars must be"),
-        (["train", "mary.txt", "--out", "o.safetensors", "--metrics", "o.safetensors"], 2, "are the same file"),
-        (["train", "-", "mary.txt", "--out", "o.safetensors"], 2, "only where it is the only CORPUS"),
+        (["train", "mary.txt", "--out", "o.safetensors", "--metrics", "o.safetensors"], 2, "name the same file"),
+        (["train", "-", "mary.txt", "--out", "o.safetensors"], 2, "must be the only CORPUS"),
         (["train", "a" * 5000, "--out", "o.safetensors"], 1, "cannot read"),
         (["train", "mary.txt", "--out", "o.safetensors", "--steps", "0"], 2, "at least 1, got '0'"),
-        (["train", "mary.txt", "--out", "o.safetensors", "--learning-rate", "0"], 2, "learning_rate must be above 0"),
+        (["train", "mary.txt", "--out", "o.safetensors", "--learning-rate", "0"], 2, "learning_rate must be finite"),
         (["train", "mary.txt", "--out", "o.safetensors", "--seed", "9" * 30], 2, "--seed"),
         (["train", "mary.txt", "--out", "o.safetensors", "--threads", "100000"], 2, "from 1 to 1024"),
         (["train", "mary.txt", "--out", "o.safetensors", "--n-emb", "10000000001"], 2, "n_emb"),
@@ -237,7 +235,7 @@ def test_info_of_a_model_of_bare_tokens(
         (["nonsense"], 2, "invalid choice: 'nonsense'"),
     ],
 )
-def test_bad_input_is_one_line_and_an_exit_code(
+def test_invalid_input_is_reported_on_one_line(
     capsys: pytest.CaptureFixture[str],
     corpus: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -256,7 +254,7 @@ def test_bad_input_is_one_line_and_an_exit_code(
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "text", "nan"])
-def test_damaged_model_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, damage: str) -> None:
+def test_damaged_model_is_rejected(capsys: pytest.CaptureFixture[str], tmp_path: Path, damage: str) -> None:
     path = tmp_path / "m.safetensors"
     content = bytearray(shipped()["shakespeare-hybrid"].read_bytes())
     if damage == "cut":
@@ -271,7 +269,7 @@ def test_damaged_model_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: 
     for command in (["generate", "x", "--model", str(path)], ["info", str(path)]):
         code, out, err = run(capsys, *command)
         assert (code, out, err.count("\n")) == (1, "", 1)
-        assert "not a whole knock model file" in err
+        assert "not a valid knock model file" in err
 
 
 def test_prompt_from_standard_input() -> None:
@@ -290,7 +288,7 @@ def test_standard_input_that_is_not_utf8() -> None:
         assert result.stderr.count(b"\n") == 1
 
 
-def test_output_is_utf8_whatever_the_locale(tmp_path: Path) -> None:
+def test_output_is_utf8_in_any_locale(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     from knock import Vocab
 
@@ -302,7 +300,7 @@ def test_output_is_utf8_whatever_the_locale(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell's pipes")
-def test_reader_that_leaves_early() -> None:
+def test_broken_pipe() -> None:
     writer = subprocess.Popen(
         [*KNOCK, "generate", "ROMEO:", "--length", "100000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -316,14 +314,14 @@ def test_reader_that_leaves_early() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_output_with_no_room_left() -> None:
+def test_full_output_device() -> None:
     for command in ("--help", "--version", "info", "generate x"):
         result = shell(f"knock {command} >/dev/full")
         assert (result.returncode, result.stderr) == (1, b"knock: error: cannot write: no space left on device\n")
 
 
 def shell(command: str) -> subprocess.CompletedProcess[bytes]:
-    """A command line with its redirections; knock stands for the program. Output is buffered, as it is for users."""
+    """Run a shell command in which `knock` stands for the program, with buffered output as for users."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     command = command.replace("knock ", f"'{sys.executable}' -m knock ", 1)
     return subprocess.run(command, shell=True, capture_output=True, check=False, timeout=60, env=environment)
@@ -348,7 +346,7 @@ def test_closed_streams(corpus: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
-def test_interrupted_generation_keeps_what_was_written() -> None:
+def test_interrupted_generation_keeps_its_output() -> None:
     running = subprocess.Popen(
         [*KNOCK, "generate", "ROMEO:", "--length", "10000000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -395,7 +393,7 @@ def test_train_on_standard_input(corpus: Path) -> None:
     assert read_checkpoint(model).training["corpus"]["name"] == "standard input"
 
 
-def test_the_model_is_saved_before_it_is_evaluated(
+def test_model_is_saved_before_it_is_evaluated(
     capsys: pytest.CaptureFixture[str], corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from knock_training import evaluate
@@ -440,7 +438,7 @@ def test_model_too_large_for_memory(capsys: pytest.CaptureFixture[str], corpus: 
     assert err.splitlines()[-1].startswith("knock: error: not enough memory")
 
 
-def test_training_without_pytorch_says_what_to_install(
+def test_training_without_pytorch_names_the_extra(
     capsys: pytest.CaptureFixture[str], corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -450,7 +448,7 @@ def test_training_without_pytorch_says_what_to_install(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-def test_on_a_terminal_the_seed_is_told_and_the_line_ended() -> None:
+def test_seed_is_reported_and_the_line_ended_on_a_terminal() -> None:
     import pty
 
     ours, theirs = pty.openpty()

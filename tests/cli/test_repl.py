@@ -1,4 +1,4 @@
-"""The REPL as a script meets it, and its parts: commands, settings, pages, history, completion."""
+"""Tests of the REPL on standard input, and of its parts: commands, settings, pages, history, completion."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def session() -> Session:
 
 @pytest.fixture
 def odd(tmp_path: Path) -> Path:
-    """A model whose characters are a slash, an escape and the like."""
+    """Save a model whose vocabulary includes a slash and an escape character."""
     path = tmp_path / "odd.safetensors"
     write_checkpoint(path, random_weights(SMALL["hybrid-relative"], 0), Vocab(CHARACTERS))
     return path
 
 
 class Script:
-    """Runs lines in this process."""
+    """Runs `knock repl` in this process on the given lines."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         self.capsys, self.monkeypatch = capsys, monkeypatch
@@ -72,7 +72,7 @@ def script(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
     return Script(capsys, monkeypatch)
 
 
-def test_only_texts_go_to_standard_output_and_seeds_are_told(script: Script, nano: LanguageModel) -> None:
+def test_only_texts_go_to_standard_output_and_seeds_are_reported(script: Script, nano: LanguageModel) -> None:
     code, out, err = script("/len 30", "ROMEO:", "", "/again", "/again", "/seed 5", "To be", "", "/seed random", "")
     used = [int(line.removeprefix("seed ")) for line in err.splitlines() if re.fullmatch(r"seed \d+", line)]
     romeo, repeated, again, third, setting, to_be, same, fresh = used
@@ -119,7 +119,7 @@ def test_commands_set_the_pipeline(
     assert (code, out.removesuffix("\n")) == (0, expected.removesuffix("\n"))
 
 
-def test_ways_of_sampling_are_the_presets() -> None:
+def test_sampling_methods_match_the_presets() -> None:
     for name in PRESETS:
         assert Settings(sampling=name).controls() == Sampling.preset(name)
 
@@ -129,18 +129,18 @@ def test_ways_of_sampling_are_the_presets() -> None:
     [
         (["/sampling entropy", "/temp 0.5"], "temp has no effect now: the entropy rule sets the temperature"),
         (["/temp 0.5", "/sampling entropy"], "temp has no effect now: the entropy rule"),
-        (["/topk 5"], "topk has no effect now: /sampling top_k"),
-        (["/topp 0.5"], "topp has no effect now: /sampling top_p or entropy"),
-        (["/entropy 3"], "entropy has no effect now: /sampling entropy"),
-        (["/bounds 1 2"], "bounds has no effect now: /sampling entropy"),
-        (["/sampling top_k", "/mirostat 3"], "topk has no effect now: mirostat takes the place"),
-        (["/mirostat 3", "/sampling top_k"], "topk has no effect now: mirostat takes the place"),
+        (["/topk 5"], "topk has no effect now: only /sampling top_k"),
+        (["/topp 0.5"], "topp has no effect now: only /sampling top_p and entropy"),
+        (["/entropy 3"], "entropy has no effect now: only /sampling entropy"),
+        (["/bounds 1 2"], "bounds has no effect now: only /sampling entropy"),
+        (["/sampling top_k", "/mirostat 3"], "topk has no effect now: mirostat replaces the filters"),
+        (["/mirostat 3", "/sampling top_k"], "topk has no effect now: mirostat replaces the filters"),
         (["/minp 0.1", "/mirostat 3"], "minp has no effect now: mirostat"),
         (["/mirostat 3", "/minp 0.1"], "minp has no effect now: mirostat"),
         (["/minp 0.1", "/temp 0"], "minp has no effect now: temperature 0"),
     ],
 )  # fmt: skip
-def test_what_has_no_effect_is_said(
+def test_settings_without_effect_are_reported(
     session: Session, capsys: pytest.CaptureFixture[str], lines: list[str], said: str
 ) -> None:
     for line in lines[:-1]:
@@ -150,7 +150,7 @@ def test_what_has_no_effect_is_said(
     assert said in capsys.readouterr().err
 
 
-def test_what_has_an_effect_is_not_said_to_have_none(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings_with_effect_are_not_reported(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
     for line in ("/sampling top_k", "/topk 5", "/temp 0.5", "/minp 0.1", "/len 5", "/seed 1", "/temp 1",
                  "/topk 0", "/minp 0", "/mirostat 3"):  # fmt: skip
         handle(session, line)
@@ -183,25 +183,25 @@ WRONG = {
 }
 
 
-def test_table_of_commands_is_whole() -> None:
+def test_every_command_has_test_cases() -> None:
     assert set(WRONG) == set(COMMANDS)
     assert set(SET_BY) == {name for name, command in COMMANDS.items() if command.now}
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_arguments_are_one_line_with_usage_and_what_stands(script: Script, name: str) -> None:
+def test_invalid_arguments_report_usage_and_current_value(script: Script, name: str) -> None:
     missing = [name] if COMMANDS[name].arguments else []
     lines = [*missing, *(f"{name} {argument}" for argument in WRONG[name])]
     code, out, err = script(*lines, "/config")
-    told = err.splitlines()
+    messages = err.splitlines()
     assert (code, out) == (1, "")
-    for number, line in enumerate(told[: len(lines)], 1):
+    for number, line in enumerate(messages[: len(lines)], 1):
         assert line.startswith(f"knock: line {number}: {name}: ")
         assert f"; usage: {' '.join((name, *COMMANDS[name].arguments))}" in line
         assert line.endswith(f"; now {SET_BY[name]}" if name in SET_BY else "")
         assert len(line) < 700
         assert line.isprintable()
-    config = dict(line.split(maxsplit=1) for line in told[len(lines) :])
+    config = dict(line.split(maxsplit=1) for line in messages[len(lines) :])
     assert {command: config[command].split(" (")[0] for command in SET_BY} == SET_BY
 
 
@@ -224,7 +224,7 @@ HARMLESS = st.sampled_from([name for name in COMMANDS if name not in ("/again", 
 
 
 @given(st.lists(st.tuples(HARMLESS, st.lists(WORDS, max_size=3)), max_size=6))
-def test_settings_hold_together_whatever_is_given(commands: list[tuple[str, list[str]]]) -> None:
+def test_settings_stay_valid_after_any_commands(commands: list[tuple[str, list[str]]]) -> None:
     session = _session()
     for name, words in commands:
         before = session.settings
@@ -232,7 +232,7 @@ def test_settings_hold_together_whatever_is_given(commands: list[tuple[str, list
             handle(session, " ".join((name, *words)))
         except KnockError:
             assert session.settings == before
-        assert replace(session.settings) == session.settings  # which checks them once more
+        assert replace(session.settings) == session.settings  # validates them again
     session.settings.controls()
 
 
@@ -240,7 +240,7 @@ _MADE: list[Session] = []
 
 
 def _session() -> Session:
-    """One, whose model is loaded once for all examples, with settings as new."""
+    """Return a session with default settings, whose model is loaded once for all examples."""
     if not _MADE:
         _MADE.append(Session(NANO, Settings()))
     _MADE[0].settings = Settings()
@@ -268,17 +268,17 @@ def test_config_shows_every_setting_and_the_shape(script: Script, nano: Language
 def test_help_lists_every_command(script: Script) -> None:
     code, out, err = script("/help")
     assert (code, out) == (0, "")
-    told = " ".join(err.split())
+    shown = " ".join(err.split())
     for name, command in COMMANDS.items():
-        assert " ".join((name, *command.arguments, command.summary)) in told
+        assert " ".join((name, *command.arguments, command.summary)) in shown
     assert max(map(len, err.splitlines())) <= 80
 
 
-def test_quit_ends_the_session_and_leaves_the_rest(script: Script) -> None:
+def test_quit_ignores_the_remaining_lines(script: Script) -> None:
     assert script("/len 5", "/quit", "ROMEO:") == (0, "", "len 5\n")
 
 
-def test_what_cannot_be_done_is_told_and_left_out(script: Script, nano: LanguageModel) -> None:
+def test_failed_lines_are_reported_and_skipped(script: Script, nano: LanguageModel) -> None:
     code, out, err = script(
         "/len 20", "caf\u00e9 \u2603", b"\xff", "/nonsense", "A\r", options=("--model", NANO, "--seed", "4")
     )
@@ -286,25 +286,25 @@ def test_what_cannot_be_done_is_told_and_left_out(script: Script, nano: Language
     assert out == "A" + nano.generate("A", max_new_tokens=20, seed=4).text.removesuffix("\n") + "\n"
     assert "line 2: the model does not know '\u00e9', '\u2603'; it knows 65 characters" in err
     assert "line 3: the line is not UTF-8 text: byte 0xff at offset 0" in err
-    assert "line 4: there is no '/nonsense'" in err
+    assert "line 4: unknown command '/nonsense'" in err
 
 
-def test_two_slashes_begin_a_prompt_with_one(script: Script, odd: Path) -> None:
+def test_two_slashes_start_a_prompt_with_one(script: Script, odd: Path) -> None:
     code, out, _ = script("/len 0", "//ab", "///", " /a", options=("--model", str(odd)))
     assert (code, out) == (0, "/ab\n//\n /a\n")
 
 
-def test_statistics_are_shown_when_they_are_asked_for(script: Script) -> None:
+def test_statistics_are_shown_on_request(script: Script) -> None:
     assert "Mean entropy" not in script("/len 10", "A")[2]
     assert "Mean entropy" in script("/len 10", "/stats", "A")[2]
     assert "No characters were generated." in script("/len 0", "/stats", "A")[2]
     assert "Mean entropy" not in script("/stats", "/stats", "A")[2]
 
 
-def test_save_writes_prompt_and_text_and_never_over_a_file(script: Script, nano: LanguageModel, tmp_path: Path) -> None:
+def test_save_writes_prompt_and_text_without_overwriting(script: Script, nano: LanguageModel, tmp_path: Path) -> None:
     path = tmp_path / "a text.txt"
     _, _, err = script(f"/save {path}", "/len 30", "/seed 2", "ROMEO:", f"/save  {path} ", f"/save {path}")
-    assert "there is no text yet" in err
+    assert "nothing has been generated yet" in err
     assert path.read_bytes().decode() == "ROMEO:" + nano.generate("ROMEO:", max_new_tokens=30, seed=2).text
     assert f"'{path}' already exists; pass --force to overwrite it" in err
 
@@ -316,10 +316,10 @@ def test_save_writes_prompt_and_text_and_never_over_a_file(script: Script, nano:
         ("x\0y", "null"),
         ("nowhere/x", "no such file"),
         ("a" * 5000, "too long"),
-        ("", "takes"),
+        ("", "expected FILE, got nothing"),
     ],
 )
-def test_save_where_it_cannot_be(
+def test_save_to_invalid_path(
     script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, said: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -333,7 +333,7 @@ def test_save_where_it_cannot_be(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs POSIX files")
-def test_save_follows_no_link_and_reports_a_full_device(script: Script, tmp_path: Path) -> None:
+def test_save_does_not_follow_links_and_reports_a_full_device(script: Script, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     code, _, err = script("/len 5", "A", f"/save {tmp_path / 'link'}", "/save /dev/full")
     assert code == 1
@@ -342,7 +342,9 @@ def test_save_follows_no_link_and_reports_a_full_device(script: Script, tmp_path
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_another_model_and_one_that_vanishes(script: Script, odd: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_model_switches_and_keeps_the_current_one_on_failure(
+    script: Script, odd: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, out, err = script("/len 0", "ROMEO:", f"/model {odd}", "ROMEO:", "ab", f"/model {NANO}", "ROMEO:")
     assert (code, out) == (1, "ROMEO:\nab\nROMEO:\n")
     assert "line 4: the model does not know ':', 'E', 'M', 'O', 'R'; it knows 11 characters" in err
@@ -354,18 +356,18 @@ def test_another_model_and_one_that_vanishes(script: Script, odd: Path, capsys: 
     assert capsys.readouterr().out.startswith("ab")
 
 
-def test_missing_model_is_one_line(script: Script) -> None:
+def test_missing_model_is_reported_on_one_line(script: Script) -> None:
     code, out, err = script("A", options=("--model", "nowhere"))
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert err.startswith("knock: error: no model named 'nowhere'")
 
 
-def test_heat_in_a_script_leaves_the_text_alone(script: Script, nano: LanguageModel) -> None:
+def test_heat_in_a_script_does_not_change_the_text(script: Script, nano: LanguageModel) -> None:
     _, out, err = script("/len 50", "/seed 3", "/heat", "ROMEO:")
     whole = nano.generate("ROMEO:", max_new_tokens=50, seed=3, token_stats=True)
     assert out.removesuffix("\n") == ("ROMEO:" + whole.text).removesuffix("\n")
     assert whole.token_stats is not None
-    lines = err.split("heat on\n")[1].splitlines()[:-1]  # without the seed
+    lines = err.split("heat on\n")[1].splitlines()[:-1]  # without the line with the seed
     assert "".join(lines[::2]) == whole.text.replace("\n", "↵")
     assert "".join(lines[1::2]) == "".join(str(min(9, int(bits))) for bits in whole.token_stats.surprise)
 
@@ -374,7 +376,7 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
 @pytest.mark.parametrize("width", [8, 20, 80])
-def test_colours_break_lines_at_the_width(width: int) -> None:
+def test_coloured_lines_wrap_at_the_width(width: int) -> None:
     from rich.console import Console
 
     from knock.cli.repl.heat_page import ColourPage
@@ -393,17 +395,17 @@ def test_colours_break_lines_at_the_width(width: int) -> None:
     from rich.cells import cell_len
 
     assert max(map(cell_len, shown.split("\n"))) <= width
-    # A style that was shown before is shown in as many colours as then, so either way of writing them will do.
+    # Rich caches the escape codes of a style, so its colours may have been rendered in another colour system before.
     assert re.search(r"\x1b\[38;(2;0;0;0;48;2;254;232;56|5;\d+;48;5;\d+)m", file.getvalue())
 
 
-def test_terminal_is_not_steered_by_a_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     Page(is_terminal=True).write("a\x1b[31m\tb\nc\x07")
     Page(is_terminal=False).write("a\x1b")
     assert capsys.readouterr().out == "a^[[31m\tb\nc^G" + "a\x1b"
 
 
-def test_ctrl_c_stops_the_text_and_keeps_what_was_written(
+def test_ctrl_c_stops_the_text_and_keeps_the_output(
     session: Session, nano: LanguageModel, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
@@ -442,19 +444,17 @@ def test_ctrl_c_ends_a_script() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
-def test_closed_streams_and_a_reader_that_leaves() -> None:
+def test_closed_streams_and_broken_pipe() -> None:
     def shell(redirection: str) -> subprocess.CompletedProcess[bytes]:
         line = f"printf '/len 40\\nA\\nB\\n' | '{sys.executable}' -m knock repl --model {NANO} {redirection}"
         return subprocess.run(line, shell=True, capture_output=True, check=False, timeout=60)
 
-    assert (
-        shell("<&-").stderr == b"knock: error: cannot read standard input; give it a line for each prompt or command\n"
-    )
+    assert shell("<&-").stderr == b"knock: error: cannot read standard input; provide one prompt or command per line\n"
     assert b"standard output is closed" in shell(">&-").stderr
     assert (shell("| true").returncode, shell("2>&-").returncode) == (0, 0)
 
 
-def test_knock_alone_names_the_commands_where_nobody_types(
+def test_knock_without_a_terminal_lists_the_commands(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", None)
@@ -465,14 +465,14 @@ def test_knock_alone_names_the_commands_where_nobody_types(
         assert name in err
 
 
-def test_history_is_kept_for_its_user_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_history_is_saved_privately(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from knock.cli.repl.history import NAME, FileHistory, history
 
     monkeypatch.setenv("KNOCK_CACHE_DIR", str(tmp_path / "new" / "folder"))
-    kept = history()
+    saved = history()
     typed = ["ROMEO:", "two\nlines", "\udcff\x00é\u2028"]
     for line in typed:
-        kept.append_string(line)
+        saved.append_string(line)
     path = tmp_path / "new" / "folder" / NAME
     if os.name == "posix":
         assert path.stat().st_mode & 0o777 == 0o600
@@ -487,7 +487,7 @@ def test_history_is_kept_for_its_user_alone(tmp_path: Path, monkeypatch: pytest.
     assert len(list(history().load_history_strings())) == 1000
 
 
-def test_history_that_cannot_be_kept_is_told_once(
+def test_unwritable_history_is_reported_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from knock.cli.repl.history import NAME, FileHistory, history
@@ -497,14 +497,14 @@ def test_history_that_cannot_be_kept_is_told_once(
     without = history()
     without.append_string("ROMEO:")
     assert without.get_strings() == ["ROMEO:"]
-    assert capsys.readouterr().err.startswith("knock: the history is not kept: ")
+    assert capsys.readouterr().err.startswith("knock: the history is not saved: ")
     kept = FileHistory(tmp_path / NAME)
     (tmp_path / NAME).unlink()
     (tmp_path / NAME).mkdir()
     kept.append_string("A")
     kept.append_string("B")
     assert kept.get_strings() == ["A", "B"]
-    assert capsys.readouterr().err.count("no longer kept") == 1
+    assert capsys.readouterr().err.count("no longer saved") == 1
 
 
 def test_completion(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -536,6 +536,6 @@ def test_completion(session: Session, tmp_path: Path, monkeypatch: pytest.Monkey
         assert completed(nothing) == set()
 
 
-def test_quit_is_quit(session: Session) -> None:
+def test_quit_raises(session: Session) -> None:
     with pytest.raises(Quit):
         handle(session, "/quit")

@@ -1,4 +1,4 @@
-"""The REPL on a terminal, as someone who types meets it."""
+"""Tests of the interactive REPL on a pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ STEERING = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\r|\x08")
 PROMPT = r"\n>"
 STYLED_BY = {"COLORTERM", "COLUMNS", "FORCE_COLOR", "LINES", "NO_COLOR", "TERM"}
 
-# A session of its own, in which the terminal is what Ctrl-C comes from.
+# Makes the terminal the controlling one of a new session, so that Ctrl-C sends SIGINT.
 START = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, sys.argv[1:])"
 
 
 class Terminal:
-    """A program in a terminal: what is typed goes in, what it shows comes out."""
+    """Runs knock in a pseudo-terminal; types keys and reads the output."""
 
     def __init__(self, *arguments: str, columns: int = 80, **variables: str) -> None:
         self._main, side = pty.openpty()
@@ -48,7 +48,7 @@ class Terminal:
         self._shown = self.raw = ""
 
     def see(self, pattern: str) -> str:
-        """Wait until it is shown; return what was shown up to its end, without what steers the terminal."""
+        """Wait for a pattern in the output; return the output up to its end, without escape sequences."""
         start = time.monotonic()
         while not (found := re.search(pattern, plain := STEERING.sub("", self._shown))):
             assert time.monotonic() - start < PATIENCE, f"no {pattern!r} in {self._shown!r}"
@@ -61,23 +61,23 @@ class Terminal:
         os.write(self._main, keys.encode("utf-8", "surrogateescape"))
 
     def enter(self, line: str, pattern: str) -> str:
-        """Type a line, and wait for what it does and for the next prompt."""
+        """Type a line; wait for the pattern and then the next prompt."""
         self.type(line + "\r")
         return self.see(rf"(?s){pattern}.*?(?<=\n)>")
 
     def exit_code(self) -> int:
-        """Wait for the end."""
+        """Wait for the program to exit."""
         while self._process.poll() is None:
             self._read()
         return self._process.returncode
 
     def signal(self, number: int) -> None:
-        """Send the program a signal."""
+        """Send a signal to the program."""
         self._process.send_signal(number)
 
     @property
     def modes(self) -> list[Any]:
-        """How the terminal treats what is typed and shown."""
+        """Terminal modes."""
         modes: list[Any] = termios.tcgetattr(self._main)[:4]
         return modes
 
@@ -102,7 +102,7 @@ Open = Callable[..., Terminal]
 
 @pytest.fixture
 def terminal() -> Iterator[Open]:
-    """Opens a terminal with a REPL in it, and waits for the prompt."""
+    """Return a function that starts a REPL in a terminal and waits for its prompt."""
     opened: list[Terminal] = []
 
     def open_(*arguments: str, **options: str | int) -> Terminal:
@@ -121,7 +121,7 @@ def nano() -> LanguageModel:
     return load(NANO)
 
 
-def test_knock_alone_is_the_repl() -> None:
+def test_knock_without_arguments_starts_the_repl() -> None:
     alone = Terminal()
     try:
         alone.see(rf"^shakespeare-small; /help lists the commands{PROMPT}")
@@ -156,10 +156,10 @@ def test_session_with_every_command(terminal: Open, nano: LanguageModel, tmp_pat
     repl.enter("/minp 0.01", r"\nminp 0.01\n")
     controls = {"target_entropy": 1.5, "min_temp": 0.5, "max_temp": 1.5, "top_p": 0.8, "min_p": 0.01}
     repl.enter("A", rf"\n{text('A', 8, **controls)}\n?seed 8\n")
-    repl.enter("/mirostat 2", r"\nmirostat 2\n(.* has no effect now: mirostat takes the place.*\n){2}")
+    repl.enter("/mirostat 2", r"\nmirostat 2\n(.* has no effect now: mirostat replaces the filters.*\n){2}")
     repl.enter("A", rf"\n{text('A', 8, target_entropy=1.5, min_temp=0.5, max_temp=1.5, mirostat=2)}\n?seed 8\n")
     saved = tmp_path / "text.txt"
-    repl.enter(f"/save {saved}", r"\nsaved in ")
+    repl.enter(f"/save {saved}", r"\nsaved to ")
     assert saved.read_text(encoding="utf-8").startswith("A")
     repl.enter(f"/save {saved}", r"already exists")
     repl.enter(f"/save {tmp_path}", r"is a folder")
@@ -175,7 +175,7 @@ def test_session_with_every_command(terminal: Open, nano: LanguageModel, tmp_pat
     assert repl.exit_code() == 0
 
 
-def test_nothing_but_quit_and_ctrl_d_ends_the_session(terminal: Open) -> None:
+def test_only_quit_and_ctrl_d_end_the_session(terminal: Open) -> None:
     repl = terminal()
     for line in ("/len", "/len -1", "/len 1" + "0" * 400, "/temp x", "/bounds 1", "/quit now", "/nonsense", "/",
                  "caf\u00e9", "/model nowhere", "/save /", "/again", "\udcff"):  # fmt: skip
@@ -195,8 +195,8 @@ def test_ctrl_c_clears_the_line_and_stops_a_text(terminal: Open) -> None:
     repl.type("ROMEO:\r")
     repl.see(r"\nROMEO:[\s\S]{200}")
     repl.type(CTRL_C)
-    told = repl.see(rf"seed \d+, stopped after [\d,]+ characters{PROMPT}")
-    assert "Generation Stats" in told
+    shown = repl.see(rf"seed \d+, stopped after [\d,]+ characters{PROMPT}")
+    assert "Generation Stats" in shown
     repl.enter("/len 0", r"\nlen 0\n")
     repl.enter("A", r"\nA\n")
 
@@ -217,7 +217,7 @@ def test_completion_by_tab(terminal: Open) -> None:
     repl.enter("", r"\nsampling entropy\n")
 
 
-def test_paste_of_several_lines_is_one_prompt(terminal: Open) -> None:
+def test_pasted_lines_form_one_prompt(terminal: Open) -> None:
     repl = terminal()
     repl.enter("/len 0", r"\nlen 0\n")
     repl.type("\x1b[200~First Citizen:\r\nSpeak, speak.\x1b[201~")
@@ -226,7 +226,7 @@ def test_paste_of_several_lines_is_one_prompt(terminal: Open) -> None:
     assert shown.count("seed ") == 1
 
 
-def test_what_is_pasted_does_not_steer_the_terminal(terminal: Open) -> None:
+def test_pasted_text_cannot_control_the_terminal(terminal: Open) -> None:
     repl = terminal()
     before = len(repl.raw)
     repl.type("\x1b[200~red \x1b[31m bell \x07 \x9b31m\x1b[201~\r")
@@ -251,7 +251,7 @@ def test_twenty_columns(terminal: Open) -> None:
 def test_without_colours(terminal: Open, variables: dict[str, str]) -> None:
     repl = terminal(**variables)
     repl.enter("/len 30", r"\nlen 30\n")
-    repl.enter("/heat", r"\neach text comes once more.*\nheat on\n")
+    repl.enter("/heat", r"\neach text is repeated.*\nheat on\n")
     before = len(repl.raw)
     repl.enter("KING", r"\nKING[\s\S]*\n[0-9]+\n[\s\S]*seed \d+\n")
     assert "48;" not in repl.raw[before:]
@@ -265,9 +265,7 @@ def test_without_colours(terminal: Open, variables: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("where", ["at the prompt", "in a text", "at a plain prompt"])
-def test_session_ends_on_a_signal_and_leaves_the_terminal_as_it_was(
-    terminal: Open, where: str, number: int, code: int
-) -> None:
+def test_signal_ends_the_session_and_restores_the_terminal(terminal: Open, where: str, number: int, code: int) -> None:
     outer, side = pty.openpty()
     before = termios.tcgetattr(outer)[:4]
     os.close(outer)

@@ -1,4 +1,4 @@
-"""`knock sample`: prompts from anywhere, rows in their order, and files that can be gone on with wherever they end."""
+"""Tests of `knock sample`: sources of prompts, the order of rows, and resuming truncated files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def expected(texts: list[Generation]) -> list[dict[str, Any]]:
 # Prompts
 
 
-def test_rows_are_those_of_the_library(
+def test_rows_equal_those_of_the_library(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, shakespeare: LanguageModel
 ) -> None:
     out = tmp_path / "rows.jsonl"
@@ -55,14 +55,14 @@ def test_rows_are_those_of_the_library(
 
 
 @pytest.mark.parametrize("name", ["prompts.txt", "prompts.jsonl", "prompts.parquet", "-"])
-def test_prompts_of_a_file(
+def test_prompts_from_file(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     shakespeare: LanguageModel,
     name: str,
 ) -> None:
-    """A line each, with Windows' ends or none at the last; empty lines are prompts, but not in JSON."""
+    """One per line, with CRLF endings or no final newline; an empty line is a prompt, except in JSON."""
     prompts = ["ROMEO:", "", "to be", "ROMEO:"]
     path, content = tmp_path / name, "\r\n".join(prompts)
     if name.endswith("jsonl"):
@@ -87,7 +87,7 @@ def write_parquet(path: Path, columns: dict[str, Any]) -> None:
     pq.write_table(pa.table(columns), path)
 
 
-def test_controls_of_each_line(capsys: pytest.CaptureFixture[str], tmp_path: Path, shakespeare: LanguageModel) -> None:
+def test_controls_per_line(capsys: pytest.CaptureFixture[str], tmp_path: Path, shakespeare: LanguageModel) -> None:
     lines = [
         {"prompt": "A", "temperature": 0, "max_new_tokens": 30},
         {"prompt": "A", "sampling": "top_k", "top_k": 2, "stop": ["e", " "]},
@@ -98,7 +98,7 @@ def test_controls_of_each_line(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     path = tmp_path / "p.jsonl"
     path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     code, said, _ = run(capsys, "sample", "--prompts", str(path), *FAST, "--top-p", "0.5")
-    usual = Sampling(top_p=0.5)
+    default = Sampling(top_p=0.5)
     prompts = [
         Prompt("A", sampling=Sampling(top_p=0.5, temperature=0), max_new_tokens=30),
         Prompt("A", sampling=Sampling(top_k=2), stop=["e", " "]),
@@ -107,7 +107,7 @@ def test_controls_of_each_line(capsys: pytest.CaptureFixture[str], tmp_path: Pat
         Prompt(sampling=Sampling.preset("entropy", {"target_entropy": 1.0})),
     ]
     assert code == 0
-    texts = shakespeare.generate_batch(prompts, usual, seed=3, max_new_tokens=12)
+    texts = shakespeare.generate_batch(prompts, default, seed=3, max_new_tokens=12)
     assert [json.loads(line) for line in said.splitlines()] == expected(texts)
 
 
@@ -115,13 +115,13 @@ BAD_LINES = [
     (b"no", "not JSON: Expecting value"),
     (b'["A"]', "expected a JSON object with a prompt, got ['A']"),
     (b"[" * 100_000, "not JSON"),
-    (b'{"promt": "A"}', "there is no field named 'promt'; the fields are prompt, max_new_tokens, stop, sampling, temp"),
+    (b'{"promt": "A"}', "unknown field 'promt'; the fields are prompt, max_new_tokens, stop, sampling, temp"),
     (b'{"prompt": 5}', "prompt must be a string, got 5"),
     (b'{"prompt": 0}', "prompt must be a string, got 0"),
     (b'{"prompt": []}', "prompt must be a string, got []"),
-    (b'{"prompt": "\\ud800"}', "prompt has half of a surrogate pair"),
-    (b'{"stop": ["e", "\\ud800"]}', "stop has half of a surrogate pair"),
-    (b'{"logit_bias": {"\\ud800": 1}}', "half of a surrogate pair"),
+    (b'{"prompt": "\\ud800"}', "prompt has a lone surrogate"),
+    (b'{"stop": ["e", "\\ud800"]}', "stop has a lone surrogate"),
+    (b'{"logit_bias": {"\\ud800": 1}}', "lone surrogate"),
     (b'{"temperature": -1}', "temperature must be 0 (greedy) or more, got -1"),
     (b'{"sampling": "nucleus"}', "sampling must be a Sampling or one of basic"),
     (b'{"sampling": {"top_p": 1}}', "sampling must be a Sampling or one of basic"),
@@ -133,7 +133,7 @@ BAD_LINES = [
 
 
 @pytest.mark.parametrize(("line", "message"), BAD_LINES)
-def test_bad_line_is_told_after_the_rows_before_it(
+def test_invalid_line_is_reported_after_earlier_rows(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, line: bytes, message: str
 ) -> None:
     path, out = tmp_path / "p.jsonl", tmp_path / "out.jsonl"
@@ -147,10 +147,10 @@ def test_bad_line_is_told_after_the_rows_before_it(
     code, _, err = run(capsys, "sample", "--prompts", str(path), *FAST, "--out", str(out), "--resume", "--skip-bad")
     assert (code, [row["index"] for row in rows(out)]) == (0, [0, 2])
     assert "line 3: " in err
-    assert err.endswith("lines of the prompts passed over: 1\n")
+    assert err.endswith("invalid prompt lines skipped: 1\n")
 
 
-def test_bad_lines_change_no_other_row(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_invalid_lines_change_no_other_row(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     good, bad, out = tmp_path / "good.jsonl", tmp_path / "bad.jsonl", tmp_path / "out.jsonl"
     lines = ['{"prompt": "A"}'] * 60
     good.write_text("\n".join(lines), encoding="utf-8")
@@ -165,8 +165,8 @@ def test_bad_lines_change_no_other_row(capsys: pytest.CaptureFixture[str], tmp_p
     assert code == 0
     assert err.count(", line ") == 10
     assert "more like this are counted" in err
-    assert "passed over: 16" in err
-    assert "passed over: 16" in run(capsys, *arguments, "--resume")[2]  # there is nothing to do
+    assert "lines skipped: 16" in err
+    assert "lines skipped: 16" in run(capsys, *arguments, "--resume")[2]  # nothing left to do
     assert rows(out) == expected[:40] + expected[70:118]
 
 
@@ -177,7 +177,7 @@ def test_unknown_character_in_one_row(capsys: pytest.CaptureFixture[str], tmp_pa
     code, _, err = run(capsys, "sample", "--prompts", str(path), *FAST, "--out", str(out))
     assert code == 1
     assert "row 300: unknown character 'é'" in err
-    assert err.endswith("rows with an error for a text: 1\n")
+    assert err.endswith("rows with an error: 1\n")
     if form == "txt":
         texts = out.read_text(encoding="utf-8").split("\n")[:-1]
         assert [i for i, text in enumerate(texts) if not text] == [300]
@@ -197,7 +197,7 @@ def test_unknown_character_in_one_row(capsys: pytest.CaptureFixture[str], tmp_pa
     assert run(capsys, "sample", "--prompts", str(path), *FAST, "--unknown", "skip")[0] == 0
 
 
-def test_one_prompt_that_is_wrong_is_one_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_invalid_single_prompt_is_reported_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, said, err = run(capsys, "sample", "é", "--count", "1000")
     assert (code, said, err.count("\n")) == (1, "", 1)
     code, _, err = run(capsys, "sample", "A", "--bias", "é=1", "--out", str(tmp_path / "o.jsonl"))
@@ -205,13 +205,13 @@ def test_one_prompt_that_is_wrong_is_one_error(capsys: pytest.CaptureFixture[str
     assert list(tmp_path.iterdir()) == []
 
 
-def test_documented_fields_are_those_there_are() -> None:
+def test_fields_match_sampling_and_prompt() -> None:
     assert set(Sampling.__dataclass_fields__) == set(CONTROLS)
     assert {name for name in Prompt.__dataclass_fields__ if name not in ("_", "text", "index")} < set(FIELDS)
 
 
 @given(st.lists(st.sampled_from([b"A\n", b"\n", b"B\r\n"]), max_size=8), st.integers(1, 3), st.integers(0, 30))
-def test_passing_over_rows_is_as_reading_them(lines: list[bytes], n: int, index: int) -> None:
+def test_skip_equals_reading(lines: list[bytes], n: int, index: int) -> None:
     whole = PromptFile(lines, "it", is_jsonl=False, n=n)
     prompts = list(whole)
     index = min(index, len(prompts))
@@ -227,7 +227,7 @@ def test_passing_over_rows_is_as_reading_them(lines: list[bytes], n: int, index:
 # Rows
 
 
-def test_statistics_of_each_character(
+def test_statistics_per_character(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, shakespeare: LanguageModel
 ) -> None:
     _, said, _ = run(capsys, "sample", "A", "--count", "3", *FAST, "--log-probs", "--entropies")
@@ -244,7 +244,7 @@ def test_statistics_of_each_character(
         np.testing.assert_allclose(row["entropies"], text.token_stats.entropy, atol=1e-6)
 
 
-def test_plain_rows_are_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+def test_txt_rows_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     _, said, _ = run(capsys, "sample", "A\n", "--count", "20", "--length", "60", "--seed", "1", "--format", "txt")
     _, full, _ = run(capsys, "sample", "A\n", "--count", "20", "--length", "60", "--seed", "1")
     texts = [row["prompt"] + row["text"] for row in map(json.loads, full.splitlines())]
@@ -254,7 +254,7 @@ def test_plain_rows_are_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("form", ["jsonl", "txt", "parquet"])
 def test_unique_rows(capsys: pytest.CaptureFixture[str], tmp_path: Path, form: str) -> None:
-    """What is left out is the same text, not the same index; and a resumed run knows what was there."""
+    """Duplicates are compared by text, not by index, and a resumed run remembers earlier rows."""
     out = tmp_path / f"out.{form}"
     few = ("sample", "A", "--length", "1", "--seed", "1")
     texts = [row["text"] for row in map(json.loads, run(capsys, *few, "--count", "300")[1].splitlines())]
@@ -263,7 +263,7 @@ def test_unique_rows(capsys: pytest.CaptureFixture[str], tmp_path: Path, form: s
         run(capsys, *few, "--count", "20", "--unique", "--out", str(out))
     resume = () if form == "parquet" else ("--resume",)
     code, _, err = run(capsys, *few, "--count", "300", "--unique", "--out", str(out), *resume)
-    assert (code, err) == (0, f"duplicates left out: {300 - len(firsts)}\n")
+    assert (code, err) == (0, f"duplicates dropped: {300 - len(firsts)}\n")
     if form == "parquet":
         import pyarrow.parquet as pq
 
@@ -276,19 +276,19 @@ def test_unique_rows(capsys: pytest.CaptureFixture[str], tmp_path: Path, form: s
     assert result == firsts
 
 
-def test_errors_are_no_duplicates(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_errors_are_not_duplicates(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "p.txt"
     path.write_text("é\né\nA\nA\n", encoding="utf-8")
     _, said, err = run(capsys, "sample", "--prompts", str(path), "--length", "0", "--unique")
     assert [json.loads(line)["index"] for line in said.splitlines()] == [0, 1, 2]
-    assert "duplicates left out: 1" in err
+    assert "duplicates dropped: 1" in err
 
 
-# Going on
+# Resuming
 
 
 def write_rows(path: Path, made: list[dict[str, Any]], form: Any, unique: bool, resume: bool) -> None:
-    """As the command does, but with rows that are there already; every fifth write is of rows that are left out."""
+    """Write given rows like the command, flushing after two of every three."""
     with RowFile(path, {"seed": 1}, form, unique=unique, resume=resume) as file:
         for row in made[file.place.index :]:
             file.add(row)
@@ -299,7 +299,7 @@ def write_rows(path: Path, made: list[dict[str, Any]], form: Any, unique: bool, 
 
 @pytest.mark.parametrize("unique", [False, True])
 @pytest.mark.parametrize("form", ["jsonl", "txt"])
-def test_file_cut_at_any_byte_becomes_the_same_again(tmp_path: Path, form: str, unique: bool) -> None:
+def test_file_is_resumable_after_truncation_at_any_byte(tmp_path: Path, form: str, unique: bool) -> None:
     made: list[dict[str, Any]] = [
         {"index": i, "prompt": "é\n", "text": f"{i % 7}\\", "finish_reason": "length", "seed": 1} for i in range(20)
     ]
@@ -314,7 +314,7 @@ def test_file_cut_at_any_byte_becomes_the_same_again(tmp_path: Path, form: str, 
         ((size, len(log)) for size in range(len(content) + 1)),
         ((len(content), end) for end in range(first, len(log) + 1)),
         zip(range(0, len(content), 7), itertools.cycle(range(first, len(log), 11)), strict=False),
-        ((0, end) for end in range(first)),  # before there is any row
+        ((0, end) for end in range(first)),  # before the first row
     )
     for size, end in cuts:
         path.write_bytes(content[:size])
@@ -326,12 +326,12 @@ def test_file_cut_at_any_byte_becomes_the_same_again(tmp_path: Path, form: str, 
 
 
 @POSIX
-def test_killed_runs_go_on(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """SIGKILL, now and then, until it is done: the file is as if nothing had happened."""
+def test_killed_runs_are_resumable(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A run that is killed and resumed several times writes the same file as an uninterrupted run."""
     once, often = tmp_path / "once.jsonl", tmp_path / "often.jsonl"
     arguments = ("sample", "ROMEO:", "--count", "30000", "--length", "20", "--seed", "5", "--unique")
     run(capsys, *arguments, "--out", str(once))
-    # The journal is written after each row, and the process killed in the middle of such a write, or between two.
+    # The journal is written after every row, so that the kill hits a write or falls between two.
     code = f"""
 import sys, os, signal, threading
 from knock.cli import main
@@ -353,13 +353,13 @@ sys.exit(main.main({[*arguments, "--out", str(often), "--resume"]!r}))
 
 @POSIX
 @pytest.mark.parametrize("name", ["out.jsonl", "out.parquet", "-"])
-def test_interrupt_keeps_what_is_done(tmp_path: Path, shakespeare: LanguageModel, name: str) -> None:
+def test_interrupt_keeps_finished_rows(tmp_path: Path, shakespeare: LanguageModel, name: str) -> None:
     out = tmp_path / name
     path = out if name != "-" else tmp_path / "stdout"
     arguments = ["sample", "ROMEO:", "--count", "1000000", "--length", "100", "--seed", "5", "--threads", "2",
                  "--model", "shakespeare-hybrid"]  # fmt: skip
     place = ["--out", str(out) if name != "-" else "-"]
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in a background job it may be ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs may ignore it
     try:
         with path.with_suffix(".stdout").open("wb") as stdout:
             running = subprocess.Popen([*KNOCK, *arguments, *place], stdout=stdout, stderr=subprocess.PIPE)
@@ -379,7 +379,7 @@ def test_interrupt_keeps_what_is_done(tmp_path: Path, shakespeare: LanguageModel
         assert err.decode() == f"interrupted; {len(texts):,} rows are in {out}\n"
     else:
         texts = [row["text"] for row in rows(waited_for[name])]
-        more = f"interrupted; {len(texts):,} rows are in {out}, and --resume goes on with it\n"
+        more = f"interrupted; {len(texts):,} rows are in {out}; pass --resume to continue\n"
         assert err.decode() == (more if name != "-" else "")
     whole = shakespeare.generate_batch(["ROMEO:"], n=len(texts), seed=5, max_new_tokens=100)
     assert texts == [text.text for text in whole]
@@ -387,14 +387,14 @@ def test_interrupt_keeps_what_is_done(tmp_path: Path, shakespeare: LanguageModel
 
 
 @pytest.mark.parametrize("threads", ["1", "2", "4"])
-def test_interrupted_and_resumed_rows_are_the_same(
+def test_interrupted_and_resumed_rows_are_unchanged(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     shakespeare: LanguageModel,
     threads: str,
 ) -> None:
-    """10,000 rows, with a Ctrl-C after every two seconds' worth of them."""
+    """Interrupt a run of 10,000 rows again and again."""
     out = tmp_path / "rows.jsonl"
     calls = itertools.count()
 
@@ -417,8 +417,8 @@ def test_interrupted_and_resumed_rows_are_the_same(
     assert rows(out) == expected(texts)
 
 
-def test_finished_run_is_gone_on_with(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """More rows of one prompt, or lines that came to a file; without a seed, the one it was begun with."""
+def test_finished_run_can_be_extended(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """By a larger --count or by more prompt lines; the seed of the first run is kept."""
     out, whole, path = tmp_path / "o.jsonl", tmp_path / "w.jsonl", tmp_path / "p.txt"
     run(capsys, "sample", "A", "--count", "5", "--length", "9", "--out", str(out))
     seed = str(rows(out)[0]["seed"])
@@ -435,7 +435,7 @@ def test_finished_run_is_gone_on_with(capsys: pytest.CaptureFixture[str], tmp_pa
     assert [row["prompt"] for row in rows(out)] == ["A", "B", "C"]
 
 
-def test_another_run_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_resume_rejects_other_settings(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out, path, model = tmp_path / "o.jsonl", tmp_path / "p.txt", tmp_path / "m.safetensors"
     path.write_text("A\nB\n", encoding="utf-8")
     shakespeare = load("shakespeare-hybrid")
@@ -468,18 +468,18 @@ def test_another_run_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     path.write_text("A\nX\nC\n", encoding="utf-8")
     code, _, err = run(capsys, *begun, "--resume")
     assert code == 1
-    assert f"{str(out)!r} belongs to other prompts: {str(path)!r} differs in the lines of its first 2 rows" in err
+    assert f"cannot resume {str(out)!r}: the prompts of its first 2 rows have changed in {str(path)!r}" in err
     path.write_text("A\n", encoding="utf-8")
-    assert "belongs to other prompts" in run(capsys, *begun, "--resume")[2]
+    assert "have changed in" in run(capsys, *begun, "--resume")[2]
     assert out.read_bytes() == content
     out.with_name("o.jsonl.run").unlink()
     code, _, err = run(capsys, *begun, "--resume")
     assert code == 1
-    assert "its journal 'o.jsonl.run', which says what run it is of, is missing" in err
+    assert "its journal 'o.jsonl.run', which identifies the run, is missing" in err
     assert out.read_bytes() == content
 
 
-def test_file_that_is_being_written_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_file_of_a_running_process_is_rejected(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "o.jsonl"
     with RowFile(out, {}, "jsonl", unique=False, resume=False):
         code, _, err = run(capsys, "sample", "A", "--out", str(out), "--resume")
@@ -490,7 +490,7 @@ def test_file_that_is_being_written_is_refused(capsys: pytest.CaptureFixture[str
 @POSIX
 @pytest.mark.parametrize("name", ["o.jsonl", "o.txt", "o.parquet"])
 def test_no_space_left(capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str) -> None:
-    """What is in the file is whole, and the run goes on when there is room; half a Parquet file there is none."""
+    """Complete rows are kept, and the run is resumable; a partial Parquet file is removed."""
     out, whole = tmp_path / name, tmp_path / f"w{name}"
     arguments = ("sample", "A", "--count", "3000", *FAST)
     run(capsys, *arguments, "--out", str(whole))
@@ -518,8 +518,8 @@ sys.exit(main.main({[*arguments, "--out", str(out)]!r}))
     assert out.read_bytes() == whole.read_bytes()
 
 
-def test_write_that_fails_can_be_done_again(tmp_path: Path) -> None:
-    """A write that is cut, of the rows or of the journal, leaves both as they were."""
+def test_failed_write_can_be_retried(tmp_path: Path) -> None:
+    """A partial write of the rows or the journal leaves both files unchanged."""
     path = tmp_path / "o"
     row = {"index": 0, "prompt": "", "text": "A" * 50}
 
@@ -550,7 +550,7 @@ def test_write_that_fails_can_be_done_again(tmp_path: Path) -> None:
             file, states = getattr(rows, name), [each.read_bytes() for each in (path, tmp_path / "o.run")]
             setattr(rows, name, Full(file, room))
             rows.add({**row, "index": 1})
-            with pytest.raises(OutputError, match="no space left on device; its 1 rows are whole"):
+            with pytest.raises(OutputError, match="no space left on device; its 1 rows are complete"):
                 rows.flush()
             assert [each.read_bytes() for each in (path, tmp_path / "o.run")] == states
             setattr(rows, name, file)
@@ -559,7 +559,7 @@ def test_write_that_fails_can_be_done_again(tmp_path: Path) -> None:
         path.unlink()
 
 
-def test_write_in_parts_is_whole() -> None:
+def test_partial_writes_are_continued() -> None:
     parts: list[bytes] = []
 
     def write(data: memoryview) -> int:
@@ -580,14 +580,14 @@ def test_write_in_parts_is_whole() -> None:
     ("arguments", "message"),
     [
         (["A", "--prompts", "x"], "give a PROMPT or --prompts FILE, not both"),
-        (["A", "--skip-bad"], "--skip-bad is about --prompts FILE"),
-        (["A", "--jsonl"], "--jsonl is about --prompts FILE"),
+        (["A", "--skip-bad"], "--skip-bad needs --prompts FILE"),
+        (["A", "--jsonl"], "--jsonl needs --prompts FILE"),
         (["A", "--resume"], "--resume needs --out FILE"),
-        (["A", "--out", "x.csv"], "--out must end in .jsonl, .txt, .parquet, or --format say what it is; got 'x.csv'"),
+        (["A", "--out", "x.csv"], "--out must end in .jsonl, .txt, .parquet, got 'x.csv'; rename it, or pass --format"),
         (["A", "--out", "x"], "--out must end in"),
-        (["A", "--out", "x.txt", "--log-probs"], "are for rows with fields"),
-        (["A", "--out", "x.parquet", "--resume"], "a Parquet file is written to its end or not at all"),
-        (["A", "--format", "parquet"], "a Parquet file is written to its end or not at all"),
+        (["A", "--out", "x.txt", "--log-probs"], "a .txt file cannot hold --log-probs"),
+        (["A", "--out", "x.parquet", "--resume"], "a Parquet file can be neither streamed nor resumed"),
+        (["A", "--format", "parquet"], "a Parquet file can be neither streamed nor resumed"),
         (["A", "--threads", "0"], "argument --threads: must be a whole number from 1 to 1024, got '0'"),
         (["A", "--threads", "10000"], "argument --threads: must be a whole number from 1 to 1024, got '10000'"),
         (["A", "--length", str(10**20)], "max_new_tokens must be a whole number from 0 to 268435456"),
@@ -612,21 +612,21 @@ def test_usage(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--prompts", "none.txt"], "cannot read the prompts in 'none.txt': no such file"),
-        (["--prompts", "."], "cannot read the prompts in '.': "),
+        (["--prompts", "none.txt"], "cannot read prompts from 'none.txt': no such file"),
+        (["--prompts", "."], "cannot read prompts from '.': "),
         (["--prompts", "none.parquet"], "none.parquet"),
         (["--prompts", "text.parquet"], "cannot read 'text.parquet' as Parquet"),
-        (["--prompts", "a\0b"], "cannot read the prompts in 'a\\x00b': embedded null byte"),
+        (["--prompts", "a\0b"], "cannot read prompts from 'a\\x00b': embedded null byte"),
         (["A", "--out", "none/o.jsonl"], "cannot write 'none/o.jsonl': no such file or directory"),
         (["A", "--out", "none/o.parquet"], "cannot write 'none/o.parquet'"),
         (["A", "--out", ".", "--format", "txt"], "'.' is a folder"),
-        (["--prompts", ""], "cannot read the prompts in ''"),
+        (["--prompts", ""], "cannot read prompts from ''"),
         (["A", "--out", "a\0b.txt"], "cannot write 'a\\x00b.txt'"),
         (["A", "--out", "text.parquet"], "'text.parquet' already exists; pass --force to overwrite it"),
         (["A", "--model", "none"], "none"),
     ],
 )
-def test_files_that_are_not_there(
+def test_missing_and_unusable_files(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -640,7 +640,7 @@ def test_files_that_are_not_there(
     assert message in err
 
 
-def test_pyarrow_that_is_missing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pyarrow(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     for arguments in (["--prompts", "x.parquet"], ["A", "--out", "x.parquet"]):
         code, _, err = run(capsys, "sample", *arguments)
@@ -648,7 +648,7 @@ def test_pyarrow_that_is_missing(capsys: pytest.CaptureFixture[str], monkeypatch
         assert "Parquet needs pyarrow, which is not installed; run: pip install 'knock-lm[ray]'" in err
 
 
-def test_table_of_a_run_that_fails_at_once_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_no_table_is_left_if_the_run_fails_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text("no", encoding="utf-8")
     out = tmp_path / "o.parquet"
     assert run(capsys, "sample", "--prompts", str(tmp_path / "p.jsonl"), "--out", str(out))[0] == 1
@@ -656,7 +656,7 @@ def test_table_of_a_run_that_fails_at_once_is_not_there(capsys: pytest.CaptureFi
 
 
 @POSIX
-def test_rows_go_to_a_device_or_a_pipe(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_output_to_a_device_or_pipe(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert run(capsys, "sample", "A", "--count", "3", *FAST, "--out", "/dev/null") == (0, "", "")
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -666,7 +666,7 @@ def test_rows_go_to_a_device_or_a_pipe(capsys: pytest.CaptureFixture[str], tmp_p
     assert [each.name for each in tmp_path.iterdir()] == ["pipe"]
 
 
-def test_reader_that_has_seen_enough(tmp_path: Path) -> None:
+def test_closed_pipe_ends_the_command(tmp_path: Path) -> None:
     running = subprocess.Popen(
         [*KNOCK, "sample", "A", "--count", "100000000", *FAST], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -679,7 +679,7 @@ def test_reader_that_has_seen_enough(tmp_path: Path) -> None:
     running.stderr.close()
 
 
-def test_standard_input_that_is_closed() -> None:
+def test_closed_standard_input() -> None:
     code = "import sys; sys.stdin = None; from knock.cli.main import main; sys.exit(main(['sample', '--prompts', '-']))"
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.returncode == 1
@@ -688,7 +688,7 @@ def test_standard_input_that_is_closed() -> None:
 
 
 @POSIX
-def test_waiting_for_prompts_can_be_interrupted() -> None:
+def test_waiting_for_prompts_is_interruptible() -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         running = subprocess.Popen([*KNOCK, "sample", "--prompts", "-"], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -707,8 +707,8 @@ def test_waiting_for_prompts_can_be_interrupted() -> None:
 
 
 @POSIX
-def test_bar_on_a_terminal(tmp_path: Path) -> None:
-    """It tells how many texts there are of how many, characters a second, and the time left; then it goes away."""
+def test_progress_bar_on_a_terminal(tmp_path: Path) -> None:
+    """It shows the finished and total texts, the speed and the remaining time, and then disappears."""
     shown = on_a_terminal("sample", "A", "--count", "40000", "--length", "40", "--out", str(tmp_path / "o.jsonl"))
     assert "/40000" in shown
     assert "characters/s" in shown
@@ -719,7 +719,7 @@ def test_bar_on_a_terminal(tmp_path: Path) -> None:
 
 
 def on_a_terminal(*arguments: str) -> str:
-    """What a command shows where standard error is a terminal."""
+    """Return the standard error of a command that is run on a terminal."""
     import pty
 
     ours, theirs = pty.openpty()
@@ -735,12 +735,12 @@ def on_a_terminal(*arguments: str) -> str:
 def read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 4096)
-    except OSError:  # on Linux, that is how it ends
+    except OSError:  # the end of the output, on Linux
         return b""
 
 
-def test_lines_come_one_by_one_into_memory(capsys: pytest.CaptureFixture[str], shakespeare: LanguageModel) -> None:
-    """Prompts that never end: no more of them are taken than are worked on."""
+def test_prompts_are_read_lazily(capsys: pytest.CaptureFixture[str], shakespeare: LanguageModel) -> None:
+    """Endless prompts work, because only the needed ones are read."""
     taken = itertools.count()
 
     def endless() -> Iterator[bytes]:
@@ -754,12 +754,12 @@ def test_lines_come_one_by_one_into_memory(capsys: pytest.CaptureFixture[str], s
     assert next(taken) < 1500
 
 
-def test_prompt_error_is_told_where_it_is() -> None:
+def test_prompt_error_names_its_line() -> None:
     with pytest.raises(PromptError, match="'it', line 2: not JSON"):
         list(PromptFile([b"{}\n", b"{\n"], "'it'", is_jsonl=True))
 
 
-def test_numbers_that_a_table_has_made_floats(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_whole_floats_are_accepted_as_integers(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     made = []
     for top_k, limit in ((3, 7), (3.0, 7.0)):
@@ -769,7 +769,7 @@ def test_numbers_that_a_table_has_made_floats(capsys: pytest.CaptureFixture[str]
     assert len(json.loads(made[0][1])["text"]) == 7
 
 
-def test_row_that_is_too_long_is_told_in_its_place(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_row_that_is_too_long_becomes_an_error_row(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     lines = [{}, {"max_new_tokens": 2**63}, {"max_new_tokens": 10**12}, {}]
     path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
@@ -782,15 +782,15 @@ def test_row_that_is_too_long_is_told_in_its_place(capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("column", "values", "kind", "message"),
     [
-        ("prompt", [b"A"], "binary", "column 'prompt' of 'p.parquet' must hold strings, and holds binary"),
-        ("prompt", [0], "int64", "must hold strings, and holds int64"),
-        ("stop", [b"e"], "binary", "must hold strings, or lists of them, and holds binary"),
-        ("temperature", ["1"], "string", "must hold numbers, and holds string"),
-        ("top_k", [True], "bool_", "must hold numbers, and holds bool"),
-        ("promt", ["A"], "string", "'p.parquet' has a column 'promt'; the columns are prompt, max_new_tokens"),
+        ("prompt", [b"A"], "binary", "column 'prompt' of 'p.parquet' must hold strings, got binary"),
+        ("prompt", [0], "int64", "must hold strings, got int64"),
+        ("stop", [b"e"], "binary", "must hold strings, or lists of them, got binary"),
+        ("temperature", ["1"], "string", "must hold numbers, got string"),
+        ("top_k", [True], "bool_", "must hold numbers, got bool"),
+        ("promt", ["A"], "string", "unknown column 'promt' in 'p.parquet'; the columns are prompt, max_new_tokens"),
     ],
 )
-def test_columns_that_mean_nothing(
+def test_invalid_columns(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -808,7 +808,7 @@ def test_columns_that_mean_nothing(
     assert message in err
 
 
-def test_columns_of_every_kind(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_columns_of_every_type(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     import pyarrow as pa
 
     columns = {
@@ -829,9 +829,7 @@ def test_columns_of_every_kind(capsys: pytest.CaptureFixture[str], tmp_path: Pat
 
 
 @pytest.mark.parametrize("change", ["first line gone", "no JSON", "another row"])
-def test_file_that_was_changed_is_not_gone_on_with(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, change: str
-) -> None:
+def test_changed_file_is_not_resumed(capsys: pytest.CaptureFixture[str], tmp_path: Path, change: str) -> None:
     out = tmp_path / "o.jsonl"
     arguments = ["sample", "A", "--count", "30", *FAST, "--unique", "--out", str(out)]
     assert run(capsys, *arguments)[0] == 0
@@ -845,11 +843,11 @@ def test_file_that_was_changed_is_not_gone_on_with(
     out.write_bytes(changed)
     code, _, err = run(capsys, *arguments, "--resume")
     assert (code, err.count("\n")) == (1, 1)
-    assert "has been changed since its run wrote it" in err
+    assert "has been changed since it was written" in err
     assert out.read_bytes() == changed
 
 
-def test_journal_without_its_file_is_that_of_no_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_journal_without_its_file_is_ignored(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "o.jsonl"
     assert run(capsys, "sample", "A", *FAST, "--out", str(out))[0] == 0
     out.unlink()
@@ -857,7 +855,7 @@ def test_journal_without_its_file_is_that_of_no_run(capsys: pytest.CaptureFixtur
     assert [row["seed"] for row in rows(out)] == [9]
 
 
-def test_table_that_is_being_written_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_table_of_a_running_process_is_rejected(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "o.parquet"
     with RowTable(out):
         code, _, err = run(capsys, "sample", "A", *FAST, "--out", str(out))
@@ -868,7 +866,7 @@ def test_table_that_is_being_written_is_refused(capsys: pytest.CaptureFixture[st
     assert [each.name for each in tmp_path.iterdir()] == [out.name]
 
 
-def test_installation_that_is_broken_is_told_in_a_line(
+def test_broken_installation_is_reported_in_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "knock.jobs.prompt_file", None)

@@ -1,4 +1,4 @@
-"""`knock score`: how well models predict a text, told as a table, as JSON, or as a heat map."""
+"""Tests of `knock score`: scores as a table, as JSON and as a heat map."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def table(out: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_surprise_is_that_of_the_formulas(name: str) -> None:
+def test_surprise_matches_the_naive_model(name: str) -> None:
     text = "badge\nface\nchief"
     weights = random_weights(SMALL[name], 0)
     tokens = [LETTERS.index(char) for char in "\n" + text]
@@ -84,7 +84,7 @@ WHOLE = {name: 0.0 - small(name, backend="compiled").score(LONG).log_probs / mat
 
 @pytest.mark.parametrize("name", SMALL)
 @given(cuts=st.lists(st.integers(0, len(LONG)), max_size=8), span=st.integers(1, 300))
-def test_pieces_and_threads_change_no_bit(name: str, cuts: list[int], span: int) -> None:
+def test_pieces_and_threads_give_identical_scores(name: str, cuts: list[int], span: int) -> None:
     reader = scorer_of(name, small(name, backend="compiled"), "error")
     ends = [0, *sorted(cuts), len(LONG)]
     with pytest.MonkeyPatch.context() as patch:
@@ -124,9 +124,7 @@ def test_unknown_characters(lowercase: bool) -> None:
         strict.feed("badx")
 
 
-def test_the_table_is_what_the_library_says(
-    capsys: pytest.CaptureFixture[str], text: Path, default: LanguageModel
-) -> None:
+def test_table_matches_the_library(capsys: pytest.CaptureFixture[str], text: Path, default: LanguageModel) -> None:
     code, out, err = run(capsys, "score", str(text))
     assert (code, err) == (0, "")
     head, row = table(out)
@@ -163,7 +161,9 @@ def test_several_models_side_by_side(capsys: pytest.CaptureFixture[str], tmp_pat
         assert len(summary["digest"]) == 64
 
 
-def test_replaced_characters_are_told(capsys: pytest.CaptureFixture[str], tmp_path: Path, models: list[str]) -> None:
+def test_replaced_characters_are_reported(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, models: list[str]
+) -> None:
     path = tmp_path / "t.txt"
     path.write_text("abc" + "ABCDEFGHIJKLM" + "\x1b", encoding="utf-8")
     code, out, err = run(capsys, "score", str(path), "--model", models[0], "--unknown", "replace")
@@ -260,13 +260,13 @@ def test_heat_map_in_colours(text: Path, default: LanguageModel) -> None:
         (["cafe.txt", "--chars"], 1, "unknown character 'é'"),
         (["accents.txt", "--unknown", "skip"], 1, "no character that 'shakespeare-small' knows"),
         (["cafe.txt", "--model", "nowhere"], 1, "neither a file nor a shipped model"),
-        (["cafe.txt", "--model", "empty.txt"], 1, "not a whole knock model file"),
+        (["cafe.txt", "--model", "empty.txt"], 1, "not a valid knock model file"),
         (["cafe.txt", "--unknown", "x"], 2, "invalid choice: 'x'"),
         (["cafe.txt", "--heat", "--json"], 2, "not allowed with argument"),
         (["cafe.txt", "cafe.txt"], 2, "unrecognized arguments"),
     ],
 )
-def test_bad_input_is_one_line_and_an_exit_code(
+def test_invalid_input_is_reported_on_one_line(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -298,7 +298,7 @@ def test_standard_input(text: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell's pipes")
 @pytest.mark.parametrize("form", ["--chars", "--heat"])
-def test_reader_that_leaves_early(tmp_path: Path, models: list[str], form: str) -> None:
+def test_broken_pipe(tmp_path: Path, models: list[str], form: str) -> None:
     path = tmp_path / "long.txt"
     path.write_text(LONG * 300, encoding="utf-8")
     writer = subprocess.Popen(
@@ -342,7 +342,7 @@ def test_interrupted(tmp_path: Path, models: list[str]) -> None:
     assert first.startswith(b'{"model"')
 
 
-def test_on_a_terminal_progress_is_told_and_taken_away(
+def test_progress_is_shown_and_cleared_on_a_terminal(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, models: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "long.txt"
@@ -350,17 +350,17 @@ def test_on_a_terminal_progress_is_told_and_taken_away(
     monkeypatch.setattr(progress, "is_live", lambda: True)
     monkeypatch.setattr(score, "_PIECE", 300)
     arguments = ["score", str(path), "--model", models[0]]
-    assert run(capsys, *arguments)[2] == ""  # it is done before anyone would wonder
+    assert run(capsys, *arguments)[2] == ""  # too fast to show progress
     monkeypatch.setattr(progress, "_PATIENCE", 0.0)
     code, out, err = run(capsys, *arguments)
     assert code == 0
     assert table(out)[1][1] == "900"
-    start, *told, gone, end = err.split("\r")
-    assert [re.sub(r"\d+ s", "n s", line.rstrip()) for line in told] == [
+    start, *shown, cleared, end = err.split("\r")
+    assert [re.sub(r"\d+ s", "n s", line.rstrip()) for line in shown] == [
         f"scored {percent}, n s left" for percent in ("33%", "67%", "100%")
     ]
-    assert (start, gone.strip(), end) == ("", "", "")
-    assert len(gone) == len(told[-1])
+    assert (start, cleared.strip(), end) == ("", "", "")
+    assert len(cleared) == len(shown[-1])
     assert "\r" not in run(capsys, *arguments, "--heat")[2]
 
 

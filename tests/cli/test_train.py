@@ -1,4 +1,4 @@
-"""`knock train`: runs that stop and go on, what they read and write, and several processes at once."""
+"""Tests of `knock train`: resuming, reading corpora, writing files, and several processes at once."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def corpus_file(tmp_path: Path) -> Path:
     return path
 
 
-# Going on
+# Resuming
 
 
 def tensors(value: Any) -> list[Any]:
-    """All that a state holds, one after the other."""
+    """Return all values of a state, flattened."""
     if isinstance(value, dict):
         return [leaf for key in value if key != "seconds" for leaf in tensors(value[key])]
     if isinstance(value, (list, tuple)):
@@ -73,8 +73,8 @@ def tensors(value: Any) -> list[Any]:
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 @pytest.mark.parametrize("stops", [[1], [7], [10, 13, 25]])
-def test_run_that_stopped_ends_as_if_it_had_not(tmp_path: Path, stops: list[int], optimizer: str) -> None:
-    """The weights, and all that the optimisers hold: bit for bit, with dropout and an average."""
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, stops: list[int], optimizer: str) -> None:
+    """Bit for bit, in weights and optimiser state, with dropout and a moving average."""
     corpus = Corpus.from_text(TEXT, "fox.txt")
     config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **TINY)
     recipe = Recipe(**vars(SHORT) | {"optimizer": optimizer})
@@ -98,7 +98,7 @@ def test_run_that_stopped_ends_as_if_it_had_not(tmp_path: Path, stops: list[int]
 
 
 @POSIX
-def test_killed_run_goes_on(tmp_path: Path, corpus_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_killed_run_is_resumable(tmp_path: Path, corpus_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [str(corpus_file), *FAST, "--steps", "400", "--dropout", "0.1"]
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
     assert run(capsys, "train", *arguments, "--out", str(whole))[0] == 0
@@ -107,7 +107,7 @@ def test_killed_run_goes_on(tmp_path: Path, corpus_file: Path, capsys: pytest.Ca
         time.sleep(0.01)
     process.kill()
     process.wait()
-    if state_path(parts).exists():  # or it was too fast for us
+    if state_path(parts).exists():  # unless the run finished first
         model = read_checkpoint(parts)
         assert model.training["ended"] == "not yet"
         code, _, err = run(capsys, "train", *arguments, "--out", str(parts))
@@ -120,14 +120,14 @@ def test_killed_run_goes_on(tmp_path: Path, corpus_file: Path, capsys: pytest.Ca
 
 
 @POSIX
-def test_kill_at_any_moment_leaves_files_that_can_be_read(tmp_path: Path, corpus_file: Path) -> None:
+def test_kill_at_any_moment_leaves_valid_files(tmp_path: Path, corpus_file: Path) -> None:
     model = tmp_path / "m.safetensors"
     command = [*KNOCK, "train", str(corpus_file), "--out", str(model), *ENDLESS, "--eval-interval", "1"]
     rng = np.random.default_rng(0)
     for resume in (False, True, True):
         process = subprocess.Popen([*command, *(["--resume"] if resume else [])], stderr=subprocess.DEVNULL)
         before = model.stat().st_mtime_ns if resume else 0
-        # The first state comes a little after the first model; then any moment will do.
+        # The first state is written shortly after the first model; after that, kill at any moment.
         while process.poll() is None and not (state_path(model).exists() and model.stat().st_mtime_ns > before):
             time.sleep(0.005)
         time.sleep(rng.uniform(0, 0.2))
@@ -149,19 +149,19 @@ def test_kill_at_any_moment_leaves_files_that_can_be_read(tmp_path: Path, corpus
         (["--seed", "4", "--dropout", "0.5"], "recipe dropout was 0.0 and is 0.5, recipe seed was 3 and is 4"),
     ],
 )
-def test_another_run_is_refused(
+def test_resume_rejects_other_settings(
     corpus_file: Path, capsys: pytest.CaptureFixture[str], change: list[str], message: str
 ) -> None:
     model = corpus_file.with_name("m.safetensors")
     stopped(corpus_file, model)
     code, _, err = run(capsys, "train", str(corpus_file), "--out", str(model), "--resume", *change)
     assert code == 1
-    assert f"{str(state_path(model))!r} is of another run: " in err
+    assert f"{str(state_path(model))!r} belongs to another run: " in err
     assert message in err
 
 
 @pytest.mark.parametrize(("text", "message"), [("Mary had a little lamb.\n" * 90, "corpus was"), (CORPUS + "Ω", "'Ω'")])
-def test_another_corpus_is_refused(
+def test_resume_rejects_another_corpus(
     corpus_file: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
 ) -> None:
     model = corpus_file.with_name("m.safetensors")
@@ -172,7 +172,7 @@ def test_another_corpus_is_refused(
 
 
 def stopped(corpus_file: Path, model: Path) -> None:
-    """A run that stopped after two steps."""
+    """Train for two steps and stop."""
     corpus = Corpus.read(corpus_file)
     shape = {"T": 8, "n_emb": 16, "nodes": 16, "n_blocks": 1, "n_heads": 2}
     recipe, asked = Recipe(steps=6, batch_chars=128, eval_interval=2, seed=3), iter(range(2))
@@ -180,11 +180,13 @@ def stopped(corpus_file: Path, model: Path) -> None:
     train(config, corpus, recipe, state=state_path(model), should_stop=lambda: next(asked, None) is None)
 
 
-def test_state_that_is_none_is_told(tmp_path: Path, corpus_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_or_damaged_state_is_reported(
+    tmp_path: Path, corpus_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = tmp_path / "m.safetensors"
     arguments = ["train", str(corpus_file), "--out", str(model), "--resume"]
     code, _, err = run(capsys, *arguments)
-    assert (code, "there is no run to go on with" in err) == (1, True)
+    assert (code, "no run to resume" in err) == (1, True)
     write_state(state_path(model), {"corpus": "x"}, {"a": torch.zeros(3)})
     whole = state_path(model).read_bytes()
     altered = [bytearray(whole) for _ in range(40)]
@@ -194,11 +196,11 @@ def test_state_that_is_none_is_told(tmp_path: Path, corpus_file: Path, capsys: p
         state_path(model).write_bytes(content)
         code, _, err = run(capsys, *arguments)
         assert (code, err.count("\n")) == (1, 1)
-        assert re.search("no state of a training run|is damaged|of another version", err)
+        assert re.search("not the state of a training run|is damaged|another version", err)
 
 
 @POSIX
-def test_no_room_for_the_state(tmp_path: Path, corpus_file: Path) -> None:
+def test_no_space_for_the_state(tmp_path: Path, corpus_file: Path) -> None:
     model = tmp_path / "m.safetensors"
     code = f"""
 import resource, sys
@@ -215,9 +217,9 @@ sys.exit(main({["train", str(corpus_file), "--out", str(model), *ENDLESS]!r}))
     read_checkpoint(model)
 
 
-def test_interrupt_is_told_how_to_go_on(corpus_file: Path) -> None:
+def test_interrupt_suggests_resume(corpus_file: Path) -> None:
     model = corpus_file.with_name("m.safetensors")
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in a background job it may be ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs may ignore it
     try:
         process = subprocess.Popen(
             [*KNOCK, "train", str(corpus_file), "--out", str(model), *ENDLESS], stderr=subprocess.PIPE, text=True
@@ -229,12 +231,12 @@ def test_interrupt_is_told_how_to_go_on(corpus_file: Path) -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     assert process.returncode == 130
-    assert "--resume continues it" in err
+    assert "pass --resume to continue" in err
     assert read_checkpoint(model).training["ended"] == "interrupted"
     assert state_path(model).exists()
 
 
-def test_interrupt_before_anything_was_evaluated_leaves_a_model_as_it_was(corpus_file: Path) -> None:
+def test_interrupt_before_the_first_evaluation_keeps_the_existing_model(corpus_file: Path) -> None:
     model = corpus_file.with_name("m.safetensors")
     shutil.copy(shipped()["shakespeare-nano"], model)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -260,12 +262,12 @@ def test_interrupt_before_anything_was_evaluated_leaves_a_model_as_it_was(corpus
     finally:
         signal.signal(signal.SIGINT, before)
     assert process.returncode == 130
-    assert f"{model} is left as it was: there is no validation loss yet" in said
+    assert f"{model} was not overwritten: there is no validation loss yet" in said
     assert model.read_bytes() == shipped()["shakespeare-nano"].read_bytes()
     assert state_path(model).exists()
 
 
-def test_two_runs_do_not_write_one_model(corpus_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_runs_cannot_write_the_same_model(corpus_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = corpus_file.with_name("m.safetensors")
     with locked(model):
         code, _, err = run(capsys, "train", str(corpus_file), "--out", str(model), *FAST)
@@ -275,10 +277,10 @@ def test_two_runs_do_not_write_one_model(corpus_file: Path, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize("options", [["--vocab-from", "BASE", "--size", "small"], ["--minutes", "0.1"]])
-def test_command_that_was_killed_goes_on_by_resume_alone(
+def test_killed_command_is_resumed_with_its_original_plan(
     tmp_path: Path, corpus_file: Path, capsys: pytest.CaptureFixture[str], options: list[str]
 ) -> None:
-    """With the same options: what they planned or chose then is not planned or chosen anew."""
+    """The same options do not lead to a new plan or size."""
     base, model = tmp_path / "base.safetensors", tmp_path / "m.safetensors"
     assert run(capsys, "train", str(corpus_file), "--out", str(base), *FAST)[0] == 0
     shape = [] if "--vocab-from" in options else ["--T", "8", "--n-emb", "16", "--nodes", "16", "--n-blocks", "1"]
@@ -303,10 +305,10 @@ def test_command_that_was_killed_goes_on_by_resume_alone(
 
 
 @pytest.mark.parametrize("rate", ["1e15", "1e300"])
-def test_weights_that_are_not_finite_are_a_divergence(
+def test_weights_that_are_not_finite_count_as_divergence(
     corpus_file: Path, capsys: pytest.CaptureFixture[str], rate: str
 ) -> None:
-    """And there is nothing to resume, which would lead to the same end."""
+    """No state is kept, because a resumed run would diverge too."""
     model = corpus_file.with_name("m.safetensors")
     arguments = ["train", str(corpus_file), "--out", str(model), *FAST, "--eval-interval", "1"]
     code, _, err = run(capsys, *arguments, "--learning-rate", rate)
@@ -318,7 +320,7 @@ def test_weights_that_are_not_finite_are_a_divergence(
 
 
 @given(st.text(max_size=60), st.integers(1, 7), st.booleans())
-def test_text_in_pieces_is_the_text(text: str, size: int, has_mark: bool) -> None:
+def test_text_read_in_chunks(text: str, size: int, has_mark: bool) -> None:
     content = (b"\xef\xbb\xbf" if has_mark else b"") + text.encode("utf-8", "surrogatepass")
     expected: str | None
     try:
@@ -335,7 +337,7 @@ def test_text_in_pieces_is_the_text(text: str, size: int, has_mark: bool) -> Non
 
 
 @given(st.text(max_size=20), st.integers(1, 9), st.booleans())
-def test_offset_of_what_is_no_text(before: str, size: int, has_mark: bool) -> None:
+def test_offset_of_invalid_utf8(before: str, size: int, has_mark: bool) -> None:
     content = (b"\xef\xbb\xbf" if has_mark else b"") + before.encode("utf-8", "replace") + b"\xff"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text_module, "_CHUNK", size)
@@ -343,7 +345,7 @@ def test_offset_of_what_is_no_text(before: str, size: int, has_mark: bool) -> No
             decode_utf8(content + b"rest", "it")
 
 
-def test_several_files_and_folders_are_one_corpus(tmp_path: Path) -> None:
+def test_files_and_folders_form_one_corpus(tmp_path: Path) -> None:
     (tmp_path / "books" / "old").mkdir(parents=True)
     for name, text in {
         "books/b.txt": "two\r\n",
@@ -374,14 +376,14 @@ def test_pipe_is_read_once(tmp_path: Path) -> None:
     assert corpus.vocab.decode(torch.cat([corpus.train, corpus.validation]).numpy()) == CORPUS
 
 
-def test_folder_that_one_is_in_has_a_name(corpus_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_name_of_the_current_folder(corpus_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(corpus_file.parent)
     assert Corpus.read(".").name == "."
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])
-def test_unknown_characters_are_told_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    """In which file, and where in it, in whatever pieces it is read."""
+def test_unknown_characters_are_located_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """The error names the file and the offset, for any chunk size."""
     monkeypatch.setattr(text_module, "_CHUNK", size)
     for name, text in {"a.txt": "abcab", "b.txt": "bcaéaéé"}.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
@@ -394,7 +396,7 @@ def test_unknown_characters_are_told_and_counted(tmp_path: Path, monkeypatch: py
     assert Corpus.read(files[:1], vocab=vocab).unknown_count == 0
 
 
-def test_unknown_characters_are_told_by_the_command(
+def test_command_reports_unknown_characters(
     tmp_path: Path, corpus_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = tmp_path / "base.safetensors"
@@ -407,7 +409,7 @@ def test_unknown_characters_are_told_by_the_command(
         assert f"{share} unknown characters: 3, {3 / (len(CORPUS) + 3):.2%} of the text" in err
 
 
-def test_large_corpus_is_mapped_and_the_same(corpus_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_corpus_is_memory_mapped(corpus_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = Corpus.read(corpus_file)
     monkeypatch.setattr(data, "_LARGE", 100)
     monkeypatch.setattr(text_module, "_CHUNK", 64)
@@ -423,7 +425,7 @@ def test_large_corpus_is_mapped_and_the_same(corpus_file: Path, monkeypatch: pyt
     assert corpus.train.data_ptr() == mapped[0].ctypes.data
 
 
-def test_corpus_in_eight_thousand_characters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_corpus_with_eight_thousand_distinct_characters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
     text = "".join(map(chr, range(0x4E00, 0x4E00 + 8000))) + "".join(
         map(chr, rng.integers(0x4E00, 0x4E00 + 8000, 3000))
@@ -434,19 +436,19 @@ def test_corpus_in_eight_thousand_characters(tmp_path: Path, capsys: pytest.Capt
     assert read_checkpoint(model).weights.config.vocab_size == 8000
 
 
-def test_one_character_again_and_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_corpus_with_one_distinct_character(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, model = tmp_path / "c.txt", tmp_path / "m.safetensors"
     path.write_text("a" * 500, encoding="utf-8")
     code, _, err = run(capsys, "train", str(path), "--out", str(model), *FAST)
     assert code == 0
     assert "500 characters, 1 distinct" in err
-    assert "that is little" in err
+    assert "the corpus is small" in err
 
 
 # Sizes and plans
 
 
-def test_size_suits_the_corpus() -> None:
+def test_size_depends_on_corpus_length() -> None:
     assert [size_for(length) for length in (10, 1_115_394, 50_000_000)] == ["nano", "nano", "small"]
     for name, largest in (("nano", 110_000), ("small", 1_100_000)):
         assert Weights.random(ModelConfig(vocab_size=65, **SIZES[name].shape)).n_parameters <= largest
@@ -454,7 +456,7 @@ def test_size_suits_the_corpus() -> None:
 
 
 @pytest.mark.parametrize(("given_options", "expected"), [([], "nano"), (["--size", "small"], "small")])
-def test_size_of_the_command(
+def test_size_option(
     corpus_file: Path, capsys: pytest.CaptureFixture[str], given_options: list[str], expected: str
 ) -> None:
     model = corpus_file.with_name("m.safetensors")
@@ -467,23 +469,23 @@ def test_size_of_the_command(
     assert checkpoint.training["recipe"]["dropout"] == SIZES[expected].recipe.get("dropout", 0.0)
 
 
-def test_patience_ends_a_run_that_gets_worse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_patience_stops_an_overfitting_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, model = tmp_path / "turn.txt", tmp_path / "m.safetensors"
-    path.write_text("ab" * 306 + "cd" * 34, encoding="utf-8")  # validation is unlike training, so it gets worse
+    path.write_text("ab" * 306 + "cd" * 34, encoding="utf-8")  # the validation text differs, so its loss rises
     options = [*FAST, "--steps", "1000", "--learning-rate", "0.02", "--out", str(model)]
     code, _, err = run(capsys, "train", str(path), *options, "--patience", "5")
     assert code == 0
-    assert err.count("the validation loss has not fallen for 3 evaluations") == 1
-    assert "done early, the validation loss having ceased to fall" in err
+    assert err.count("the model overfits: for 3 evaluations only the training loss has fallen") == 1
+    assert "stopped early because the validation loss stopped falling" in err
     record = read_checkpoint(model).training
     assert (record["ended"], record["steps_done"] - record["best_step"]) == ("early", 5 * 2)
     assert not state_path(model).exists()
 
 
-# Going on from a model
+# Fine-tuning
 
 
-def test_model_is_gone_on_from(tmp_path: Path, corpus_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_vocab_from_fine_tunes_a_model(tmp_path: Path, corpus_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base, model = tmp_path / "base.safetensors", tmp_path / "m.safetensors"
     vocab = Vocab.from_text(CORPUS.replace("M", "xyz"))
     config = ModelConfig(vocab_size=vocab.vocab_size, T=8, n_emb=16, nodes=8, n_blocks=1, n_heads=2)
@@ -506,8 +508,8 @@ def test_model_is_gone_on_from(tmp_path: Path, corpus_file: Path, capsys: pytest
 # What is shown and written
 
 
-def test_metrics_are_those_of_one_run(tmp_path: Path, corpus_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Also where it was stopped and gone on with."""
+def test_metrics_of_a_resumed_run(tmp_path: Path, corpus_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They equal those of an uninterrupted run."""
     model, metrics = tmp_path / "m.safetensors", tmp_path / "metrics.jsonl"
     options = [*FAST, "--steps", "45", "--eval-interval", "9", "--metrics", str(metrics)]
     arguments = ["train", str(corpus_file), "--out", str(model), *options]
@@ -533,24 +535,26 @@ def test_metrics_are_those_of_one_run(tmp_path: Path, corpus_file: Path, capsys:
 
 
 @pytest.mark.parametrize("content", [b"Once upon a time\nthere was.\n", b"no end", b'{"step": "x"}\n', b"\xff\xfe\n"])
-def test_metrics_write_over_nothing_else(corpus_file: Path, capsys: pytest.CaptureFixture[str], content: bytes) -> None:
+def test_metrics_do_not_overwrite_other_files(
+    corpus_file: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
     model, other = corpus_file.with_name("m.safetensors"), corpus_file.with_name("other")
     stopped(corpus_file, model)
     other.write_bytes(content)
     code, _, err = run(capsys, "train", str(corpus_file), "--out", str(model), "--resume", "--metrics", str(other))
-    assert (code, "was left as it is; choose another name" in err) == (1, True)
+    assert (code, "so it is left unchanged; choose another name" in err) == (1, True)
     assert other.read_bytes() == content
 
 
 @POSIX
-def test_metrics_into_a_pipe(corpus_file: Path) -> None:
+def test_metrics_to_a_pipe(corpus_file: Path) -> None:
     model = corpus_file.with_name("m.safetensors")
     arguments = ["train", str(corpus_file), "--out", str(model), *FAST, "--metrics", "/dev/stdout"]
     done = subprocess.run([*KNOCK, *arguments], check=True, stdout=subprocess.PIPE, text=True)
     assert [json.loads(line)["step"] for line in done.stdout.splitlines()] == [2, 4, 6]
 
 
-def test_metrics_that_came_to_nothing_are_removed(
+def test_empty_metrics_file_is_removed(
     corpus_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(*_: Any, **__: Any) -> None:
@@ -563,8 +567,8 @@ def test_metrics_that_came_to_nothing_are_removed(
 
 
 @pytest.mark.parametrize(("falls", "warns"), [(True, True), (False, False)])
-def test_warning_is_of_a_model_that_overfits(falls: bool, warns: bool) -> None:
-    """Not of one that stays where it is, in both losses."""
+def test_overfitting_warning(falls: bool, warns: bool) -> None:
+    """It needs a falling training loss: a run whose losses both stagnate does not overfit."""
     said: list[str] = []
     options = argparse.Namespace(metrics=None, tensorboard=None, resume=False, force=False)
     with Display(options, Vocab("ab"), said.append) as display:
@@ -576,10 +580,10 @@ def test_warning_is_of_a_model_that_overfits(falls: bool, warns: bool) -> None:
                     weights=Weights.random(ModelConfig(vocab_size=2, **TINY), 0), unigram_loss=3.0, is_lost=False,
                 )
             )  # fmt: skip
-    assert sum("memorises the text" in line for line in said) == warns
+    assert sum("the model overfits" in line for line in said) == warns
 
 
-def test_samples_do_not_steer_the_terminal(corpus_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_samples_cannot_control_the_terminal(corpus_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     corpus_file.write_text("\x1b[2J\x07" * 400, encoding="utf-8")
     model = corpus_file.with_name("m.safetensors")
     _, _, err = run(capsys, "train", str(corpus_file), "--out", str(model), *FAST)
@@ -587,7 +591,7 @@ def test_samples_do_not_steer_the_terminal(corpus_file: Path, capsys: pytest.Cap
     assert not set(err) & set("\x1b\x07")
 
 
-def test_tensorboard_that_is_missing(
+def test_missing_tensorboard(
     corpus_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
@@ -600,7 +604,7 @@ def test_tensorboard_that_is_missing(
 def test_tensorboard_events(
     corpus_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a writer that takes what TensorBoard's takes."""
+    """With a stand-in for TensorBoard's writer."""
     events: list[tuple[str, float, int]] = []
 
     class SummaryWriter:
@@ -622,7 +626,7 @@ def test_tensorboard_events(
     assert events[-1][0] == "closed"
 
 
-def test_curve_shows_both_losses_where_they_are() -> None:
+def test_loss_curve() -> None:
     points = [(i, 3.0 - i / 50, 3.1 - i / 50 if i % 10 == 0 else None) for i in range(1, 101)]
     lines = loss_curve(points, 100, 60).splitlines()
     assert max(map(len, lines)) <= 60
@@ -636,10 +640,10 @@ def test_curve_shows_both_losses_where_they_are() -> None:
 
 
 @POSIX
-def test_live_picture_on_a_terminal(corpus_file: Path) -> None:
+def test_live_display_on_a_terminal(corpus_file: Path) -> None:
     model = corpus_file.with_name("m.safetensors")
     said = on_a_terminal("train", str(corpus_file), "--out", str(model), *FAST, "--steps", "60")
-    assert "nats a character: · training, ● validation" in said
+    assert "nats per character: · training, ● validation" in said
     assert "    | " in said
     assert "done after 60 steps" in said
 
@@ -648,8 +652,8 @@ def test_live_picture_on_a_terminal(corpus_file: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="PyTorch's own launcher has no gloo store there")
-def test_two_processes_are_as_one(tmp_path: Path, corpus_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # At nano's own rate of AdamW, 0.01, rounding comes to 2e-4 in 40 steps of so small a model.
+def test_two_processes_train_like_one(tmp_path: Path, corpus_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # At nano's AdamW learning rate of 0.01, rounding errors grow to 2e-4 in 40 steps of so small a model.
     options = [*FAST, "--steps", "40", "--eval-interval", "5", "--batch-chars", "256", "--learning-rate", "0.003"]
     curves = []
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -672,7 +676,7 @@ def test_two_processes_are_as_one(tmp_path: Path, corpus_file: Path, capsys: pyt
 
 
 @pytest.mark.parametrize("device", ["abacus", "meta"])
-def test_device_that_is_not_there(corpus_file: Path, capsys: pytest.CaptureFixture[str], device: str) -> None:
+def test_unavailable_device(corpus_file: Path, capsys: pytest.CaptureFixture[str], device: str) -> None:
     model = corpus_file.with_name("m.safetensors")
     code, _, err = run(capsys, "train", str(corpus_file), "--out", str(model), *FAST, "--device", device)
     assert (code, err.count("\n")) == (1, 1)
@@ -686,7 +690,7 @@ def test_device_that_is_not_there(corpus_file: Path, capsys: pytest.CaptureFixtu
         ({"RANK": "x"}, "RANK and WORLD_SIZE must be whole numbers"),
     ],
 )
-def test_variables_that_torchrun_did_not_set(
+def test_incomplete_torchrun_variables(
     corpus_file: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -699,7 +703,7 @@ def test_variables_that_torchrun_did_not_set(
     assert (code, err.count("\n"), message in err) == (1, 1, True)
 
 
-def test_read_text_of_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_read_and_write_of_missing_paths(tmp_path: Path) -> None:
     with pytest.raises(TextError, match=r"cannot read .*: no such file"):
         read_text(tmp_path / "none")
     with pytest.raises(TrainingError, match="cannot write"):

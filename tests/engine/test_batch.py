@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knock import Generation, Interrupted, LanguageModel, ModelConfig, Prompt, ReweightGPT, Sampling
-from knock.engine.batch import LENGTH, REASONS, STOP, Job, Request, Rows, windows, work_together
+from knock.engine.batch import FINISH_REASONS, LENGTH, STOP, Job, Request, Rows, groups, work_together
 from knock.engine.engine import Engine
 from knock.errors import GenerationError, SamplingError, VocabError
 from knock.generation.stopping import StopStrings, automaton
@@ -49,7 +49,7 @@ def random_requests(config: ModelConfig, count: int, seed: int = 0, longest: int
 
 def alone(engine: Engine, request: Request, seed: int) -> tuple[npt.NDArray[np.int32], int, int]:
     """Tokens, how many are kept, and why they end: by a stream of tokens, and a search for the stop strings."""
-    tokens, _ = engine.start(request.tokens, request.sampling, seed, request.stream).advance(request.limit)
+    tokens, _ = engine.start(request.tokens, request.sampling, seed, request.index).advance(request.max_new_tokens)
     state = 0
     for i, token in enumerate(tokens if request.automaton is not None else []):
         state = request.automaton[state, token]
@@ -61,7 +61,7 @@ def alone(engine: Engine, request: Request, seed: int) -> tuple[npt.NDArray[np.i
 def texts(rows: Rows) -> list[tuple[list[int], int, int]]:
     ends = rows.starts + rows.lengths
     tokens = [rows.tokens[start:end].tolist() for start, end in zip(rows.starts, ends, strict=True)]
-    return list(zip(tokens, rows.kept.tolist(), rows.reasons.tolist(), strict=True))
+    return list(zip(tokens, rows.kept.tolist(), rows.finish_reasons.tolist(), strict=True))
 
 
 def bits(rows: Rows) -> list[tuple[tuple[list[int], int, int], bytes]]:
@@ -82,8 +82,8 @@ def test_row_is_as_it_is_alone(kind: str, backend: str) -> None:
     for request, (tokens, kept, reason), start in zip(requests, texts(rows), rows.starts, strict=True):
         expected, expected_kept, expected_reason = alone(engine, request, 5)
         assert (tokens, kept, reason) == (expected.tolist(), expected_kept, expected_reason)
-        if request.limit:
-            stream = engine.start(request.tokens, request.sampling, 5, request.stream)
+        if request.max_new_tokens:
+            stream = engine.start(request.tokens, request.sampling, 5, request.index)
             stats = stream.advance(len(tokens))[1]
             for name, column in vars(TokenStats.from_array(rows.stats[start : start + len(tokens)])).items():
                 assert np.array_equal(column, getattr(stats, name)), name
@@ -129,7 +129,7 @@ def test_automaton_finds_what_a_search_finds(stop: list[str], text: str) -> None
 
 
 def test_kernels_and_numpy_give_the_same_reasons() -> None:
-    assert [reason.name.replace("_", " ") for reason in Reason] == list(REASONS)
+    assert [reason.name.replace("_", " ") for reason in Reason] == list(FINISH_REASONS)
 
 
 def test_texts_are_those_of_generate(shakespeare: LanguageModel) -> None:
@@ -221,16 +221,16 @@ def test_rows_taken_out_of_their_batch_are_the_same(shakespeare: LanguageModel) 
 def test_windows_grow_and_hold_everything() -> None:
     requests = [Request(np.zeros(1, np.int32), Sampling(), None, 10, i) for i in range(5000)]
     slow = itertools.count(0.0, 2.0)
-    assert [len(part) for part in windows(requests[:1000], clock=lambda: next(slow))] == [256, 256, 256, 232]
-    parts = list(windows(requests))
+    assert [len(part) for part in groups(requests[:1000], clock=lambda: next(slow))] == [256, 256, 256, 232]
+    parts = list(groups(requests))
     assert [request for part in parts for request in part] == requests
     assert [len(part) for part in parts] == [256, 512, 1024, 2048, 1160]
-    long = [request._replace(limit=2**18) for request in requests[:40]]
-    assert [len(part) for part in windows(long)] == [16, 16, 8]
-    longest = [request._replace(limit=2**27) for request in requests[:3]]
-    assert [len(part) for part in windows(longest)] == [1, 1, 1]  # there has to be room for each
-    some = [request._replace(limit=2**14) for request in requests[:40]]
-    assert [len(part) for part in windows(some)] == [32, 8]
+    long = [replace(request, max_new_tokens=2**18) for request in requests[:40]]
+    assert [len(part) for part in groups(long)] == [16, 16, 8]
+    longest = [replace(request, max_new_tokens=2**27) for request in requests[:3]]
+    assert [len(part) for part in groups(longest)] == [1, 1, 1]  # there has to be room for each
+    some = [replace(request, max_new_tokens=2**14) for request in requests[:40]]
+    assert [len(part) for part in groups(some)] == [32, 8]
 
 
 def test_progress_counts_rows(shakespeare: LanguageModel) -> None:
@@ -281,7 +281,7 @@ def test_bad_arguments_are_refused_before_anything_is_generated(shakespeare: Lan
         with pytest.raises(SamplingError, match="threads must be a whole number from 1 to 1024"):
             shakespeare.generate_batch(["A"], threads=threads)
     for wrong in (5, ["A"], None):
-        with pytest.raises(VocabError, match="a text is a string"):
+        with pytest.raises(VocabError, match="a text must be a string"):
             shakespeare.generate_batch(["A", wrong])
         with pytest.raises(SamplingError, match="sampling"):
             shakespeare.generate_batch(["A"], [wrong])
@@ -307,8 +307,7 @@ def test_logits_that_are_not_finite_are_told(backend: str) -> None:
     arrays["ln_f.gain"] = arrays["ln_f.bias"] = np.full_like(arrays["ln_f.gain"], 3e38)
     engine = Engine(Weights(config, arrays), backend)
     if backend == "numpy":
-        engine.expect()
-        engine._runner.arrays = {name: array.astype(float) * 1e200 for name, array in arrays.items()}
+        engine._ready().arrays = {name: array.astype(float) * 1e200 for name, array in arrays.items()}
     requests = [Request(np.zeros(1, np.int32), Sampling(), None, 5, i) for i in range(3)]
     with np.errstate(all="ignore"), pytest.raises(GenerationError, match="step 0 are not finite"):
         engine.run(requests, 0)
@@ -383,7 +382,7 @@ def test_job_that_fails_is_told() -> None:
 
 def test_threads_do_share_the_rows(shakespeare: LanguageModel) -> None:
     engine, seen = shakespeare.model.engine, set()
-    job = engine._runner.job(
+    job = engine._ready().job(
         [Request(np.zeros(1, np.int32), Sampling(), None, 2000, i) for i in range(64)], 0, False, 3
     )
     work = job.work

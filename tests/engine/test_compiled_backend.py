@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 from dataclasses import replace
 
@@ -10,13 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from knock import LanguageModel, ModelConfig, Sampling, reference
-from knock.engine import compiled_backend
+from knock import LanguageModel, ModelConfig, Sampling, load, reference
+from knock.engine import compiled_backend, packing
+from knock.engine.batch import Request
 from knock.engine.compiled_backend import CompiledBackend
-from knock.engine.engine import MAX_LANES, Engine
+from knock.engine.engine import Engine
 from knock.errors import GenerationError
+from knock.sampling import TokenStats
 from knock.weights import Weights
-from knock_kernels.cache.store import ROWS, entry_points
+from knock_kernels.cache.store import entry_points
 from tests.cases import KINDS, SMALL, float64, random_tokens, random_weights
 
 CONTROLS = [
@@ -77,10 +80,15 @@ def assert_close(result: np.ndarray, expected: np.ndarray) -> None:
 
 @settings(max_examples=40)
 @given(large_models(), st.integers(1, 60), st.integers(0, 9))
-def test_token_by_token_is_at_once_bit_for_bit(weights: Weights, length: int, seed: int) -> None:
-    engine, tokens = Engine(weights, "compiled"), random_tokens(weights.config, length, seed)
-    decoder = engine.decoder()
-    assert np.array_equal([decoder.step(token) for token in tokens], engine.logits(tokens))
+def test_cached_decoding_is_the_full_forward_pass_bit_for_bit(weights: Weights, length: int, seed: int) -> None:
+    """By what every step records of its logits: greedy tokens, and their log-probabilities."""
+    engine, prompt = Engine(weights, "compiled"), random_tokens(weights.config, 1, seed)
+    tokens, stats = engine.start(prompt, Sampling(temperature=0), 0).advance(length)
+    read = np.concatenate([prompt, tokens])
+    logits = engine.logits(read[:-1])
+    assert np.array_equal(tokens, logits.argmax(-1))
+    log_probs = engine.log_probs(read[:-1], read[1:])
+    np.testing.assert_allclose(stats.surprise, -log_probs / np.log(2), atol=2e-6)
 
 
 @pytest.mark.parametrize("kind", SMALL)
@@ -92,19 +100,24 @@ def test_past_ten_windows(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", SMALL)
-def test_lanes_and_chunks_change_nothing(kind: str) -> None:
-    """Eight lanes, each with a prompt and controls of its own: as alone, in any place, however the loop is cut up."""
+def test_chunks_and_lanes_change_nothing(kind: str) -> None:
+    """As one call: in pieces, and as rows of a batch in any order and number of lanes."""
     engine = Engine(random_weights(SMALL[kind], 0), "compiled")
     prompts = [random_tokens(engine.config, 1 + 5 * i, seed=i) for i in range(8)]
     alone = [engine.start(prompts[i], CONTROLS[i], 7, i).advance(40) for i in range(8)]
+    for i in range(8):
+        stream = engine.start(prompts[i], CONTROLS[i], 7, i)
+        pieces = [stream.advance(length) for length in (1, 0, 25, 14)]
+        assert np.array_equal(np.concatenate([tokens for tokens, _ in pieces]), alone[i][0])
+        assert np.array_equal(np.concatenate([stats.surprise for _, stats in pieces]), alone[i][1].surprise)
     for order in ([0], [3, 1], [7, 6, 5, 4, 3, 2, 1, 0], [2, 4, 6, 0, 1], [5, 5, 5]):
-        lanes = engine.start_lanes([prompts[i] for i in order], [CONTROLS[i] for i in order], 7, order)
-        pieces = [lanes.advance(length) for length in (1, 0, 25, 14)]
-        for place, i in enumerate(order):
-            tokens = np.concatenate([piece[place][0] for piece in pieces])
-            surprise = np.concatenate([piece[place][1].surprise for piece in pieces])
-            assert np.array_equal(tokens, alone[i][0])
-            assert np.array_equal(surprise, alone[i][1].surprise)
+        requests = [Request(prompts[i], CONTROLS[i], None, 40, i) for i in order]
+        rows = engine.run(requests, 7, threads=1, keep_stats=True)
+        assert rows.stats is not None
+        for row, i in enumerate(order):
+            part = slice(rows.starts[row], rows.starts[row] + 40)
+            assert np.array_equal(rows.tokens[part], alone[i][0])
+            assert np.array_equal(TokenStats.from_array(rows.stats[part]).surprise, alone[i][1].surprise)
 
 
 @pytest.mark.parametrize("kind", SMALL)
@@ -126,14 +139,19 @@ def test_ten_thousand_tokens_of_the_shipped_model(shakespeare: LanguageModel) ->
     assert (result != expected).sum() == 0
 
 
-def test_text_is_the_same_on_both_backends(shakespeare: LanguageModel) -> None:
-    from knock import load
+@pytest.fixture(scope="module")
+def both() -> tuple[LanguageModel, LanguageModel]:
+    """One model on NumPy and compiled."""
+    return load("shakespeare-hybrid", backend="numpy"), load("shakespeare-hybrid", backend="compiled")
 
-    compiled = load("shakespeare-hybrid", backend="compiled")
+
+def test_text_is_the_same_on_both_backends(both: tuple[LanguageModel, LanguageModel]) -> None:
+    on_numpy, compiled = both
     options = {"max_new_tokens": 200, "seed": 3, "target_entropy": 2.0, "top_p": 0.9, "stop": "\n\n"}
-    assert compiled.generate("ROMEO:", **options).text == shakespeare.generate("ROMEO:", **options).text
+    assert compiled.generate("ROMEO:", **options).text == on_numpy.generate("ROMEO:", **options).text
     text = compiled.generate("", max_new_tokens=300, seed=1).text
-    np.testing.assert_allclose(compiled.score(text).log_probs, shakespeare.score(text).log_probs, atol=1e-4)
+    np.testing.assert_allclose(compiled.score(text).log_probs, on_numpy.score(text).log_probs, atol=1e-4)
+    assert [model.model.engine.backend for model in both] == ["numpy", "compiled"]
 
 
 @pytest.mark.parametrize("kind", SMALL)
@@ -142,7 +160,7 @@ def test_dropping_what_a_prompt_cannot_reach_changes_no_bit(kind: str, monkeypat
     prompt = random_tokens(engine.config, 501)
     tokens, stats = engine.start(prompt, Sampling(), 0).advance(20)
     if engine.config.position == "relative":  # an absolute model's cache has no room for more than its window
-        monkeypatch.setattr(compiled_backend, "kept_prompt", lambda prompt, config: prompt)
+        monkeypatch.setattr(compiled_backend, "reachable", lambda prompt, config: prompt)
         whole_tokens, whole_stats = engine.start(prompt, Sampling(), 0).advance(20)
         assert np.array_equal(tokens, whole_tokens)
         assert np.array_equal(stats.surprise, whole_stats.surprise)
@@ -207,30 +225,23 @@ def test_generation_keeps_no_memory() -> None:
     stream.advance(1000)
     tracemalloc.start()
     stream.advance(1000)
+    gc.collect()  # which also empties Python's free lists
     before = tracemalloc.get_traced_memory()[0]
     for _ in range(100):
         stream.advance(1000)
+    gc.collect()
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert grown < 1000
 
 
-def test_lanes_are_as_many_as_the_kernels_take() -> None:
-    assert MAX_LANES == ROWS
-
-
-def test_batch_on_the_compiled_backend_is_that_on_numpy(shakespeare: LanguageModel) -> None:
-    from knock import load
-
+def test_batch_on_the_compiled_backend_is_that_on_numpy(both: tuple[LanguageModel, LanguageModel]) -> None:
     prompts = ["ROMEO:", "", "JULIET:\n", "A"]
-    expected = shakespeare.generate_batch(prompts, "top_p", n=2, seed=5, max_new_tokens=40)
-    result = load("shakespeare-hybrid", backend="compiled").generate_batch(prompts, "top_p", 2, 5, max_new_tokens=40)
+    expected, result = (model.generate_batch(prompts, "top_p", n=2, seed=5, max_new_tokens=40) for model in both)
     assert [row.text for row in result] == [row.text for row in expected]
 
 
 def test_table_or_no_table_is_the_same_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    from knock.engine import packing
-
     weights = random_weights(SMALL["hybrid-relative"], 0)
     tokens = random_tokens(weights.config, 40)
     with_table = Engine(weights, "compiled").logits(tokens)
@@ -245,3 +256,11 @@ def test_a_million_tokens_in_one_stream() -> None:
     stream = engine.start([0], Sampling(), 0)
     tokens, _ = stream.advance(1_000_000)
     assert len(np.unique(tokens)) == engine.config.vocab_size
+
+
+def test_log_probs_of_the_tokens_themselves() -> None:
+    """Targets that are the same array as the tokens are targets all the same."""
+    engine = Engine(random_weights(SMALL["hybrid-relative"], 0), "compiled")
+    tokens = random_tokens(engine.config, 50)
+    expected = reference.log_softmax(engine.logits(tokens).astype(np.float64))[np.arange(50), tokens]
+    np.testing.assert_allclose(engine.log_probs(tokens, tokens), expected, atol=1e-5)

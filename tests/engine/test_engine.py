@@ -19,7 +19,7 @@ MIROSTAT = Sampling(mirostat=2.0)
 def test_stream_is_the_reference_step_by_step(weights: Weights, prompt: int, length: int, sampling: Sampling) -> None:
     """Every token follows from a full forward pass over all tokens before it."""
     start = random_tokens(weights.config, prompt)
-    tokens, stats = Engine(weights, "numpy").start(start, sampling, seed=3, stream=5).advance(length)
+    tokens, stats = Engine(weights, "numpy").start(start, sampling, seed=3, index=5).advance(length)
     sequence = np.concatenate((start, tokens))
     logits = reference.forward(sequence[:-1], float64(weights), weights.config)[prompt - 1 :]
     mu = 2 * MIROSTAT.mirostat
@@ -84,7 +84,7 @@ def test_logits_that_are_not_finite_stop_at_their_step() -> None:
         for name, array in arrays.items()
     }
     runner = Engine(Weights(config, arrays), "numpy")
-    runner._runner.arrays = big  # no float32 weights are large enough for the float64 reference to overflow
+    runner._ready().arrays = big  # no float32 weights are large enough for the float64 reference to overflow
     stream = runner.start([0], Sampling(), seed=0)
     with pytest.raises(GenerationError, match="step 0 are not finite"):
         stream.advance(1)
@@ -109,10 +109,9 @@ def test_all_that_is_to_be_done_is_known_beforehand(monkeypatch: pytest.MonkeyPa
 
 def test_a_model_is_packed_once() -> None:
     runner = Engine(random_weights(SMALL["hybrid-relative"], 0), "compiled")
-    packed = runner._runner
+    packed = runner._ready()
     runner.logits([1, 2])
-    runner.expect(steps=10**9)
-    assert runner._runner is packed
+    assert runner._ready(steps=10**9) is packed
 
 
 def test_bad_arguments_are_refused() -> None:

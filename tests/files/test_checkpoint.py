@@ -30,7 +30,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def refuses(path: Path) -> str:
+def rejects(path: Path) -> str:
     with pytest.raises(CheckpointError) as caught:
         read_checkpoint(path)
     return str(caught.value)
@@ -60,7 +60,7 @@ def test_round_trip_of_lowercase(tmp_path: Path) -> None:
     assert read_checkpoint(path).vocab.lowercase
 
 
-def test_metadata_is_what_the_format_says(file: Path) -> None:
+def test_metadata_follows_the_format(file: Path) -> None:
     with safetensors.safe_open(file, "np") as opened:
         metadata = opened.metadata()
     assert metadata["knock.format"] == "1"
@@ -70,7 +70,7 @@ def test_metadata_is_what_the_format_says(file: Path) -> None:
     assert len(metadata["knock.digest"]) == 64
 
 
-def test_digest_is_of_arrays_config_and_vocabulary() -> None:
+def test_digest_depends_on_arrays_config_and_vocabulary() -> None:
     weights = random_weights(CONFIG, 0)
     digests = {
         model_digest(weights, VOCAB),
@@ -85,7 +85,7 @@ def test_digest_is_of_arrays_config_and_vocabulary() -> None:
 def test_bfloat16_halves_the_file_and_rounds_to_nearest(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     arrays = dict(random_weights(SMALL["hybrid-relative"], 0))
-    halfway = (np.arange(12, dtype=np.uint32) << 16) + 0x3F808000  # between two neighbours: the even one is due
+    halfway = (np.arange(12, dtype=np.uint32) << 16) + 0x3F808000  # halfway between two neighbours, to round to even
     arrays["ln_f.gain"] = halfway.view(np.float32)
     weights = Weights(SMALL["hybrid-relative"], arrays)
     full, half = tmp_path / "full.safetensors", tmp_path / "half.safetensors"
@@ -100,61 +100,61 @@ def test_bfloat16_halves_the_file_and_rounds_to_nearest(tmp_path: Path) -> None:
     assert saved == pytest.approx(2 * weights.n_parameters, abs=2000)
 
 
-def test_cut_at_every_97th_byte_is_refused(tmp_path: Path) -> None:
+def test_truncated_file_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "cut.safetensors"
     path.write_bytes(SHIPPED.read_bytes())
     read_checkpoint(path)
     for length in reversed(range(0, path.stat().st_size, 97)):
         os.truncate(path, length)
-        refuses(path)
+        rejects(path)
 
 
-def test_2000_single_bit_flips_are_refused(tmp_path: Path) -> None:
+def test_2000_single_bit_flips_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "flipped.safetensors"
     content = bytearray(SHIPPED.read_bytes())
     rng = np.random.default_rng(0)
     header = 8 + int.from_bytes(content[:8], "little")
-    # Half of them in the small header, where there is more to go wrong.
+    # Half of them in the small header, where more can go wrong.
     places = np.concatenate((rng.integers(0, 8 * header, 1000), rng.integers(8 * header, 8 * len(content), 1000)))
     for place in places.tolist():
         content[place // 8] ^= 1 << place % 8
         path.write_bytes(content)
-        refuses(path)
+        rejects(path)
         content[place // 8] ^= 1 << place % 8
     path.write_bytes(content)
     read_checkpoint(path)
 
 
-def test_every_bit_of_a_small_header_is_guarded(file: Path) -> None:
+def test_every_bit_flip_in_a_header_is_rejected(file: Path) -> None:
     content = bytearray(file.read_bytes())
     header = 8 + int.from_bytes(content[:8], "little")
     for place in range(8 * header):
         content[place // 8] ^= 1 << place % 8
         file.write_bytes(content)
-        refuses(file)
+        rejects(file)
         content[place // 8] ^= 1 << place % 8
 
 
-def test_trailing_bytes_are_refused(file: Path) -> None:
+def test_trailing_bytes_are_rejected(file: Path) -> None:
     file.write_bytes(file.read_bytes() + b"\0")
-    refuses(file)
+    rejects(file)
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 8, b"hello, I am a text file\n" * 50, b"[" * 100_000])
-def test_what_is_not_a_model_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_other_content_is_rejected(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "text.safetensors"
     path.write_bytes(content)
-    assert "not a whole knock model file" in refuses(path)
+    assert "not a valid knock model file" in rejects(path)
 
 
-def test_model_of_another_program_is_refused(tmp_path: Path) -> None:
+def test_model_of_another_program_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     safetensors.numpy.save_file({"weight": np.zeros((2, 2), np.float32)}, path)
-    assert "knock.format" in refuses(path)
+    assert "knock.format" in rejects(path)
 
 
 def rewritten(file: Path, **metadata: str) -> str:
-    """What reading says of a file with other metadata, its checksum made to fit."""
+    """Rewrite a file with other metadata and a matching checksum; return the error of reading it."""
     from knock.files.checkpoint import _checksum
 
     arrays = safetensors.numpy.load_file(file)
@@ -163,10 +163,10 @@ def rewritten(file: Path, **metadata: str) -> str:
     del changed["knock.checksum"]
     changed["knock.checksum"] = _checksum(changed)
     safetensors.numpy.save_file(arrays, file, changed)
-    return refuses(file)
+    return rejects(file)
 
 
-def test_metadata_that_does_not_fit_is_refused(file: Path) -> None:
+def test_wrong_digest_and_format_are_rejected(file: Path) -> None:
     assert "digest does not match" in rewritten(file, digest="0" * 64)
     assert "knock.format '1'" in rewritten(file, format="2")
 
@@ -174,10 +174,10 @@ def test_metadata_that_does_not_fit_is_refused(file: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("config", "[]", "not a whole"),
+        ("config", "[]", "not a valid"),
         ("config", "{}", "missing"),
-        ("config", "nonsense", "not a whole"),
-        ("vocab", '["a"]', "vocab_size 11, its vocabulary 1"),
+        ("config", "nonsense", "not a valid"),
+        ("vocab", '["a"]', "vocab_size 11, but the vocabulary 1"),
         ("training", "[1]", "training record"),
         ("config", json.dumps(CONFIG.to_dict() | {"n_blocks": 3}), "missing"),
         ("config", json.dumps(CONFIG.to_dict() | {"T": 2**20}), "must have shape"),
@@ -185,33 +185,33 @@ def test_metadata_that_does_not_fit_is_refused(file: Path) -> None:
         ("config", json.dumps(CONFIG.to_dict() | {"n_blocks": 1000}), "..., unknown []"),
     ],
 )
-def test_altered_metadata_is_refused(file: Path, key: str, value: str, says: str) -> None:
+def test_altered_metadata_is_rejected(file: Path, key: str, value: str, says: str) -> None:
     assert says in rewritten(file, **{key: value})
 
 
-def test_weights_with_nan_are_refused(file: Path) -> None:
+def test_weights_with_nan_are_rejected(file: Path) -> None:
     arrays = safetensors.numpy.load_file(file)
     with safetensors.safe_open(file, "np") as opened:
         metadata = opened.metadata()
     arrays["blocks.1.w0"][2, 3] = np.nan
     safetensors.numpy.save_file(arrays, file, metadata)
-    assert "'blocks.1.w0' has values that are not finite" in refuses(file)
+    assert "'blocks.1.w0' has values that are not finite" in rejects(file)
 
 
-def test_arrays_of_another_type_are_refused(file: Path) -> None:
+def test_arrays_of_another_type_are_rejected(file: Path) -> None:
     arrays = safetensors.numpy.load_file(file)
     with safetensors.safe_open(file, "np") as opened:
         metadata = opened.metadata()
     safetensors.numpy.save_file({name: array.astype(np.float64) for name, array in arrays.items()}, file, metadata)
-    assert "must be F32 or BF16, found F64" in refuses(file)
+    assert "must be F32 or BF16, got F64" in rejects(file)
 
 
-def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
-    assert "no model file" in refuses(tmp_path / "none.safetensors")
-    assert "cannot read" in refuses(tmp_path)
+def test_missing_file_and_folder_are_rejected(tmp_path: Path) -> None:
+    assert "no model file" in rejects(tmp_path / "none.safetensors")
+    assert "cannot read" in rejects(tmp_path)
 
 
-def test_write_replaces_whole_or_not_at_all(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_is_atomic(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = file.read_bytes()
 
     def full(_: int) -> None:
@@ -224,7 +224,7 @@ def test_write_replaces_whole_or_not_at_all(file: Path, monkeypatch: pytest.Monk
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_write_follows_a_link_and_the_umask(file: Path) -> None:
+def test_write_follows_links_and_the_umask(file: Path) -> None:
     if sys.platform == "win32":
         pytest.skip("links and modes are different there")
     link = file.with_name("link.safetensors")
@@ -238,7 +238,7 @@ def test_write_follows_a_link_and_the_umask(file: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX links and pipes")
-def test_places_that_are_no_files(file: Path) -> None:
+def test_links_and_pipes_are_rejected(file: Path) -> None:
     folder = file.parent
     (folder / "loop.safetensors").symlink_to(folder / "loop.safetensors")
     (folder / "dangling.safetensors").symlink_to(folder / "none" / "m.safetensors")
@@ -250,8 +250,8 @@ def test_places_that_are_no_files(file: Path) -> None:
             check_writable(path)
         with pytest.raises(CheckpointError, match="cannot write the model file"):
             write_checkpoint(path, weights)
-        refuses(path)
-    assert "not a regular file" in refuses(Path("/dev/null"))
+        rejects(path)
+    assert "not a regular file" in rejects(Path("/dev/null"))
 
 
 def test_interrupted_write_leaves_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +267,7 @@ def test_interrupted_write_leaves_nothing(file: Path, monkeypatch: pytest.Monkey
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_several_writers_at_once_leave_one_whole_file(file: Path) -> None:
+def test_concurrent_writers_leave_one_valid_file(file: Path) -> None:
     all_weights = [random_weights(CONFIG, seed) for seed in range(4)]
     with ThreadPoolExecutor(4) as pool:
         digests = list(pool.map(lambda weights: write_checkpoint(file, weights, VOCAB), all_weights * 10))
@@ -275,12 +275,12 @@ def test_several_writers_at_once_leave_one_whole_file(file: Path) -> None:
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_record_that_json_cannot_hold_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="fit for JSON"):
+def test_record_that_is_not_json_serialisable_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="JSON serialisable"):
         write_checkpoint(tmp_path / "m.safetensors", random_weights(CONFIG, 0), training={"loss": np.float32(1)})
 
 
-def test_unwritable_places_are_found_out_before(tmp_path: Path) -> None:
+def test_check_writable(tmp_path: Path) -> None:
     check_writable(tmp_path / "m.safetensors")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "folder.safetensors").mkdir()
@@ -289,6 +289,6 @@ def test_unwritable_places_are_found_out_before(tmp_path: Path) -> None:
             check_writable(tmp_path / bad)
 
 
-def test_vocabulary_of_another_size_is_not_written(tmp_path: Path) -> None:
+def test_vocabulary_of_another_size_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="11 tokens and the vocabulary 2"):
         write_checkpoint(tmp_path / "m.safetensors", random_weights(CONFIG, 0), Vocab("ab"))

@@ -1,4 +1,4 @@
-"""No command overwrites a file unasked, and a file is written whole or not at all."""
+"""Tests of output files: no command overwrites a file without --force, and writes are atomic."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from knock.errors import OutputError
 from knock.files.output import check_free, write_whole
 from tests.cli.test_main import CORPUS, FAST, run
 
-OLD = b"what is there already"
-# Commands that write a file, with the file.
+OLD = b"existing content"
+# Commands that write a file, and the file.
 WRITE = {
     "train": (["train", "corpus.txt", *FAST, "--out", "OUT"], "o.safetensors"),
     "train --metrics": (["train", "corpus.txt", *FAST, "--out", "m.safetensors", "--metrics", "OUT"], "o.jsonl"),
@@ -41,7 +41,7 @@ def command(name: str) -> tuple[list[str], Path]:
 
 
 @pytest.mark.parametrize("name", WRITE)
-def test_file_that_exists_is_kept_unless_forced(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_existing_file_is_kept_without_force(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments, file = command(name)
     file.write_bytes(OLD)
     before = set(Path().iterdir())
@@ -53,12 +53,12 @@ def test_file_that_exists_is_kept_unless_forced(name: str, capsys: pytest.Captur
     assert set(Path().iterdir()) == before
     assert file.read_bytes() == OLD
     code, _, err = run(capsys, *arguments, "--force")
-    assert code == 0 or (name == "train" and "left as it was: the new weights predict worse" in err), err
+    assert code == 0 or (name == "train" and "was not overwritten: the new weights are worse" in err), err
     assert (file.read_bytes() == OLD) == (code == 1)
 
 
 @pytest.mark.parametrize("name", WRITE)
-def test_new_file_needs_no_force_nor_does_an_empty_one(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_new_and_empty_files_need_no_force(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments, file = command(name)
     file.touch()
     assert run(capsys, *arguments)[0] == 0
@@ -71,14 +71,14 @@ def test_new_file_needs_no_force_nor_does_an_empty_one(name: str, capsys: pytest
     assert file.stat().st_size > 0
 
 
-def test_every_command_that_writes_has_the_option() -> None:
+def test_every_writing_command_has_force() -> None:
     names = {arguments[0] for arguments, _ in WRITE.values()}
     for name in COMMANDS:
         has_option = "--force" in build_parser(name).parse_args.__self__._actions[-1].choices[name].format_help()
         assert has_option == (name in names)
 
 
-def test_forced_training_replaces_a_model_by_one_that_learned(capsys: pytest.CaptureFixture[str]) -> None:
+def test_forced_training_overwrites_a_model(capsys: pytest.CaptureFixture[str]) -> None:
     file = Path("m.safetensors")
     file.write_bytes(OLD)
     options = ["--steps", "120", "--learning-rate", "0.02", "--force"]
@@ -87,7 +87,7 @@ def test_forced_training_replaces_a_model_by_one_that_learned(capsys: pytest.Cap
     assert file.read_bytes() != OLD
 
 
-def test_state_of_a_run_is_kept_unless_forced(capsys: pytest.CaptureFixture[str]) -> None:
+def test_state_of_a_run_is_kept_without_force(capsys: pytest.CaptureFixture[str]) -> None:
     state = Path("m.safetensors.run")
     state.write_bytes(OLD)
     arguments = ["train", "corpus.txt", *FAST, "--out", "m.safetensors"]
@@ -128,7 +128,7 @@ def test_force_and_resume_exclude_each_other(name: str, capsys: pytest.CaptureFi
     assert (code, "give one of them" in err) == (2, True)
 
 
-def test_what_holds_nothing_is_free(tmp_path: Path) -> None:
+def test_check_free_accepts_paths_without_content(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     for path in (tmp_path / "none", tmp_path / "empty", tmp_path, "a" * 5000, "a\0b", os.devnull):
         check_free(path, force=False)
@@ -138,13 +138,13 @@ def test_what_holds_nothing_is_free(tmp_path: Path) -> None:
 def test_links(tmp_path: Path) -> None:
     target, link = tmp_path / "target", tmp_path / "link"
     link.symlink_to(target)
-    with pytest.raises(OutputError, match="already exists"):  # it may lead anywhere
+    with pytest.raises(OutputError, match="already exists"):  # it may point anywhere
         check_free(link, force=False)
     write_whole(link, b"1")
     assert (link.is_symlink(), target.read_bytes()) == (True, b"1")
 
 
-def test_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_whole_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     write_whole(path, b"old")
 

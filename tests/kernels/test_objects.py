@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept, what is trusted, what is loaded."""
+"""The cache of compiled kernels: folders, trust, loading."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from knock_kernels.cache.store import Refused
 from knock_kernels.lang import cpu
 from knock_kernels.lang.object_code import ObjectCode
 
-ON_POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows has no such owners, modes, links or pipes")
+ON_POSIX = pytest.mark.skipif(os.name == "nt", reason="needs POSIX owners, modes, links and pipes")
 OBJECT = ObjectCode(bytes(range(256)) * 20, ("exp", "log"))
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The user's folder, which is not there yet; and the temporary one is below another folder."""
+    """The user's folder, which does not exist yet; the temporary folder is elsewhere."""
     monkeypatch.setenv("KNOCK_CACHE_DIR", str(tmp_path / "some" / "cache"))
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
@@ -35,17 +35,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def path(home: Path) -> Path:
-    """Where this machine's object goes, in the user's folder."""
+    """Path of this machine's object in the user's folder."""
     return objects.place()
 
 
-def test_looking_changes_nothing(home: Path) -> None:
+def test_find_creates_nothing(home: Path) -> None:
     assert objects.find() is None
     assert not home.parent.exists()
 
 
 @ON_POSIX
-def test_folders_are_made_for_their_user_alone(home: Path) -> None:
+def test_created_folders_are_private(home: Path) -> None:
     before = os.umask(0)
     try:
         path = objects.place()
@@ -58,30 +58,30 @@ def test_folders_are_made_for_their_user_alone(home: Path) -> None:
 
 @ON_POSIX
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
-def test_folder_that_others_may_write_to_is_refused(path: Path, mode: int) -> None:
+def test_folder_writable_by_others_is_refused(path: Path, mode: int) -> None:
     objects.write(path, OBJECT)
     path.parent.chmod(mode)
     assert objects.find() is None
-    with pytest.warns(UserWarning, match=r"kept in .*knock-.*others may write"):
+    with pytest.warns(UserWarning, match=r"cached in .*knock-.*writable by other users"):
         temporary = objects.place()
     assert temporary.parent == folder.temporary_folder()
     assert stat.S_IMODE(temporary.parent.stat().st_mode) == 0o700
     objects.write(temporary, OBJECT)
-    with pytest.warns(UserWarning, match=r"kept in .*knock-.*others may write"):
+    with pytest.warns(UserWarning, match=r"cached in .*knock-.*writable by other users"):
         assert objects.find() == (temporary, OBJECT)
 
 
 @ON_POSIX
-def test_object_that_others_may_write_to_is_refused(path: Path) -> None:
+def test_object_writable_by_others_is_refused(path: Path) -> None:
     objects.write(path, OBJECT)
     path.chmod(0o666)
-    with pytest.raises(Refused, match="others may write to"):
+    with pytest.raises(Refused, match="is writable by other users"):
         objects.read(path)
     assert objects.find() is None
 
 
 @ON_POSIX
-def test_what_belongs_to_someone_else_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_another_user_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     objects.write(path, OBJECT)
     owner = path.stat().st_uid
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
@@ -94,29 +94,29 @@ def test_what_belongs_to_someone_else_is_refused(path: Path, monkeypatch: pytest
     with pytest.raises(Refused, match=r"belongs to another user; .* belongs to another user"):
         objects.place()
     monkeypatch.setenv("KNOCK_CACHE_DIR", str(path.parent / "below"))
-    with pytest.raises(Refused, match="belongs to another user"):  # whose own programs may want to make it
+    with pytest.raises(Refused, match="belongs to another user"):  # who may want to create it
         objects.place()
     assert not (path.parent / "below").exists()
 
 
 @ON_POSIX
-def test_link_in_place_of_the_temporary_folder_is_refused(home: Path, tmp_path: Path) -> None:
+def test_symlink_as_temporary_folder_is_refused(home: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     folder.temporary_folder().symlink_to(tmp_path / "elsewhere")
     home.parent.mkdir()
     home.write_text("no folder")
-    with pytest.raises(Refused, match=r"cache is not a folder; .*knock-\S* is a link"):
+    with pytest.raises(Refused, match=r"cache is not a folder; .*knock-\S* is a symbolic link"):
         objects.place()
     assert objects.find() is None
 
 
 @ON_POSIX
-def test_pipe_in_place_of_the_object_is_refused_at_once(path: Path) -> None:
+def test_pipe_as_object_is_refused_without_blocking(path: Path) -> None:
     os.mkfifo(path)
     assert objects.find() is None
 
 
-def test_kept_object_needs_no_folder_for_temporary_files(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_object_is_found_without_a_temporary_folder(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def none() -> str:
         raise FileNotFoundError(2, "No usable temporary directory found")
 
@@ -131,7 +131,7 @@ def test_kept_object_needs_no_folder_for_temporary_files(path: Path, monkeypatch
         objects.place()
 
 
-def test_folder_that_cannot_be_written_to_is_still_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_only_folder_is_still_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     objects.write(path, OBJECT)
     monkeypatch.setattr(os, "access", lambda each, _: each != path.parent)
     assert objects.find() == (path, OBJECT)
@@ -139,7 +139,7 @@ def test_folder_that_cannot_be_written_to_is_still_read(path: Path, monkeypatch:
         assert objects.place().parent == folder.temporary_folder()
 
 
-def test_user_folder_is_the_platforms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_user_folder_follows_platform_conventions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("KNOCK_CACHE_DIR", "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
     for name in ("HOME", "USERPROFILE"):
@@ -156,18 +156,18 @@ def test_user_folder_is_the_platforms(monkeypatch: pytest.MonkeyPatch, tmp_path:
     for home in (str(tmp_path / "nowhere"), ""):
         for name in ("HOME", "USERPROFILE"):
             monkeypatch.setenv(name, home)
-        with pytest.raises(Refused, match="there is no home folder"):
+        with pytest.raises(Refused, match="no home folder at"):
             folder.user_folder()
 
 
-def test_what_was_written_is_read(path: Path) -> None:
+def test_write_read_round_trip(path: Path) -> None:
     for content in (OBJECT, ObjectCode(b"\n\n", ()), ObjectCode(b"", ("a",))):
         objects.write(path, content)
         assert objects.read(path) == content
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_every_cut_and_every_flipped_bit_is_found(path: Path) -> None:
+def test_every_truncation_and_bit_flip_is_detected(path: Path) -> None:
     objects.write(path, ObjectCode(b"machine code", ("exp",)))
     whole = path.read_bytes()
     for length in range(len(whole)):
@@ -182,18 +182,16 @@ def test_every_cut_and_every_flipped_bit_is_found(path: Path) -> None:
             objects.read(path)
 
 
-def test_object_under_another_name_is_not_loaded(path: Path) -> None:
+def test_renamed_object_is_not_loaded(path: Path) -> None:
     other = path.with_name(f"other-{path.name}")
     objects.write(other, OBJECT)
     other.rename(path)
-    with pytest.warns(UserWarning, match="was cut or altered, and is not used"):
+    with pytest.warns(UserWarning, match="is truncated or altered; ignoring it"):
         assert objects.find() is None
 
 
 @pytest.mark.parametrize("step", ["open", "fsync", "replace"])
-def test_object_that_cannot_be_written_leaves_what_was_there(
-    path: Path, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
+def test_failed_write_keeps_the_old_object(path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     objects.write(path, OBJECT)
 
     def fail(*_: object, **__: object) -> None:
@@ -207,7 +205,7 @@ def test_object_that_cannot_be_written_leaves_what_was_there(
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_name_tells_sources_versions_and_cpu_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_name_depends_on_sources_versions_and_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     names = {objects.current_name()}
     machine = cpu.machine_name()
     for i in range(len(machine)):
@@ -220,7 +218,7 @@ def test_name_tells_sources_versions_and_cpu_apart(monkeypatch: pytest.MonkeyPat
     copied = shutil.copytree(Path(objects.__file__).parents[1], tmp_path / "knock_kernels")
     monkeypatch.setattr(objects, "__file__", str(copied / "cache" / "objects.py"))
     assert objects.current_name() == objects.name()
-    (copied / "cache" / "store.py").write_bytes(b"")  # which does not change what is compiled
+    (copied / "cache" / "store.py").write_bytes(b"")  # does not affect what is compiled
     assert objects.current_name() == objects.name()
     sources = [path for folder in ("lang", "ops", "loops") for path in (copied / folder).glob("*.py")]
     for source in sources:
@@ -230,7 +228,7 @@ def test_name_tells_sources_versions_and_cpu_apart(monkeypatch: pytest.MonkeyPat
     assert len(sources) > 10
 
 
-def test_numba_is_known_without_importing_it() -> None:
+def test_numba_version_is_found_without_importing_numba() -> None:
     code = (
         "import sys; from knock_kernels.cache import objects; print(objects._numba_version(), 'numba' in sys.modules)"
     )
@@ -241,14 +239,14 @@ def test_numba_is_known_without_importing_it() -> None:
     assert said.endswith(" False\n")
 
 
-def test_kernels_without_their_sources_are_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Or those of one version would be taken for those of another."""
+def test_kernels_without_sources_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without sources, objects of different versions would be mistaken for each other."""
     monkeypatch.setattr(objects, "__file__", str(tmp_path / "cache" / "objects.pyc"))
-    with pytest.raises(Refused, match="sources of the kernels are not there"):
+    with pytest.raises(Refused, match="kernel sources are missing"):
         objects.current_name()
 
 
-def test_objects_of_other_cpus_stay_and_are_not_loaded(path: Path) -> None:
+def test_objects_of_other_cpus_are_kept_and_not_loaded(path: Path) -> None:
     other = path.with_name(f"pentium-{'0' * 32}{objects.SUFFIX}")
     objects.write(other, OBJECT)
     assert objects.find() is None
@@ -259,7 +257,7 @@ def test_objects_of_other_cpus_stay_and_are_not_loaded(path: Path) -> None:
     assert objects.read(other) == objects.read(path) == OBJECT
 
 
-def test_what_was_not_used_for_longest_goes_first(path: Path) -> None:
+def test_prune_deletes_the_least_recently_used_objects(path: Path) -> None:
     day, now = 86400, time.time()
 
     def made(name: str, days: float) -> Path:
@@ -271,13 +269,13 @@ def test_what_was_not_used_for_longest_goes_first(path: Path) -> None:
     own = [made(f"cpu-{i:032}{objects.SUFFIX}", 5 * (i + 1)) for i in range(12)]  # 5 to 60 days
     left = made(f"cpu-{0:032}{objects.SUFFIX}.tmp", 0.1), made(f"cpu-{0:032}{objects.SUFFIX}.log", 0.01)
     others = [made(name, 100) for name in (f"thesis{objects.SUFFIX}", f"linux{objects.SUFFIX}.tar.gz", "lock")]
-    objects.read(own[11])  # which notes its use
+    objects.read(own[11])  # updates its time of last use
     objects.prune(path.parent)
-    # The eight that were used last, and none that was used within 30 days.
+    # The eight most recently used objects stay, and so does any that was used within 30 days.
     assert set(path.parent.iterdir()) == {*own[:7], own[11], left[1], *others}
 
 
-def test_function_that_is_missing_is_named_when_it_is_called() -> None:
+def test_missing_function_is_named_when_called() -> None:
     code = """
 from knock_kernels.lang import cpu
 from knock_kernels.cache import store
@@ -300,8 +298,8 @@ print("not reached")
     assert done.returncode != 0
 
 
-def test_kernels_call_nothing_of_numbas() -> None:
-    """What they do call is there in any process."""
+def test_kernels_call_no_numba_functions() -> None:
+    """The functions that they do call exist in any process."""
     kept = objects.find()
     assert kept is not None
     assert not [symbol for symbol in kept.content.calls if symbol.startswith(("NRT_", "numba_", "Py", "_Py", "_ZN"))]

@@ -1,4 +1,4 @@
-"""Each kernel against its twin in the reference, or against float64 NumPy."""
+"""Compare each kernel with its twin in the reference, or with float64 NumPy."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from knock import Sampling, reference
-from knock.engine.compiled_backend import control_row
-from knock.engine.packing import panels
+from knock.engine.packing import control_row, panels
 from knock_kernels.cache.store import loaded
 from knock_kernels.lang.cpu import WIDTH
 from knock_kernels.lang.layout import Control, Stat
@@ -28,7 +27,7 @@ from knock_kernels.ops.linear import linear
 from knock_kernels.ops.mlp import mlp
 from knock_kernels.ops.norm import layer_norm
 
-for unit in UNITS:  # kernels that Numba compiles here call units by symbol
+for unit in UNITS:  # kernels compiled in this module call units by symbol
     llvm.add_symbol(unit.symbol, loaded().get_function_address(unit.symbol))
 
 
@@ -113,7 +112,7 @@ def test_linear(rows: int, K: int, vectors: int, bias: bool, data: st.DataObject
 
 
 @given(st.integers(1, 30), st.integers(0, 9))
-def test_linear_is_bitwise_the_same_in_any_row(vectors: int, seed: int) -> None:
+def test_linear_is_bitwise_independent_of_the_batch(vectors: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     x, w, init = normal(rng, 15, 33), packed(normal(rng, 33, vectors * WIDTH)), normal(rng, vectors * WIDTH)
     alone, together = np.empty((15, vectors * WIDTH), np.float32), np.empty((15, vectors * WIDTH), np.float32)
@@ -151,7 +150,7 @@ def test_mlp(rows: int, C: int, F: int, seed: int) -> None:
 
 
 @given(st.integers(1, 5), st.sampled_from([5.0, 1e3, 1e12]), st.data())
-def test_softmax_weights_are_those_of_hybrid_softmax(vectors: int, scale: float, data: st.DataObject) -> None:
+def test_softmax_weights_match_hybrid_softmax(vectors: int, scale: float, data: st.DataObject) -> None:
     columns = vectors * WIDTH
     seen = data.draw(st.integers(1, columns))
     slot = data.draw(st.integers(0, seen - 1))
@@ -166,8 +165,8 @@ def test_softmax_weights_are_those_of_hybrid_softmax(vectors: int, scale: float,
     assert (out[seen:] == 0).all()
 
 
-def test_a_masked_score_of_zero_gets_nothing() -> None:
-    """What is masked is masked by its position, however much larger it is than what is seen."""
+def test_masked_columns_get_zero_weight() -> None:
+    """Columns are masked by position, even if their logits are much larger than the visible ones."""
     content, out = np.zeros(WIDTH, np.float32), np.empty(WIDTH, np.float32)
     content[:3] = -90
     total = run_softmax(content, np.zeros(WIDTH, np.float32), 3, 1, -90, out)
@@ -212,7 +211,7 @@ def samplings(draw: st.DrawFn) -> Sampling:
 
 @given(samplings(), st.sampled_from([1, 2, 3, 17, 65, 700]), st.floats(0.01, 10), st.booleans(), st.integers(0, 2**32))
 def test_sample(controls: Sampling, V: int, scale: float, biased: bool, seed: int) -> None:
-    """The same token as the reference, or one that lies at the very border that u fell on."""
+    """The token is that of the reference, or a neighbour if u is at the boundary between them."""
     rng = np.random.default_rng(seed)
     logits, bias = np.float32(scale) * normal(rng, V), normal(rng, V)
     if V > 3:
@@ -260,7 +259,7 @@ def test_sample_at_extreme_temperatures(controls: Sampling, biased: bool) -> Non
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_sample_refuses_what_is_not_finite(bad: float) -> None:
+def test_sample_rejects_logits_that_are_not_finite(bad: float) -> None:
     logits = np.zeros(20, np.float32)
     logits[13] = bad
     row, stats = np.array(control_row(Sampling())), np.zeros(len(Stat))
@@ -278,7 +277,7 @@ def test_sample_refuses_what_is_not_finite(bad: float) -> None:
         (Sampling(top_n_sigma=1.0), 4),
     ],
 )
-def test_ties_are_kept_from_the_lowest_token_on(controls: Sampling, kept: int) -> None:
+def test_ties_keep_the_lowest_tokens(controls: Sampling, kept: int) -> None:
     logits, stats = np.zeros(4, np.float32), np.zeros(len(Stat))
     row = np.array(control_row(controls))
     drawn = {run_sample(logits, logits, False, row, u, stats) for u in np.linspace(0, 0.999, 50)}

@@ -1,4 +1,4 @@
-"""The reference against Python loops, and its cached steps against its full forward pass."""
+"""Tests of the reference model against Python loops, and of its cached steps against its forward pass."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_steps_equal_forward(weights: Weights, length: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("kind", SMALL)
-def test_prefill_is_steps(kind: str) -> None:
+def test_prefill_equals_steps(kind: str) -> None:
     weights = random_weights(SMALL[kind], 1)
     tokens, arrays = random_tokens(weights.config, 20), float64(weights)
     empty = reference.empty_cache(arrays, weights.config)
@@ -43,7 +43,7 @@ def test_prefill_is_steps(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", SMALL)
-def test_logits_never_depend_on_later_tokens(kind: str) -> None:
+def test_logits_do_not_depend_on_later_tokens(kind: str) -> None:
     weights = random_weights(SMALL[kind], 2)
     tokens, arrays = random_tokens(weights.config, 20), float64(weights)
     changed = tokens.copy()
@@ -55,7 +55,7 @@ def test_logits_never_depend_on_later_tokens(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", SMALL)
-def test_receptive_field_is_as_far_as_it_reaches(kind: str) -> None:
+def test_receptive_field_is_exact(kind: str) -> None:
     weights = random_weights(SMALL[kind], 3)
     config = weights.config
     tokens, arrays = random_tokens(config, 30), float64(weights)
@@ -66,14 +66,14 @@ def test_receptive_field_is_as_far_as_it_reaches(kind: str) -> None:
         assert np.allclose(reference.forward(changed, arrays, config)[-1], last, rtol=1e-9, atol=1e-12) == same
 
 
-def test_masked_columns_get_exactly_nothing() -> None:
+def test_masked_columns_get_exactly_zero() -> None:
     reweight = np.array([[[1e4, 0.0, -5.0]]])
     weights = reference.hybrid_softmax(reweight, None, None, np.array([[False, True, True]]))
     assert weights[0, 0, 0] == 0
     np.testing.assert_allclose(weights[0, 0, 1:], naive.softmax([0.0, -5.0]))
 
 
-def test_mask_is_by_position_never_by_value() -> None:
+def test_mask_depends_on_position_not_value() -> None:
     weights = reference.hybrid_softmax(np.zeros((1, 1, 3)), np.zeros((1, 1, 3)), np.array([0.3]), np.ones((1, 3), bool))
     np.testing.assert_allclose(weights, 1 / 3)
 

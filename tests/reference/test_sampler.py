@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from knock import Sampling, reference
 from tests import naive
 
-# One likely token and, far below, many that are as likely together: an error in temperature moves a good deal.
+# One likely token and many unlikely ones with the same total probability, so that a temperature error shows.
 LOGITS = np.concatenate(([5.0, 3.0, 2.5, 2.5], np.linspace(1.4, 0.8, 44)))
 V = len(LOGITS)
 DRAWS = 60_000
@@ -38,11 +38,11 @@ CONTROLS = {
         temperature=0.9, top_n_sigma=5.3, top_k=40, typical_p=0.99, top_p=0.98, min_p=0.002, logit_bias={5: 1.0}
     ),
 }
-MU = 8.0  # mirostat's bound, held still here
+MU = 8.0  # mirostat's bound, constant here
 
 
 def temperature_of(controls: Sampling) -> float:
-    """The temperature by the rules' definitions, found by bisection."""
+    """Return the temperature by the definition of the entropy rules, found by bisection."""
     logits = LOGITS.copy()
     for token, bias in controls.logit_bias.items():
         logits[token] += bias
@@ -59,7 +59,7 @@ def temperature_of(controls: Sampling) -> float:
 
 
 def chi_square_p(counts: np.ndarray, p: list[float]) -> float:
-    """Probability of counts at least this far from `p` (Pearson); rare outcomes are counted together."""
+    """Return the p-value of Pearson's chi-square test of counts against `p`, with rare outcomes pooled."""
     expected = DRAWS * np.array(p)
     if counts[expected == 0].any():
         return 0.0
@@ -72,7 +72,7 @@ def chi_square_p(counts: np.ndarray, p: list[float]) -> float:
 
 
 @pytest.mark.parametrize("name", CONTROLS)
-def test_drawn_frequencies_pass_chi_square_that_a_2_percent_temperature_error_fails(name: str) -> None:
+def test_drawn_frequencies_detect_a_2_percent_temperature_error(name: str) -> None:
     controls = CONTROLS[name]
     bias = controls.bias_array(V)
     draws = [reference.sample(LOGITS, controls, reference.uniform(SEED, 0, i), MU, bias).token for i in range(DRAWS)]
@@ -98,7 +98,7 @@ def samplings(draw: st.DrawFn) -> Sampling:
 
 @given(samplings(), st.lists(st.floats(-20, 20), min_size=1, max_size=12))
 def test_pipeline_against_loops(controls: Sampling, logits: list[float]) -> None:
-    """Drawing at the edges and in the middle of every interval of the cumulative probabilities finds its token."""
+    """A draw in the middle of each interval of the cumulative probabilities returns its token."""
     p = naive.distribution(logits, controls, controls.temperature)
     before = 0.0
     for token, probability in enumerate(p):
@@ -119,7 +119,7 @@ def test_statistics_of_a_draw(logits: list[float], u: float) -> None:
     assert drawn.temperature == 0.7
 
 
-def test_statistics_are_of_the_model_not_of_bias_and_filters() -> None:
+def test_statistics_ignore_bias_and_filters() -> None:
     bias = np.array([0.0, -np.inf, 0.0])
     drawn = reference.sample(np.array([0.0, 5.0, 0.0]), Sampling(top_k=1), 0.5, bias=bias)
     p = naive.softmax([0.0, 5.0, 0.0])
@@ -129,7 +129,7 @@ def test_statistics_are_of_the_model_not_of_bias_and_filters() -> None:
     assert drawn.sampled_entropy == 0
 
 
-def test_greedy_takes_the_largest_and_the_first_of_equals() -> None:
+def test_greedy_takes_the_first_of_the_largest() -> None:
     greedy = Sampling(temperature=0)
     assert reference.sample(np.array([1.0, 3.0, 3.0]), greedy, 0.99).token == 1
     assert reference.sample(np.array([1.0, 3.0, 3.0]), greedy, 0.0, bias=np.array([2.5, 0, 0])).token == 0
@@ -146,7 +146,7 @@ def test_greedy_takes_the_largest_and_the_first_of_equals() -> None:
         (Sampling(top_n_sigma=1.0), {0, 1, 2, 3}),
     ],
 )
-def test_ties_are_kept_from_the_lowest_token_on(controls: Sampling, kept: set[int]) -> None:
+def test_ties_favour_lower_token_ids(controls: Sampling, kept: set[int]) -> None:
     drawn = {reference.sample(np.zeros(4), controls, u).token for u in np.linspace(0, 0.999, 50)}
     assert drawn == kept
 
@@ -157,7 +157,7 @@ def test_min_p_is_relative_to_the_most_likely() -> None:
         assert np.isfinite(reference.keep_min_p(logits, min_p)).sum() == kept
 
 
-def test_draw_at_the_ends() -> None:
+def test_draw_at_the_limits() -> None:
     p = np.array([0.0, 0.5, 0.0, 0.5, 0.0])
     assert reference.draw(p, 0.0) == 1
     assert reference.draw(p, 0.5) == 3
@@ -165,7 +165,7 @@ def test_draw_at_the_ends() -> None:
     assert reference.draw(np.array([0.1] * 10 + [0.0]), np.nextafter(1, 0)) == 9
 
 
-def test_mirostat_keeps_the_surprise_of_a_text_near_its_target() -> None:
+def test_mirostat_keeps_the_surprise_near_its_target() -> None:
     for target in (2.0, 3.5):
         controls, mu, surprises = Sampling(mirostat=target, temperature=1.3), 2 * target, []
         p = naive.softmax((LOGITS / 1.3).tolist())
@@ -177,7 +177,7 @@ def test_mirostat_keeps_the_surprise_of_a_text_near_its_target() -> None:
         assert np.mean(surprises[100:]) == pytest.approx(target, abs=0.05)
 
 
-def test_mirostat_keeps_the_likeliest_however_low_its_bound() -> None:
+def test_mirostat_always_keeps_the_most_likely_token() -> None:
     assert reference.sample(LOGITS, Sampling(mirostat=1.0), 0.999, mu=-50.0).token == 0
 
 
@@ -190,7 +190,7 @@ def test_exact_entropy_on_100_000_random_and_extreme_logits() -> None:
         low = 10 ** rng.uniform(-3, 0.3)
         high = low * 10 ** rng.uniform(0, 3)
         target = rng.uniform(0, math.log2(finite) + 0.1)
-        if i % 2:  # one that is reached, at a random place between the bounds
+        if i % 2:  # a reachable target, at a random temperature between the bounds
             target = entropy_at(logits, low * (high / low) ** rng.uniform())
         temperature = reference.entropy_temperature(logits, target, "exact", low, high)
         entropy = entropy_at(logits, temperature)
@@ -236,4 +236,4 @@ def test_ratio_rule(logits: list[float], target: float) -> None:
     if h > 1e-9:
         assert result == pytest.approx(min(max(math.sqrt(target / h), 0.3), 2.0), rel=1e-5)
     elif len(logits) == 1:
-        assert result == 2.0  # nothing to choose from: as warm as it may be
+        assert result == 2.0  # a single token has entropy 0, so the upper bound applies

@@ -1,4 +1,4 @@
-"""The CPU threads of a training step, by a clock that knows what each number of them takes."""
+"""The choice of CPU threads for a training step, with a simulated clock."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from knock_training.threads import Threads
 
 
 class Machine:
-    """Runs steps.
+    """A simulated machine that runs steps.
 
     Attributes:
-        takes: seconds of a step by the number of threads.
-        steps: the number of threads of each step.
+        takes: seconds of a step as a function of the number of threads.
+        steps: number of threads of each step so far.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +53,7 @@ def test_one_thread_is_not_timed(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(("most", "tried"), [(2, {1, 2}), (4, {1, 2, 4}), (6, {1, 2, 4, 6}), (16, {1, 2, 4, 8, 16})])
-def test_powers_of_two_are_tried_and_the_fastest_stays(machine: Machine, most: int, tried: set[int]) -> None:
+def test_tries_powers_of_two_and_keeps_the_fastest(machine: Machine, most: int, tried: set[int]) -> None:
     threads = Threads(most)
     assert not threads.is_settled
     assert set(machine.run(threads, 4 * len(tried))) == tried
@@ -62,22 +62,22 @@ def test_powers_of_two_are_tried_and_the_fastest_stays(machine: Machine, most: i
 
 
 @pytest.mark.parametrize("gain", [0.97, 1.0, 1.4])
-def test_more_threads_that_gain_little_are_not_used(machine: Machine, gain: float) -> None:
-    """They take a core from others."""
+def test_small_gains_do_not_justify_more_threads(machine: Machine, gain: float) -> None:
+    """Each thread takes a core from other programs."""
     machine.takes = lambda count: 1.0 if count == 1 else gain
     threads = Threads(2)
     machine.run(threads, 8)
     assert machine.run(threads, 5) == [1] * 5
 
 
-def test_first_step_with_each_number_does_not_count(machine: Machine) -> None:
+def test_first_step_with_each_count_is_ignored(machine: Machine) -> None:
     machine.takes = lambda count: 100.0 if len(machine.steps) < 2 else 1 / count
     threads = Threads(2)
     machine.run(threads, 8)
     assert threads.count == 2
 
 
-def test_core_that_is_shared_from_now_on_is_noticed_within_seconds(machine: Machine) -> None:
+def test_adapts_within_seconds_when_a_core_becomes_busy(machine: Machine) -> None:
     machine.takes = lambda count: 0.1 / count
     threads = Threads(2)
     machine.run(threads, 100)
@@ -88,14 +88,14 @@ def test_core_that_is_shared_from_now_on_is_noticed_within_seconds(machine: Mach
         assert machine.now - since < 5
     shared = machine.run(threads, 100)
     assert shared.count(2) <= 4
-    machine.takes = lambda count: 0.1 / count  # and that it is free again, some time later
+    machine.takes = lambda count: 0.1 / count  # the core is free again
     since = machine.now
     while threads.count != 2 or not threads.is_settled:
         machine.run(threads, 1)
         assert machine.now - since < 20
 
 
-def test_trials_take_little_of_the_time(machine: Machine) -> None:
+def test_trials_take_few_steps(machine: Machine) -> None:
     machine.takes = lambda count: 0.05 if count == 1 else 0.1
     steps = machine.run(Threads(2), 4000)
     assert steps.count(2) < 0.03 * len(steps)
@@ -106,7 +106,7 @@ def test_trials_take_little_of_the_time(machine: Machine) -> None:
     [({}, "5000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
 )
 def test_waiting_threads_spin_for_a_bounded_time(given: dict[str, str], expected: str) -> None:
-    """By a variable that has to be set before PyTorch is loaded, also where torchrun starts the process."""
+    """The variable must be set before PyTorch is imported, also when torchrun starts the process."""
     code = (
         "import sys, os; sys.argv = ['knock', 'train', '--help']\n"
         "import knock_training\n"
@@ -114,5 +114,5 @@ def test_waiting_threads_spin_for_a_bounded_time(given: dict[str, str], expected
         "print(os.environ.get('GOMP_SPINCOUNT'))"
     )
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
-    said = subprocess.check_output([sys.executable, "-c", code], env=clean | given, text=True)
-    assert said.strip() == expected
+    output = subprocess.check_output([sys.executable, "-c", code], env=clean | given, text=True)
+    assert output.strip() == expected

@@ -1,4 +1,4 @@
-"""The PyTorch twin against the reference, the one evaluation, and the trainer."""
+"""The PyTorch twin against the reference, evaluation, and the trainer."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_twin_agrees_with_reference(weights: Weights, length: int, precision: tu
 
 
 @pytest.mark.parametrize("kind", SMALL)
-def test_twin_has_the_arrays_of_the_model(kind: str) -> None:
+def test_twin_has_the_parameters_of_the_model(kind: str) -> None:
     weights = random_weights(SMALL[kind], 0)
     twin = Twin(weights)
     assert {name: tuple(value.shape) for name, value in twin.state_dict().items()} == shapes(SMALL[kind])
@@ -69,7 +69,7 @@ def test_every_parameter_learns(kind: str) -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in twin.parameters())
 
 
-def test_memory_of_a_long_relative_sequence_grows_with_its_length_not_its_square() -> None:
+def test_memory_of_a_relative_model_is_linear_in_sequence_length() -> None:
     twin = Twin(Weights.random(EXAMPLE))
     largest = 0
 
@@ -92,7 +92,7 @@ def test_memory_of_a_long_relative_sequence_grows_with_its_length_not_its_square
 
 
 def naive_losses(weights: Weights, tokens: np.ndarray, block: int) -> tuple[float, float]:
-    """Block and stream loss from the reference's logits."""
+    """Compute block and stream loss with the NumPy backend."""
 
     def summed(part: np.ndarray) -> float:
         return -Engine(weights, "numpy").log_probs(part[:-1], part[1:]).sum()
@@ -103,7 +103,7 @@ def naive_losses(weights: Weights, tokens: np.ndarray, block: int) -> tuple[floa
 
 @pytest.mark.parametrize("kind", SMALL)
 @pytest.mark.parametrize("length", [2, 40, 41, 58])
-def test_losses_by_definition(kind: str, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_losses_match_their_definition(kind: str, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = random_weights(SMALL[kind], 0)
     tokens = random_tokens(weights.config, length)
     monkeypatch.setattr(evaluation, "_POSITIONS_AT_ONCE", 30)
@@ -113,7 +113,7 @@ def test_losses_by_definition(kind: str, length: int, monkeypatch: pytest.Monkey
     assert stream_loss(twin, torch.from_numpy(tokens).long()).nats == pytest.approx(by_stream, abs=1e-9)
 
 
-def test_loss_over_some_blocks_takes_them_whole_and_spread_evenly() -> None:
+def test_partial_loss_uses_whole_evenly_spaced_blocks() -> None:
     weights = random_weights(SMALL["hybrid-relative"], 0)
     tokens = random_tokens(weights.config, 20 * 10 + 7)
     twin = Twin(weights).double()
@@ -135,17 +135,17 @@ def test_corpus_is_split_by_position() -> None:
     assert corpus.vocab.decode(corpus.validation.numpy()) == "abcdefghij"
 
 
-def test_batches_are_runs_of_the_text() -> None:
+def test_batches_are_excerpts_of_the_text() -> None:
     tokens = torch.arange(50)
     inputs, targets = random_batch(tokens, 200, 7, np.random.default_rng(0))
     assert inputs.shape == targets.shape == (200, 7)
     assert torch.equal(inputs + 1, targets)
     assert torch.equal(inputs, inputs[:, :1] + torch.arange(7))
-    assert set(inputs[:, 0].tolist()) == set(range(43))  # every place there is, the last one too
+    assert set(inputs[:, 0].tolist()) == set(range(43))  # every possible offset, including the last
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "wsd"])
-def test_learning_rate_warms_up_and_falls_to_nothing(schedule: str) -> None:
+def test_learning_rate_warms_up_and_decays_to_zero(schedule: str) -> None:
     assert max(Recipe(steps=20, schedule=schedule).rate_at(step) for step in range(20)) == 1.0
     recipe = Recipe(steps=100, warmup=10, schedule=schedule, decay=0.4)
     rates = [recipe.rate_at(step) for step in range(100)]
@@ -158,7 +158,7 @@ def test_learning_rate_warms_up_and_falls_to_nothing(schedule: str) -> None:
 
 
 @pytest.mark.parametrize("kind", SMALL)
-def test_training_learns(kind: str) -> None:
+def test_training_reduces_the_loss(kind: str) -> None:
     config = SMALL[kind]
     corpus = Corpus.from_text(TEXT, "fox.txt")
     shape = {**config.to_dict(), "vocab_size": corpus.vocab.vocab_size, "T": 8}
@@ -173,7 +173,7 @@ def test_training_learns(kind: str) -> None:
     assert result.record["corpus"]["characters"] == len(TEXT)
 
 
-def test_seeded_runs_repeat_exactly() -> None:
+def test_seeded_runs_are_reproducible() -> None:
     corpus = Corpus.from_text(TEXT, "fox.txt")
     config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **TINY)
     first, again = (train(config, corpus, SHORT).weights for _ in range(2))
@@ -183,7 +183,7 @@ def test_seeded_runs_repeat_exactly() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_every_setting_of_the_recipe_is_followed(optimizer: str) -> None:
+def test_every_recipe_setting_takes_effect(optimizer: str) -> None:
     corpus = Corpus.from_text(TEXT, "fox.txt")
     config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **TINY)
     change = {"grad_clip": 1e-3, "weight_decay": 0.3, "betas": (0.5, 0.6), "windows": 3, "momentum": 0.7}
@@ -215,8 +215,8 @@ def test_every_setting_of_the_recipe_is_followed(optimizer: str) -> None:
     assert (record["sequence_length"], record["windows"]) == (24, 3)
 
 
-def test_average_is_of_all_weights_and_forgets_the_first() -> None:
-    """Against the sum it stands for; with a decay of 0 it is a copy."""
+def test_average_follows_the_weights_and_forgets_the_initial_ones() -> None:
+    """Compare with the recurrence that defines it; with decay 0 it is a copy."""
     twin = Twin(Weights.random(ModelConfig(vocab_size=5, **TINY)))
     average, copy = Average(twin, 0.9), Average(twin, 0.0)
     expected = {name: value.clone() for name, value in twin.state_dict().items()}
@@ -233,7 +233,7 @@ def test_average_is_of_all_weights_and_forgets_the_first() -> None:
         torch.testing.assert_close(copy.twin.state_dict()[name], twin.state_dict()[name])
 
 
-def test_dropout_drops_in_training_alone() -> None:
+def test_dropout_is_active_only_in_training() -> None:
     weights = random_weights(SMALL["hybrid-relative"], 0)
     tokens = torch.from_numpy(random_tokens(weights.config, 40)).long()[None]
     twin, without = Twin(weights, dropout=0.3), Twin(weights)
@@ -242,13 +242,13 @@ def test_dropout_drops_in_training_alone() -> None:
     assert torch.equal(twin.eval()(tokens), without(tokens))
 
 
-def test_config_of_another_vocabulary_is_refused() -> None:
+def test_mismatched_vocab_size_raises() -> None:
     corpus = Corpus.from_text(TEXT, "fox.txt")
-    with pytest.raises(ConfigError, match=f"vocab_size 99 and the corpus {corpus.vocab.vocab_size}"):
+    with pytest.raises(ConfigError, match=f"vocab_size 99, but the corpus has {corpus.vocab.vocab_size}"):
         train(ModelConfig(vocab_size=99, **TINY), corpus, SHORT)
 
 
-def test_gates_stay_in_their_range() -> None:
+def test_gates_stay_between_0_and_1() -> None:
     corpus = Corpus.from_text(TEXT, "fox.txt")
     config = ModelConfig(vocab_size=corpus.vocab.vocab_size, alpha=1.0, **TINY)
     weights = train(config, corpus, Recipe(**vars(SHORT) | {"learning_rate": 0.1})).weights
@@ -258,8 +258,8 @@ def test_gates_stay_in_their_range() -> None:
     assert not np.array_equal(gates, np.ones(4))
 
 
-def test_best_weights_are_kept_not_the_last() -> None:
-    corpus = Corpus.from_text("ab" * 306 + "cd" * 34, "turn.txt")  # validation is unlike training, so it gets worse
+def test_best_weights_are_kept() -> None:
+    corpus = Corpus.from_text("ab" * 306 + "cd" * 34, "turn.txt")  # validation differs from training, so its loss rises
     config = ModelConfig(vocab_size=4, **TINY)
     seen: list[Progress] = []
     result = train(config, corpus, Recipe(steps=60, batch_chars=256, eval_interval=5), report=seen.append)
@@ -268,7 +268,7 @@ def test_best_weights_are_kept_not_the_last() -> None:
     assert block_loss(Twin(result.weights), corpus.validation).nats == pytest.approx(min(losses.values()), abs=1e-6)
 
 
-def test_interrupted_training_keeps_the_best_so_far() -> None:
+def test_interrupted_training_returns_the_best_weights() -> None:
     corpus = Corpus.from_text(TEXT, "fox.txt")
     config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **TINY)
     steps = iter(range(100))
@@ -280,7 +280,7 @@ def test_interrupted_training_keeps_the_best_so_far() -> None:
     assert all(np.array_equal(at_once.weights[name], array) for name, array in Weights.random(config, 42).items())
 
 
-def test_diverged_training_says_so_or_keeps_the_best() -> None:
+def test_diverged_training_raises_or_keeps_the_best_weights() -> None:
     corpus = Corpus.from_text(TEXT, "fox.txt")
     config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **TINY)
     with pytest.raises(TrainingError, match=r"learning rates below 1e\+30 and 0.04"):
@@ -296,7 +296,7 @@ def test_diverged_training_says_so_or_keeps_the_best() -> None:
 
 
 @pytest.mark.parametrize("length", [0, 10, 36])
-def test_corpus_shorter_than_a_window_is_refused(length: int) -> None:
+def test_corpus_shorter_than_a_window_raises(length: int) -> None:
     with pytest.raises(TextError, match="empty" if length == 0 else "at least 37"):
         train(ModelConfig(vocab_size=1), Corpus.from_text("a" * length, "short.txt"), SHORT)
 
@@ -314,12 +314,12 @@ def test_shortest_corpus_trains() -> None:
      {"label_smoothing": 2}, {"momentum": 1}, {"decay": 0}, {"patience": 0}, {"matrix_learning_rate": 0},
      {"eval_interval": 0}, {"steps": 1.5}, {"steps": "5"}, {"betas": (2, 3)}, {"seed": 2**64}],
 )  # fmt: skip
-def test_bad_recipe_is_refused_by_name(change: dict) -> None:
+def test_invalid_recipe_raises_naming_the_field(change: dict) -> None:
     with pytest.raises(ConfigError, match=next(iter(change))):
         Recipe(**change)
 
 
-def test_evaluation_of_a_saved_model(tmp_path: Path) -> None:
+def test_evaluate_command(tmp_path: Path) -> None:
     from knock.files.checkpoint import write_checkpoint
 
     text = TEXT + TEXT.upper()
@@ -348,8 +348,8 @@ def test_evaluation_of_a_saved_model(tmp_path: Path) -> None:
     assert failed.stderr.startswith("error: no model named 'none'")
 
 
-def test_precision_of_a_step() -> None:
-    """In bfloat16 the products are rounded, and nothing else: losses are alike, weights and averages float32."""
+def test_bfloat16_step() -> None:
+    """Only products are rounded to bfloat16: losses stay close and weights stay float32."""
     corpus = Corpus.from_text(TEXT, "fox.txt")
     config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **TINY)
     batch = random_batch(corpus.train, 4, 24, np.random.default_rng(0))
@@ -365,7 +365,7 @@ def test_precision_of_a_step() -> None:
     assert losses["bfloat16"][-1] < 0.8 * losses["bfloat16"][0]
 
 
-def test_precision_that_suits_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_native_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
     assert native_precision(cpu) == "bfloat16"
@@ -375,11 +375,11 @@ def test_precision_that_suits_the_processor(monkeypatch: pytest.MonkeyPatch) -> 
     assert native_precision(cpu) == "float32"
 
 
-# Losses that say that nothing is learned
+# Divergence
 
 
 @pytest.mark.parametrize(("rate", "interval"), [(15.0, 20), (8.0, 50), (3.0, 50)])
-def test_divergence_that_stays_finite_ends_a_run(rate: float, interval: int) -> None:
+def test_finite_divergence_ends_a_run(rate: float, interval: int) -> None:
     corpus = Corpus.from_text(TEXT * 8, "fox.txt")
     config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **TINY)
     recipe = Recipe(
@@ -390,11 +390,11 @@ def test_divergence_that_stays_finite_ends_a_run(rate: float, interval: int) -> 
         train(config, corpus, recipe, report=seen.append, keep=lambda _, record: kept.append(record))
     assert seen[-1].step <= 400
     assert seen[-1].is_lost
-    # When it was too early to tell.
+    # Weights may be kept only before divergence can be detected.
     assert all(record["best_validation_loss"] < math.log(config.vocab_size) + 0.1 for record in kept)
 
 
-def test_weights_from_before_a_divergence_are_kept() -> None:
+def test_weights_before_a_divergence_are_kept() -> None:
     corpus = Corpus.from_text(TEXT * 8, "fox.txt")
     config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **TINY)
     good = Recipe(steps=800, batch_chars=256, eval_interval=20, schedule="wsd", ema=0.0)
@@ -410,26 +410,26 @@ def test_weights_from_before_a_divergence_are_kept() -> None:
     assert result.record["best_validation_loss"] < result.record["unigram_loss"]
 
 
-def test_slow_learning_overfitting_and_noise_are_no_divergence() -> None:
+def test_slow_learning_overfitting_and_noise_are_not_divergence() -> None:
     corpus = Corpus.from_text(TEXT * 8, "fox.txt")
     config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **TINY)
     slow = Recipe(steps=200, batch_chars=256, eval_interval=10, learning_rate=1e-4, matrix_learning_rate=1e-4, ema=0.0)
     assert train(config, corpus, slow).ended == "done"
-    # Validation is unlike training, so it gets worse and worse.
+    # Overfitting: validation differs from training, so its loss keeps rising.
     other = Corpus.from_text("ab" * 306 + "cd" * 34, "turn.txt")
     overfits = Recipe(steps=200, batch_chars=128, eval_interval=10, learning_rate=0.02)
     seen = list[Progress]()
     assert train(ModelConfig(vocab_size=4, **TINY), other, overfits, report=seen.append).ended == "done"
     assert seen[-1].validation_loss is not None
     assert seen[-1].validation_loss > seen[-1].unigram_loss
-    # Nothing can be learned.
+    # Noise, from which nothing can be learned.
     rng = np.random.default_rng(0)
     noise = Corpus.from_text("".join(rng.choice(list("0123456789abcdef"), 20_000)), "noise.txt")
     recipe = Recipe(steps=200, eval_interval=20, batch_chars=512)
     assert train(ModelConfig(vocab_size=16, **TINY), noise, recipe).ended == "done"
 
 
-def test_unigram_loss_is_the_entropy_of_the_frequencies() -> None:
+def test_unigram_loss_is_the_cross_entropy_of_smoothed_frequencies() -> None:
     train_text, validation = torch.tensor([0, 0, 0, 1]), torch.tensor([1, 2])
     result = unigram_loss(train_text, validation, 3)
     p = np.array([4, 2, 1]) / 7
@@ -437,7 +437,7 @@ def test_unigram_loss_is_the_entropy_of_the_frequencies() -> None:
 
 
 @pytest.mark.parametrize("position", ["relative", "absolute"])
-def test_evaluation_in_a_bounded_time(monkeypatch: pytest.MonkeyPatch, position: Position) -> None:
+def test_evaluation_with_a_time_limit(monkeypatch: pytest.MonkeyPatch, position: Position) -> None:
     tokens = torch.from_numpy(random_tokens(SMALL[f"hybrid-{position}"], 30_000))
     twin = Twin(random_weights(SMALL[f"hybrid-{position}"], 0))
     whole = evaluate(twin, tokens)

@@ -1,1 +1,1 @@
-"""Compiles the kernels, keeps the machine code, and loads it."""
+"""Compile the kernels, cache the machine code and load it."""

@@ -1,4 +1,4 @@
-"""The process that compiles the kernels, and keeps what comes out.
+"""The process that compiles the kernels and caches the result.
 
 python -c "from knock_kernels.cache.compiler import main; main(FOLDER, background=True)"
 """
@@ -23,21 +23,21 @@ from knock_kernels.lang.object_code import ObjectCode
 
 DONE, FAILED, NOT_KEPT = 0, 1, 3
 
-_PATIENCE = 1.0  # seconds that a process in the background waits for the lock
-_ROOM = 2**18  # bytes, more than an object has
+_PATIENCE = 1.0  # seconds that a background process waits for the lock
+_ROOM = 2**18  # bytes, more than an object needs
 
 
 class _NotKept(Exception):
-    """The object is there, and the folder does not take it."""
+    """The object cannot be written to the folder."""
 
 
 def main(folder: str, background: bool) -> int:
-    """Compile the kernels unless they are there, or another process is at it; return an exit code."""
+    """Compile the kernels unless they are cached or another process is compiling them; return an exit code."""
     path = Path(folder) / name()
     marks = Marks(path)
     try:
         with marks.lock(timeout=_PATIENCE if background else -1):
-            if _is_there(path):  # from another process, while this one waited
+            if _is_there(path):  # another process compiled it while this one waited
                 return DONE
             if background and hasattr(os, "nice"):
                 os.nice(10)
@@ -50,7 +50,7 @@ def main(folder: str, background: bool) -> int:
     except OSError as error:
         code, problem = NOT_KEPT, f"{folder} cannot be written to: {reason(error)}"
     if problem:
-        print(problem, file=sys.stderr)  # for the process that waits
+        print(problem, file=sys.stderr)  # read by the process that waits
     return code
 
 
@@ -61,8 +61,8 @@ def _is_there(path: Path) -> bool:
 
 
 def _logged(path: Path, log: TextIO) -> tuple[int, str]:
-    """Compile and keep; the exit code, and what went wrong."""
-    print(f"process {os.getpid()} compiles {path.name}", file=log, flush=True)
+    """Compile and cache, with standard error in the log; return the exit code and the error, if any."""
+    print(f"process {os.getpid()} is compiling {path.name}", file=log, flush=True)
     code, problem = DONE, ""
     with _standard_error_to(log):
         try:
@@ -77,26 +77,26 @@ def _logged(path: Path, log: TextIO) -> tuple[int, str]:
 
 
 def _compile_and_keep(path: Path) -> None:
-    with _told_as_not_kept(path.parent):
+    with _os_errors_as_not_kept(path.parent):  # before compiling, which would be in vain on a full disk
         write(path.with_name(f"{path.name}.room"), ObjectCode(bytes(_ROOM)))
         path.with_name(f"{path.name}.room").unlink()
     from knock_kernels.lang import codegen
     from knock_kernels.lang.units import UNITS
-    from knock_kernels.loops import batch  # noqa: F401  # which declares all units
+    from knock_kernels.loops import batch  # noqa: F401  # declares all units
 
     content = codegen.compile_units(UNITS)
     if current_name() != path.name:
-        raise RuntimeError("the sources of the kernels changed while they were compiled")
-    with _told_as_not_kept(path.parent):
+        raise RuntimeError("the kernel sources changed during compilation")
+    with _os_errors_as_not_kept(path.parent):
         Marks(path).unloadable.touch()
-        store.load(content)  # where that is not possible, it may end the process: then the mark stays
+        store.load(content)  # an object that cannot be loaded may crash the process; the mark then stays
         Marks(path).unloadable.unlink()
         write(path, content)
     prune(path.parent)
 
 
 @contextlib.contextmanager
-def _told_as_not_kept(folder: Path) -> Iterator[None]:
+def _os_errors_as_not_kept(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -105,7 +105,7 @@ def _told_as_not_kept(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _standard_error_to(file: TextIO) -> Iterator[None]:
-    """Lead the file descriptor elsewhere: LLVM writes to it."""
+    """Redirect the file descriptor of standard error, which LLVM writes to."""
     kept = os.dup(2)
     try:
         os.dup2(file.fileno(), 2)

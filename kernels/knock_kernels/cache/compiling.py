@@ -1,4 +1,4 @@
-"""Have the kernels compiled: in the background for next time, or while the caller waits, or in the caller's process."""
+"""Start compilation: in the background for the next run, in a process that the caller waits for, or in this process."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-from knock_kernels.cache import store
 from knock_kernels.cache.compiler import DONE, NOT_KEPT
+from knock_kernels.cache.entry_points import EntryPoints
 from knock_kernels.cache.folder import Refused, reason
 from knock_kernels.cache.marks import Marks, last_line
 from knock_kernels.cache.objects import current_name, find, name, place
 from knock_kernels.cache.once import once
 
-# Python's options that the compiler's process must have too, where this one has them.
+# Flags of this interpreter, and the options that pass them on to the compiler process.
 _FLAGS = {"isolated": "-I", "ignore_environment": "-E", "no_user_site": "-s", "no_site": "-S"}
 
 
@@ -30,18 +29,18 @@ class CompilationError(Exception):
 
 
 class NotKeptError(CompilationError):
-    """The kernels can be compiled, but not kept, or not loaded from where they are kept."""
+    """The kernels can be compiled, but not cached or not loaded from the cache."""
 
 
 def start() -> str | None:
-    """Have the kernels compiled in the background, for next time, unless that has failed twice in an hour.
+    """Compile the kernels in the background for the next run, unless that has failed twice within an hour.
 
     Returns:
-        Why the last attempt failed, if it did and this has not been told before.
+        Why the last attempt failed; None if it did not, or if this was reported before.
 
     Raises:
-        CompilationError: if it cannot be started.
-        Refused: if there is no folder for them.
+        CompilationError: if the compiler cannot be started.
+        Refused: if no folder can be used.
     """
     path = place()
     marks = Marks(path)
@@ -49,24 +48,24 @@ def start() -> str | None:
     failure = marks.take_failure()
     if again:
         process = _process(path.parent, background=True)
-        with contextlib.suppress(RuntimeError):  # where no more threads can be had
-            # It waits for the end, or the process would stay in the system's table for as long as this one lives.
+        with contextlib.suppress(RuntimeError):  # if no more threads are available
+            # Reap the process when it ends; it would otherwise remain in the process table until this one ends.
             threading.Thread(target=process.wait, daemon=True).start()
     return failure
 
 
 def wait(progress: Callable[[float], None], insist: bool = False) -> Path:
-    """Have the kernels compiled, and wait for it.
+    """Compile the kernels in another process and wait for it, unless they are cached.
 
     Args:
-        progress: told several times a second for how many seconds it has gone on.
-        insist: try it even if what came out could not be loaded lately.
+        progress: called several times a second with the seconds elapsed.
+        insist: compile even if the result could not be loaded within the last hour.
 
     Returns:
-        Where they are.
+        The file of the compiled kernels.
 
     Raises:
-        NotKeptError: if they cannot be kept, or not be loaded.
+        NotKeptError: if they cannot be cached, or not be loaded.
         CompilationError: if they cannot be compiled.
     """
     if kept := find():
@@ -77,7 +76,7 @@ def wait(progress: Callable[[float], None], insist: bool = False) -> Path:
         raise NotKeptError(str(refused)) from refused
     marks = Marks(path)
     if marks.is_unloadable and not insist:
-        raise NotKeptError("kept kernels cannot be loaded on this machine")
+        raise NotKeptError("cached kernels cannot be loaded on this machine")
     process = _process(path.parent, background=False)
     started = time.monotonic()
     try:
@@ -93,38 +92,38 @@ def wait(progress: Callable[[float], None], insist: bool = False) -> Path:
         raise
     if process.returncode != DONE:
         from_log = marks.take_failure()
-        failure = last_line(said.splitlines()) or from_log or f"it ended with exit code {process.returncode}"
+        failure = last_line(said.splitlines()) or from_log or f"the compiler exited with code {process.returncode}"
         not_kept = process.returncode == NOT_KEPT or marks.is_unloadable
         raise (NotKeptError if not_kept else CompilationError)(failure)
     kept = find()
     if kept is None:
-        raise NotKeptError(f"they are not in {path.parent}; were the kernels' sources changed?")
+        raise NotKeptError(f"no compiled kernels found in {path.parent}; their sources may have changed")
     return kept.path
 
 
 @once
-def in_process() -> SimpleNamespace:
-    """The entry points, compiled by Numba in this process and for it alone.
+def in_process() -> EntryPoints:
+    """Compile the kernels with Numba for this process only; return their entry points.
 
     Raises:
-        CompilationError: if they cannot be.
+        CompilationError: if they cannot be compiled.
     """
     if current_name() != name():
-        raise CompilationError("the sources of the kernels changed since this process began")
+        raise CompilationError("the kernel sources changed since this process started")
     try:
         from knock_kernels.lang import codegen
         from knock_kernels.lang.units import UNITS
-        from knock_kernels.loops import batch  # noqa: F401  # which declares all units
+        from knock_kernels.loops import batch  # noqa: F401  # declares all units
 
-        return store.named(codegen.compile_in_process(UNITS))
-    except Exception as error:  # whatever Numba, or its absence, may raise
-        raise CompilationError(f"Numba cannot compile them: {last_line(str(error).splitlines())}") from error
+        return EntryPoints(codegen.compile_in_process(UNITS))
+    except Exception as error:  # anything that Numba, or its absence, may raise
+        raise CompilationError(f"Numba cannot compile the kernels: {last_line(str(error).splitlines())}") from error
 
 
 def _process(folder: Path, background: bool) -> subprocess.Popen[str]:
-    """Start the compiler, with this process's modules."""
+    """Start the compiler process, with the module search path of this one."""
     if not sys.executable or getattr(sys, "frozen", False):
-        raise CompilationError("there is no Python interpreter to compile with")
+        raise CompilationError("no Python interpreter is available to run the compiler")
     if importlib.util.find_spec("numba") is None:
         raise CompilationError("Numba is not installed; pip install numba")
     paths = [*_absolute(sys.path), str(Path(__file__).parents[2])]
@@ -134,7 +133,7 @@ def _process(folder: Path, background: bool) -> subprocess.Popen[str]:
     if background and sys.platform == "win32":
         detached["creationflags"] = subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP
     elif background:
-        detached["start_new_session"] = True  # neither Ctrl-C nor a terminal that closes is meant for it
+        detached["start_new_session"] = True  # Ctrl-C and a closing terminal must not stop it
     options = [option for flag, option in _FLAGS.items() if getattr(sys.flags, flag)]
     try:
         return subprocess.Popen(
@@ -144,8 +143,8 @@ def _process(folder: Path, background: bool) -> subprocess.Popen[str]:
             stderr=subprocess.DEVNULL if background else subprocess.PIPE,
             text=True,
             errors="replace",
-            # Numba's own settings, in variables or in a file where one works, are for others' code: some would change
-            # what is made here.
+            # Numba's settings, from variables or a file in the working folder, are meant for other code, and some would
+            # change the result.
             env={variable: value for variable, value in os.environ.items() if not variable.startswith("NUMBA_")},
             cwd=folder,
             **detached,
@@ -157,6 +156,6 @@ def _process(folder: Path, background: bool) -> subprocess.Popen[str]:
 def _absolute(paths: list[str]) -> list[str]:
     found = []
     for path in paths:
-        with contextlib.suppress(OSError):  # '' is where this process is, which may be gone
-            found.append(os.path.abspath(path))  # noqa: PTH100  # Path.absolute keeps the ..s
+        with contextlib.suppress(OSError):  # '' is the current folder, which may no longer exist
+            found.append(os.path.abspath(path))  # noqa: PTH100  # Path.absolute keeps '..'
     return found

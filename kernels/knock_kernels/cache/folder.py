@@ -1,6 +1,6 @@
-"""The folder in which compiled kernels are kept: where it is, and whether what lies in it can be trusted.
+"""The cache folder of compiled kernels: where it is, and whether its files can be trusted.
 
-Code from it is run, so nobody but its user, and the system's administrator, may be able to put something there.
+Code from the folder is executed, so only the user and root may be able to write there.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ _ADMINISTRATOR = 0
 
 
 class Refused(Exception):
-    """A folder or a file that cannot be had, or is not to be trusted; the message says why."""
+    """A folder or file is unusable or not trusted; the message says why."""
 
 
 def user_folder() -> Path:
-    """Where KNOCK_CACHE_DIR says, or else where the platform has a user's caches.
+    """Return the folder in KNOCK_CACHE_DIR if that is set, else the user's cache folder on this platform.
 
     Raises:
-        Refused: if the user has no home.
+        Refused: if the user has no home folder, or the path is relative to a folder that no longer exists.
     """
     if os.environ.get(VARIABLE):
-        given = os.path.expanduser(os.environ[VARIABLE])  # noqa: PTH111  # this one raises nothing
+        given = os.path.expanduser(os.environ[VARIABLE])  # noqa: PTH111  # Path.expanduser may raise
         try:
             return Path(given).absolute()
         except OSError as error:
-            raise Refused(f"{given} is below a folder that is gone") from error
+            raise Refused(f"{given} is relative to a folder that no longer exists") from error
     if sys.platform == "win32":
         return _home("LOCALAPPDATA", "AppData/Local") / "knock" / "Cache"
     if sys.platform == "darwin":
@@ -41,10 +41,10 @@ def user_folder() -> Path:
 
 
 def temporary_folder() -> Path:
-    """A folder of this user's among the temporary files, for when the other cannot be used.
+    """Return this user's folder among the temporary files, the fallback for `user_folder`.
 
     Raises:
-        Refused: if there is no place for temporary files, or someone has put a link in this one's.
+        Refused: if there is no folder for temporary files, or the path is a symbolic link.
     """
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
     try:
@@ -52,24 +52,24 @@ def temporary_folder() -> Path:
     except OSError as error:
         raise Refused(f"there is no folder for temporary files: {reason(error)}") from error
     if folder.is_symlink():
-        raise Refused(f"{folder} is a link")
+        raise Refused(f"{folder} is a symbolic link")
     return folder
 
 
 def writable(folder: Path) -> Path:
-    """The folder, if something can be put into it by this user alone; made if it is not there.
+    """Return the folder if only this user or root can write to it; create it if it does not exist.
 
     Raises:
-        Refused: if it cannot be made or written to, belongs to someone else, or others may write to it.
+        Refused: if it cannot be created or written to, belongs to another user, or is writable by other users.
     """
     try:
         missing = [each for each in (folder, *folder.parents) if not each.exists()]
         if missing:
-            _check_owner(missing[-1].parent)  # or what an administrator makes would be in a user's way
+            _check_owner(missing[-1].parent)  # root, too, must not create folders below another user's
         for each in reversed(missing):
             each.mkdir(mode=stat.S_IRWXU, exist_ok=True)
         check(folder)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+    except (OSError, ValueError) as error:  # ValueError: the name contains a NUL
         raise Refused(f"{folder} cannot be used: {reason(error)}") from error
     if not os.access(folder, os.W_OK):
         raise Refused(f"{folder} cannot be written to")
@@ -77,11 +77,11 @@ def writable(folder: Path) -> Path:
 
 
 def check(folder: Path) -> None:
-    """Do nothing, if nobody else can put something into a folder.
+    """Raise unless only this user or root can write to a folder.
 
     Raises:
-        Refused: if it is no folder, belongs to someone else, or others may write to it.
-        OSError: if it cannot be looked at.
+        Refused: if it is not a folder, belongs to another user, or is writable by other users.
+        OSError: if its status cannot be read.
     """
     status = folder.stat()
     if not stat.S_ISDIR(status.st_mode):
@@ -90,14 +90,14 @@ def check(folder: Path) -> None:
 
 
 def check_status(status: os.stat_result, path: Path) -> None:
-    """Do nothing, if nobody else can write to a folder or file.
+    """Raise unless only this user or root can write to a folder or file.
 
     Raises:
-        Refused: if it belongs to someone else, or others may write to it.
+        Refused: if it belongs to another user, or is writable by other users.
     """
     _check_owner(path, status)
     if hasattr(os, "geteuid") and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise Refused(f"others may write to {path}")
+        raise Refused(f"{path} is writable by other users")
 
 
 def _check_owner(path: Path, status: os.stat_result | None = None) -> None:
@@ -106,7 +106,7 @@ def _check_owner(path: Path, status: os.stat_result | None = None) -> None:
 
 
 def candidates() -> Iterator[Path | Refused]:
-    """Folders in the order in which they are tried, or why there is none."""
+    """Yield the folders to try, in order; for one that cannot be determined, the reason."""
     for choose in (user_folder, temporary_folder):
         try:
             yield choose()
@@ -115,16 +115,16 @@ def candidates() -> Iterator[Path | Refused]:
 
 
 def reason(error: Exception) -> str:
-    """What the system says about an error, without the name of the file."""
+    """Return the system's description of an error, without the file name."""
     return (getattr(error, "strerror", None) or str(error)).lower()
 
 
 def _home(variable: str = "", below: str = "") -> Path:
-    """The folder that an environment variable names, or else one below the user's home."""
+    """Return the folder named by an environment variable, or else a folder below the user's home."""
     given = os.environ.get(variable, "")
-    if os.path.isabs(given):  # noqa: PTH117  # a name that is not absolute does not count
+    if os.path.isabs(given):  # noqa: PTH117  # relative paths are ignored
         return Path(given)
-    home = Path(os.path.expanduser("~"))  # noqa: PTH111  # this one raises nothing
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111  # Path.expanduser may raise
     if not home.is_absolute() or home == Path(home.anchor) or not home.is_dir():
-        raise Refused(f"there is no home folder: {home}")
+        raise Refused(f"no home folder at {home}")
     return home / below

@@ -1,11 +1,11 @@
-"""What lies beside an object while it is compiled, and after that has failed.
+"""Lock, log and failure markers of a cached object.
 
-| file | made | removed | what it means while nobody has the lock |
+| file | created | removed | meaning while the lock is free |
 |---|---|---|---|
 | `lock` | by the first compiler in the folder | never | |
-| `.log` | by a compiler that has the lock, for its standard error | by it, at its end | it was killed, or crashed |
-| `.unloadable` | before the object is loaded for the first time | after that | loading it ended the process |
-| `.failed` | from the log, when someone is told of it | when the object is there | nobody tries unasked for an hour |
+| `.log` | by a compiler that holds the lock, for its standard error | on success | it failed, crashed or was killed |
+| `.unloadable` | before an object is first loaded | after loading | loading crashed the process |
+| `.failed` | by renaming the log, when the failure is reported | on success | no background compilation for an hour |
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _RECENT = 3600.0  # seconds
 
 
 class Marks:
-    """The files beside one object.
+    """The marker files of one object.
 
     Args:
-        path: of the object.
+        path: file of the object.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,44 +33,44 @@ class Marks:
         self._lock = path.with_name("lock")
 
     def lock(self, timeout: float) -> FileLock:
-        """The right to write to the folder. Who has it ends with its process."""
+        """Return the lock that is required to write to the folder. It is released when its process ends."""
         return FileLock(self._lock, timeout=timeout)
 
     @property
     def is_unloadable(self) -> bool:
-        """Whether an object could not be loaded, lately."""
+        """Whether an object could not be loaded within the last hour."""
         return _is_recent(self.unloadable)
 
     @property
     def has_failed(self) -> bool:
-        """Whether there has been a failure, lately, that someone was told of; or an object could not be loaded."""
+        """Whether a failure was reported, or an object could not be loaded, within the last hour."""
         return self.is_unloadable or _is_recent(self.failed)
 
     def take_failure(self) -> str | None:
-        """What became of a compiler that did not get to its end; the next time this is no news."""
+        """Return why the last compiler failed, once; return None if it did not fail or the failure was reported."""
         if not self.log.exists():
             return None
         try:
             with self.lock(timeout=0):
                 lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
                 self.log.replace(self.failed)
-        except (OSError, Timeout):  # it is still at work, or has just come to its end
+        except (OSError, Timeout):  # the compiler is still running, or has just finished
             return None
-        return last_line(lines[1:]) or "the compiler was stopped before its end"
+        return last_line(lines[1:]) or "the compiler was stopped before it finished"
 
     def forget(self) -> None:
-        """Remove what a compiler has left that was stopped on purpose."""
+        """Remove the marks of a compiler that was stopped on purpose."""
         with contextlib.suppress(OSError, Timeout), self.lock(timeout=0):
             self.clear()
 
     def clear(self) -> None:
-        """Remove all marks. The caller has the lock."""
+        """Remove all marks. The caller holds the lock."""
         for mark in (self.log, self.unloadable, self.failed):
             mark.unlink(missing_ok=True)
 
 
 def last_line(lines: list[str]) -> str:
-    """Where a traceback says what went wrong."""
+    """Return the last line that is not blank: in a traceback, the error."""
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 

@@ -1,7 +1,7 @@
-"""Object code in files: named by all that it depends on, checked when it is read, whole or not there at all.
+"""Object code in files: named by a digest of its inputs, checksummed, written atomically.
 
-An object's name has a digest of what it depends on, so that one made from other sources, by another Numba or for
-another CPU is never found. How objects come about is the business of `knock_kernels.cache.compiling`.
+The name contains a digest of everything that the object depends on, so an object of other sources, another version of
+Numba or another CPU is never found. `knock_kernels.cache.compiling` creates objects.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from knock_kernels.lang.object_code import ObjectCode
 
 SUFFIX = ".kernels"
 
-_COMPILED = ("lang", "ops", "loops")  # folders of the package on which machine code depends; this one is not among them
+_COMPILED = ("lang", "ops", "loops")  # folders of the package that machine code depends on; not this one
 
-_OURS = re.compile(rf"[\w.+-]+-[0-9a-f]{{32}}\{SUFFIX}(\.\w+)?")  # with marks and temporary files
-_KEPT = 8  # objects: of other CPUs that share the folder, other environments, earlier states of the sources
-_UNUSED = 30 * 86400.0  # seconds after which others go, if nobody has used them
-_FORGOTTEN = 3600.0  # seconds after which a mark or a temporary file is nobody's any more
-_NOTED = 86400.0  # seconds after which it is noted again that an object was used
+_OURS = re.compile(rf"[\w.+-]+-[0-9a-f]{{32}}\{SUFFIX}(\.\w+)?")  # including marks and temporary files
+_KEPT = 8  # objects: for other CPUs that share the folder, other environments, earlier sources
+_UNUSED = 30 * 86400.0  # seconds without use after which other objects are deleted
+_FORGOTTEN = 3600.0  # seconds after which a mark or temporary file is deleted
+_NOTED = 86400.0  # seconds between updates of the time at which an object was last used
 
 
-class Damaged(Exception):  # what the file is
-    """A file that is not what was written."""
+class Damaged(Exception):
+    """A file does not match its checksum."""
 
 
 class Kept(NamedTuple):
-    """This machine's object, and the file it is in."""
+    """This machine's object and its file."""
 
     path: Path
     content: ObjectCode
 
 
 def find() -> Kept | None:
-    """This machine's object: from the user's own folder, or else from a temporary one. Nothing is changed.
+    """Return this machine's object from the user's folder or else the temporary one; None if there is none.
 
-    What is wrong with a better folder is told by a warning.
+    No file or folder is created. If the object is not in the preferred folder, a warning says why.
     """
     problems: list[str] = []
     for folder in candidates():
@@ -64,20 +64,20 @@ def find() -> Kept | None:
         except OSError as error:
             problems.append(f"{folder} cannot be read: {reason(error)}")
         except Damaged as damaged:
-            _warn(f"{damaged}, and is not used")
+            _warn(f"{damaged}; ignoring it")
         else:
-            _tell(kept.path, problems)
+            _report(kept.path, problems)
             return kept
     return None
 
 
 def place() -> Path:
-    """Where this machine's object is to be written: in the user's own folder, or else in a temporary one.
+    """Return the path to write this machine's object to, in the user's folder or else a temporary one.
 
-    What is wrong with the better one is told by a warning.
+    If the preferred folder cannot be used, a warning says why.
 
     Raises:
-        Refused: if there is neither.
+        Refused: if neither can be used.
     """
     problems: list[str] = []
     for folder in candidates():
@@ -88,36 +88,36 @@ def place() -> Path:
         except Refused as refused:
             problems.append(str(refused))
         else:
-            _tell(path, problems)
+            _report(path, problems)
             return path
     raise Refused("; ".join(problems))
 
 
-def _tell(path: Path, problems: Sequence[str]) -> None:
+def _report(path: Path, problems: Sequence[str]) -> None:
     if problems:
-        _warn(f"compiled kernels are kept in {path.parent}: {'; '.join(problems)}")
+        _warn(f"compiled kernels are cached in {path.parent}: {'; '.join(problems)}")
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=1)  # from one line of code each time, so that Python shows it once
+    warnings.warn(message, stacklevel=1)  # always at the same line, so that Python shows a message once
 
 
 @cache
 def name() -> str:
-    """Of this machine's object: the CPU, and a digest of everything that it depends on.
+    """Return the file name of this machine's object: the CPU and a digest of everything that the object depends on.
 
     Raises:
-        Refused: if that cannot be found out.
+        Refused: if the kernel sources are missing.
     """
     return current_name()
 
 
 def current_name() -> str:
-    """What `name` would be with the sources as they are now."""
+    """Return the file name of this machine's object for the sources as they are now."""
     package = Path(__file__).parent.parent
     sources = sorted(path for folder in _COMPILED for path in (package / folder).glob("*.py"))
     if not sources:
-        raise Refused("the sources of the kernels are not there, so nothing compiled from them can be told apart")
+        raise Refused("the kernel sources are missing, so compiled kernels cannot be identified")
     cpu, *others = machine_name()
     sha = hashlib.sha256()
     for source in sources:
@@ -128,7 +128,7 @@ def current_name() -> str:
 
 
 def _numba_version() -> str:
-    """Numba's version, from the file that says it: to import Numba takes longer than all the rest of starting up."""
+    """Return Numba's version without importing Numba, which would take longer than the rest of start-up."""
     spec = importlib.util.find_spec("numba")
     if spec is None or spec.origin is None:
         return "none"
@@ -139,17 +139,17 @@ def _numba_version() -> str:
 
         try:
             return version("numba")
-        except PackageNotFoundError:  # something else of that name
+        except PackageNotFoundError:  # another module of that name
             return "none"
 
 
 def read(path: Path) -> ObjectCode:
-    """The object in a file.
+    """Return the object in a file.
 
     Raises:
         OSError: if it cannot be read.
-        Refused: if someone else could have written it.
-        Damaged: if it was cut or altered since it was written, or written under another name.
+        Refused: if another user could have written it.
+        Damaged: if it was truncated, altered or renamed since it was written.
     """
     with path.open("rb") if os.name == "nt" else os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         status = os.fstat(file.fileno())
@@ -159,7 +159,7 @@ def read(path: Path) -> ObjectCode:
         content = file.read()
     digest, _, body = content.partition(b"\n")
     if digest != _digest(path, body):
-        raise Damaged(f"{path} was cut or altered")
+        raise Damaged(f"{path} is truncated or altered")
     if time.time() - status.st_mtime > _NOTED:
         with contextlib.suppress(OSError):
             os.utime(path)
@@ -168,7 +168,7 @@ def read(path: Path) -> ObjectCode:
 
 
 def write(path: Path, content: ObjectCode) -> None:
-    """Write a file: a reader, or a crash, finds all of it or nothing. Whoever does so has the folder's lock.
+    """Write an object atomically: after a crash, the file is complete or absent. The caller holds the folder's lock.
 
     Raises:
         OSError: if it cannot be written.
@@ -178,7 +178,7 @@ def write(path: Path, content: ObjectCode) -> None:
     try:
         with temporary.open("wb") as file:
             if hasattr(os, "fchmod"):
-                os.fchmod(file.fileno(), 0o644)  # others may use it where the folder lets them in
+                os.fchmod(file.fileno(), 0o644)  # other users may read it if the folder's mode lets them
             file.write(_digest(path, body) + b"\n" + body)
             file.flush()
             os.fsync(file.fileno())
@@ -190,7 +190,7 @@ def write(path: Path, content: ObjectCode) -> None:
 
 
 def prune(folder: Path) -> None:
-    """Delete objects that have not been used for long, if there are many, and what killed processes left."""
+    """Delete objects that were not used for long, except the most recent ones, and files of killed processes."""
     ages: dict[Path, float] = {}
     for path in folder.iterdir():
         if _OURS.fullmatch(path.name):

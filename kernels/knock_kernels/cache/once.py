@@ -1,4 +1,4 @@
-"""Lazy initialisation that threads may race for."""
+"""Thread-safe lazy initialisation."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ T = TypeVar("T")
 
 
 def once(function: Callable[[], T]) -> Callable[[], T]:
-    """Decorate a function without arguments so that it runs once, whatever the threads that call it.
+    """Decorate a function without arguments so that it runs once, even if several threads call it.
 
     Threads that call it while it runs wait for its result. An exception is raised in the thread that ran it and is not
-    cached: the next call tries again. `functools.cache` alone lets every waiting thread run the function, and gives
-    some of them a result that it does not keep.
+    cached: the next call tries again. `functools.cache` alone lets concurrent threads each run the function, and
+    returns results to some of them that it does not cache.
     """
     cached = functools.cache(function)
     lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""The compiled entry points, loaded by llvmlite from where they are kept, and the layout of what they work on."""
+"""The compiled entry points, loaded from the cache by llvmlite, and the memory layout that they work on."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import ctypes
 import os
 from functools import cache, partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import llvmlite.binding as llvm
 
+from knock_kernels.cache.entry_points import EntryPoints
 from knock_kernels.cache.folder import Refused, reason, user_folder, writable
 from knock_kernels.cache.objects import find
 from knock_kernels.cache.once import once
@@ -31,44 +31,37 @@ from knock_kernels.lang.layout import (
 from knock_kernels.lang.object_code import ObjectCode
 
 __all__ = [
-    "PANEL", "ROWS", "SPAN", "WIDTH", "At", "Control", "Lane", "NotCompiled", "Plan", "Refused", "Row",
+    "PANEL", "ROWS", "SPAN", "WIDTH", "At", "Control", "EntryPoints", "Lane", "NotCompiled", "Plan", "Refused", "Row",
     "Shared", "Stat", "entry_points", "kept", "make_plan", "reason", "user_folder", "writable",
 ]  # fmt: skip
 
-_ENTRY_POINTS = ("decode", "read", "run", "score", "tabulate")
-
 
 class NotCompiled(LookupError):
-    """There is no object for these kernels on this machine yet."""
+    """The kernels have not been compiled for this machine."""
 
 
 @once
-def entry_points() -> SimpleNamespace:
-    """The compiled functions by name. They take numbers, and arrays as addresses, and let other threads run.
+def entry_points() -> EntryPoints:
+    """Return the compiled functions of this machine.
 
     Raises:
-        NotCompiled: if there are none for this machine yet.
+        NotCompiled: if there are none yet.
     """
-    return named(loaded())
-
-
-def named(engine: Any) -> SimpleNamespace:
-    """An engine's entry points by name."""
-    return SimpleNamespace(**{name: function(engine, name) for name in _ENTRY_POINTS})
+    return EntryPoints(loaded())
 
 
 def kept() -> Path | None:
-    """The file of this machine's object, if there is one."""
+    """Return the file of this machine's object, or None if there is none."""
     found = find()
     return None if found is None else found.path
 
 
 @once
 def loaded() -> Any:
-    """This machine's object, as an engine that knows the addresses of its functions.
+    """Return an engine with this machine's object.
 
     Raises:
-        NotCompiled: if there is none yet.
+        NotCompiled: if the kernels have not been compiled for this machine.
     """
     found = find()
     if found is None:
@@ -77,10 +70,10 @@ def loaded() -> Any:
 
 
 def load(content: ObjectCode) -> Any:
-    """An engine with the functions of an object."""
+    """Return an engine that resolves the addresses of an object's functions."""
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
     for symbol in content.calls:
-        if llvm.address_of_symbol(symbol) is None:  # once there is an engine, the process's own functions are known
+        if llvm.address_of_symbol(symbol) is None:  # an engine exists, so the process's own symbols are known
             llvm.add_symbol(symbol, ctypes.cast(_aborting(symbol), ctypes.c_void_p).value)
     engine.add_object_file(llvm.ObjectFileRef.from_data(content.code))
     engine.finalize_object()
@@ -88,24 +81,24 @@ def load(content: ObjectCode) -> Any:
 
 
 def function(engine: Any, name: str) -> Any:
-    """A unit of an engine, to be called from Python with whole numbers. It keeps the engine, which owns its code."""
+    """Return a unit of an engine as a Python function of integers. It keeps the engine, which owns the code, alive."""
     pointer = ctypes.CFUNCTYPE(ctypes.c_int32)(engine.get_function_address(f"knock_{name}"))
     return partial(_call, engine, pointer)
 
 
 def _call(_owner: Any, pointer: Any, *arguments: int) -> int:
-    # As Numba's functions call each other: `int status(result *, error **, ...)`. Kernels do not raise.
+    # Numba's calling convention: `int status(result *, error **, ...)`. The status is 0: kernels do not raise.
     result, error = ctypes.c_int64(), ctypes.c_void_p()
     pointer(ctypes.byref(result), ctypes.byref(error), *map(ctypes.c_int64, arguments))
     return result.value
 
 
-@cache  # which keeps it alive
+@cache  # keeps the function alive
 def _aborting(symbol: str) -> Any:
-    """A function to stand in for one that this process does not have."""
+    """Return a function that aborts, in place of one that is missing from this process."""
 
     def abort() -> None:
-        os.write(2, f"knock: compiled code called {symbol}, which this process does not have\n".encode())
+        os.write(2, f"knock: compiled code called {symbol}, which is missing from this process\n".encode())
         os.abort()
 
     return ctypes.CFUNCTYPE(None)(abort)

@@ -1,4 +1,4 @@
-"""Compile units to object code. Needs Numba; loading what comes out needs llvmlite alone."""
+"""Compile units to object code. Requires Numba; loading the result requires only llvmlite."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from knock_kernels.lang.units import OPTIONS, Unit
 
 
 def compile_units(units: Iterable[Unit]) -> ObjectCode:
-    """One object in which each unit is a function by its symbol, for this machine's CPU.
+    """Compile units into one object for this machine's CPU, each as a function under its symbol.
 
     Args:
         units: callees before callers.
@@ -23,7 +23,8 @@ def compile_units(units: Iterable[Unit]) -> ObjectCode:
     whole = llvm.parse_assembly("")
     for unit in units:
         whole.link_in(_module(unit))
-        # Numba links what it compiles. The units of the object call each other; nothing calls this.
+        # Numba links each module that it compiles, so the symbol needs an address. Nothing calls that address: in the
+        # object, units call each other.
         llvm.add_symbol(unit.symbol, _NOWHERE)
     machine = target_machine()
     passes = llvm.create_new_module_pass_manager()
@@ -38,7 +39,7 @@ _NOWHERE = 1
 
 
 def _module(unit: Unit) -> Any:
-    """A unit's optimised code, under its own symbol; all else in it is nobody else's."""
+    """Return a unit's optimised module. The unit has its own symbol; everything else is internal."""
     compiled, name = _compiled(unit)
     module = llvm.parse_assembly(compiled._library.get_llvm_str())
     for value in (*module.functions, *module.global_variables):
@@ -50,7 +51,7 @@ def _module(unit: Unit) -> Any:
 
 
 def compile_in_process(units: Iterable[Unit]) -> Any:
-    """The same, for this process alone: an engine that knows the addresses of the units, which Numba has loaded."""
+    """Compile units for this process only; return an engine that resolves their addresses, with code owned by Numba."""
     addresses: dict[str, int] = {}
     owners = []
     for unit in units:
@@ -62,9 +63,9 @@ def compile_in_process(units: Iterable[Unit]) -> Any:
 
 
 def _compiled(unit: Unit) -> tuple[Any, str]:
-    """What Numba makes of a unit, and its name there.
+    """Compile a unit with Numba; return the result and the function's name in it.
 
-    Beside the function there is a wrapper for C, which is not used: with its error path it falls away.
+    Numba adds a wrapper for calls from C. It is not used, and is removed as dead code together with its error path.
     """
     compiled: Any = cfunc(unit.signature, **OPTIONS)(unit.function)
     return compiled, compiled.native_name.removeprefix("cfunc.")

@@ -1,4 +1,4 @@
-"""What this CPU can do, as far as the kernels care. Needs llvmlite, not Numba."""
+"""CPU detection and the LLVM target. Requires llvmlite, but not Numba."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _OLDEST_LLVMLITE = (0, 45)
 
 if tuple(map(int, llvmlite.__version__.split(".")[:2])) < _OLDEST_LLVMLITE:
     oldest = ".".join(map(str, _OLDEST_LLVMLITE))
-    raise ImportError(f"llvmlite {llvmlite.__version__} is too old, {oldest} is needed; pip install -U numba")
+    raise ImportError(f"llvmlite {llvmlite.__version__} is too old, need {oldest} or newer; pip install -U numba")
 
 
 def vector_width() -> int:
-    """Floats in the widest vector register of this CPU."""
+    """Return the number of float32 lanes in the widest vector registers that the kernels can use on this CPU."""
     features = llvm.get_host_cpu_features()
     if features.get("avx512f"):
         return 16
@@ -26,13 +26,13 @@ WIDTH = vector_width()
 
 
 def machine_name() -> list[str]:
-    """Everything that machine code for this CPU depends on, in words."""
+    """Return what machine code depends on: CPU name, target triple, CPU features and llvmlite version."""
     features = llvm.get_host_cpu_features().flatten()
     return [llvm.get_host_cpu_name(), llvm.get_process_triple(), features, llvmlite.__version__]
 
 
 def target_machine() -> Any:
-    """What makes code for this CPU, with all that it has, and loads it."""
+    """Return an LLVM target machine for this CPU with all its features."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     target = llvm.Target.from_triple(llvm.get_process_triple())

@@ -1,7 +1,7 @@
-"""Where everything lies: sizes and offsets of one model, in floats, as an int64 array that every kernel reads.
+"""Memory layout of a model: the plan, an int64 array of sizes and offsets that every kernel reads.
 
-Widths are padded to whole vectors, with zeros. A block's weights are one stretch, the same for every block, so that
-`block_weights + b * block_stride` is all there is to know of block b.
+Offsets count floats. Widths are padded with zeros to whole vectors. The weights of a block are contiguous and laid out
+alike in every block, so block b starts at `block_weights + b * block_stride`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class At(IntEnum):
     pos = auto()
     block_weights = auto()
     block_stride = auto()
-    w_in = auto()  # from here on within a block
+    w_in = auto()  # w_in to w1: offsets within a block
     b_in = auto()
     w0 = auto()
     b0 = auto()
@@ -50,78 +50,79 @@ class At(IntEnum):
     b_out = auto()
     zeros = auto()
     weights_size = auto()
-    # Cache of one sequence: for each block keys (C, T_padded), then values (H, T, D_padded)
+    # Cache of one sequence: for each block keys [C, T_padded], then values [H, T, D_padded]
     cache_stride = auto()
     cache_values = auto()
     cache_size = auto()
-    # Scratch of SPAN rows
+    # Scratch for SPAN rows
     x = auto()
     n = auto()
     projected = auto()
     hidden = auto()
-    # Scratch of ROWS rows
+    # Scratch for ROWS rows
     attended = auto()
     scores = auto()
     turned = auto()
     turned_stride = auto()
     totals = auto()
     logits = auto()
-    work = auto()  # of the sampler, 5 * V
+    work = auto()  # scratch of the sampler, [5 * V]
     scratch_size = auto()
-    # The first block's projection of every token, in an absolute model of every token in every slot; or -1
+    # The first block's projection of every token, or of every (token, slot) in an absolute model; -1 if absent
     table = auto()
 
 
 class Lane(IntEnum):
-    """Index of each number of a lane's row, int64."""
+    """Index of each field of a lane, int64."""
 
-    token = 0  # the last one, not yet read
-    position = auto()  # tokens before it
-    cache = auto()  # offset from scratch
+    token = 0  # the last token, not yet read
+    position = auto()  # number of tokens before it
+    cache = auto()  # offset in scratch
     seed = auto()  # 64 bits, unsigned
     stream = auto()
     step = auto()  # draws so far
-    bias = auto()  # offset from biases, or -1
-    row = auto()  # of those that `run` generates: its own row,
-    state = auto()  # where it is in its automaton,
-    slot = auto()  # and the number of its place in caches, controls and history
+    bias = auto()  # offset in biases, or -1
+    # Used by `run` only
+    row = auto()  # index of its row
+    state = auto()  # state of its automaton
+    slot = auto()  # index of its cache, controls and history
 
 
 class Row(IntEnum):
-    """Index of each number of a row that is to be generated, int64. The last three are written when it is done."""
+    """Index of each field of a row to generate, int64. The last three are written when the row ends."""
 
-    prompt = 0  # offset from prompts
-    before = auto()  # tokens of the prompt before its last one
-    limit = auto()  # tokens to generate at most
-    out = auto()  # offset from tokens, and of statistics
+    prompt = 0  # offset in prompts
+    before = auto()  # number of prompt tokens before the last one
+    limit = auto()  # maximum number of tokens to generate
+    out = auto()  # offset in tokens, and index of the first row of statistics
     seed = auto()  # 64 bits, unsigned
     stream = auto()
-    controls = auto()  # which row of controls
-    bias = auto()  # offset from biases, or -1
-    automaton = auto()  # offset from automata, or -1
-    length = auto()  # tokens that were generated
-    kept = auto()  # tokens before the stop string
+    controls = auto()  # index of its row of controls
+    bias = auto()  # offset in biases, or -1
+    automaton = auto()  # offset in automata, or -1
+    length = auto()  # number of tokens generated
+    kept = auto()  # number of tokens before the stop string
     reason = auto()  # a Reason
 
 
 class Reason(IntEnum):
-    """Why a row came to its end."""
+    """Why a row ended."""
 
     not_done = 0
     length = auto()
     stop = auto()
-    not_finite = auto()  # logits at its last step
+    not_finite = auto()  # logits were not finite at the last step
 
 
 class Shared(IntEnum):
-    """Index of each number that threads share, int64."""
+    """Index of each field that threads share, int64."""
 
-    next = 0  # place in the order of rows that nobody has taken yet
-    stop = auto()  # not 0: no more steps
+    next = 0  # position of the next row to take in the order of rows
+    stop = auto()  # nonzero: generate no more steps
 
 
 class Control(IntEnum):
-    """Index of each control in a lane's row of controls; what is off has its off value, or -1 where None is off."""
+    """Index of each control of a lane. A control that is off has its off value, or -1 if that is None."""
 
     temperature = 0
     top_n_sigma = auto()
@@ -139,7 +140,7 @@ class Control(IntEnum):
 
 
 class Stat(IntEnum):
-    """Index of each statistic in a token's row."""
+    """Index of each statistic of a token."""
 
     entropy = 0
     sampled_entropy = auto()
@@ -148,22 +149,22 @@ class Stat(IntEnum):
     surprise = auto()
 
 
-ROWS = 8  # lanes of a group, and positions that attend together
-SPAN = 64  # positions of one sequence that go through a layer together
-PANEL = 12  # vectors of columns that packed weights have side by side
+ROWS = 8  # lanes in a group, and positions that attend together
+SPAN = 64  # positions of one sequence that pass through a layer together
+PANEL = 12  # width of a panel of packed weights, in vectors
 
 Plan = npt.NDArray[np.int64]
 
 
 def padded(size: int) -> int:
-    """The next whole number of vectors."""
+    """Return a size rounded up to a whole number of vectors."""
     return -(-size // WIDTH) * WIDTH
 
 
 def make_plan(
     V: int, T: int, C: int, H: int, F: int, L: int, *, relative: bool, content: bool, reweight: bool, table: bool
 ) -> Plan:
-    """Lay out a model of these sizes."""
+    """Return the plan of a model of these sizes."""
     D = C // H
     at = dict.fromkeys(At, 0)
     at |= {At.V: V, At.T: T, At.C: C, At.H: H, At.D: D, At.F: F, At.L: L, At.relative: int(relative)}

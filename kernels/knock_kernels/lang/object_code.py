@@ -1,4 +1,4 @@
-"""Machine code, and what it needs from outside."""
+"""Machine code and its external symbols."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class ObjectCode(NamedTuple):
-    """Machine code, and the functions it calls that are not its own."""
+    """Machine code and the names of the external functions that it calls."""
 
     code: bytes
     calls: tuple[str, ...] = ()

@@ -1,12 +1,12 @@
-"""Vector tiles: the only file that writes LLVM IR.
+"""Vector operations and tiles, written in LLVM IR.
 
-A matrix product is cut into tiles of R rows by v vectors, whose R * v accumulators stay in registers while K runs
-innermost. Every output element is one chain of fused multiply-adds over k = 0, 1, ..., K-1, in that order, whatever
-tile it falls in, so a row's result is bitwise the same alone and among others.
+A matrix product is cut into tiles of R rows by v vectors, whose R * v accumulators stay in registers while k runs
+innermost. By default, every output element is one chain of fused multiply-adds over k = 0, 1, ..., K-1, in that order.
+The order does not depend on the tile, so a row's result is bitwise the same alone and in a batch.
 
-Tiles are written as explicit vector IR because a plain loop leaves both the vector width and the number of
-accumulators to the optimiser: LLVM prefers 256-bit vectors on many CPUs that have 512, and keeps too few chains to
-hide the latency of a multiply-add.
+Tiles are explicit vector IR because a plain loop leaves the vector width and the number of accumulators to the
+optimiser. LLVM prefers 256-bit vectors on many CPUs that have 512-bit ones, and keeps too few chains to hide the
+latency of a multiply-add.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from numba.extending import intrinsic
 from knock_kernels.lang.cpu import WIDTH
 from knock_kernels.lang.units import f32p
 
-# Vectors of a tile of each height: enough chains to hide a multiply-add's latency, few enough to stay in the 32
-# registers of AVX-512 and NEON or the 16 of AVX2 and SSE.
+# Width in vectors of a tile of each height: enough chains to hide the latency of a multiply-add, and few enough for the
+# 32 registers of AVX-512 and NEON or the 16 of AVX2.
 TILE_VECTORS = {8: 3, 4: 6, 2: 6, 1: 12} if WIDTH != 8 else {8: 1, 4: 3, 2: 6, 1: 12}
 
 _f32 = ir.FloatType()
@@ -33,7 +33,7 @@ _vec = ir.VectorType(_f32, WIDTH)
 
 @intrinsic
 def at(_context: Any, pointer: Any, index: Any) -> Any:
-    """The pointer `index` elements further on."""
+    """Return the pointer advanced by `index` elements."""
 
     def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.gep(*arguments[:1], [arguments[1]])
@@ -43,7 +43,7 @@ def at(_context: Any, pointer: Any, index: Any) -> Any:
 
 @intrinsic
 def float_from_bits(_context: Any, bits: Any) -> Any:
-    """The float32 with these 32 bits."""
+    """Return the float32 with these 32 bits."""
 
     def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], _f32)
@@ -53,7 +53,7 @@ def float_from_bits(_context: Any, bits: Any) -> Any:
 
 @intrinsic
 def bits_from_float(_context: Any, value: Any) -> Any:
-    """The 32 bits of a float32."""
+    """Return the 32 bits of a float32."""
 
     def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], _i32)
@@ -62,10 +62,13 @@ def bits_from_float(_context: Any, value: Any) -> Any:
 
 
 def make_linear(rows: int, largest: int, chains: int = 1) -> Any:
-    """An intrinsic: out[r, :] = init[r, :] + x[r, :] @ w for `rows` rows, in tiles of at most `largest` vectors.
+    """Return an intrinsic that computes out[r, :] = init[r, :] + x[r, :] @ w for `rows` rows.
 
-    With several `chains`, each output is that many sums over every so-manieth k, added pairwise at the end: a narrow
-    product with few outputs would otherwise wait for the latency of one multiply-add after another.
+    Args:
+        rows: rows of a tile.
+        largest: maximum width of a tile, in vectors.
+        chains: partial sums of an output, strided over k and added pairwise at the end. A narrow product has few
+            outputs, and with a single chain each it would be bound by the latency of a multiply-add.
     """
 
     @intrinsic
@@ -118,7 +121,7 @@ def _tile(
     builder: Any, rows: int, vectors: int, x: Any, ldx: Any, w: Any, ldw: Any, init: Any, ldinit: Any, out: Any,
     ldout: Any, K: Any, chains: int,
 ) -> None:  # fmt: skip
-    """One tile: rows by vectors accumulators, or `chains` times as many, K innermost."""
+    """Emit one tile, with `rows` by `vectors` accumulators for each chain and k innermost."""
     fma = _declare(builder.module, f"llvm.fma.v{WIDTH}f32", ir.FunctionType(_vec, [_vec] * 3))
 
     def place(base: Any, ld: Any, row: int, vector: int) -> Any:
@@ -136,7 +139,7 @@ def _tile(
         return added
 
     def sum_over(first: Any, end: Any, step: int, sums: list[Any]) -> list[Any]:
-        """A loop over k from `first`, `step` at a time, as long as there are as many before `end`."""
+        """Emit a loop over k from `first` in whole steps of `step` up to `end`; return the final k and the sums."""
         before = builder.block
         head, body, after = (builder.append_basic_block(name) for name in ("k", "k_body", "k_done"))
         builder.branch(head)
@@ -183,7 +186,7 @@ def _broadcast(builder: Any, scalar: Any, vector: Any = _vec) -> Any:
 
 
 def _pointer(builder: Any, base: Any, v: Any) -> Any:
-    """Where vector v of an array begins."""
+    """Return the pointer to vector v of an array."""
     return builder.bitcast(builder.gep(base, [builder.mul(v, ir.Constant(_i64, WIDTH))]), _vec.as_pointer())
 
 
@@ -198,7 +201,7 @@ def _store(builder: Any, value: Any, base: Any, v: Any) -> None:
 
 
 def _each_vector(builder: Any, vectors: Any, start: Any, step: Any) -> Any:
-    """A loop over at least one vector that carries a value along: step(v, carried) -> carried."""
+    """Emit a loop over one or more vectors that carries a value: step(v, carried) -> carried."""
     before, loop = builder.block, builder.append_basic_block("vectors")
     after = builder.append_basic_block("vectors_done")
     builder.branch(loop)
@@ -216,19 +219,19 @@ def _each_vector(builder: Any, vectors: Any, start: Any, step: Any) -> Any:
 
 
 def _vectors_of(builder: Any, n: Any) -> Any:
-    """How many vectors n numbers fill, the last one perhaps in part."""
+    """Return the number of vectors that hold n numbers; the last one may be partly filled."""
     return builder.sdiv(builder.add(n, ir.Constant(_i64, WIDTH - 1)), ir.Constant(_i64, WIDTH))
 
 
 def _lanes_below(builder: Any, v: Any, n: Any) -> Any:
-    """Which lanes of vector v are among the first n numbers."""
+    """Return a mask of the lanes of vector v that are among the first n numbers."""
     ivec = ir.VectorType(_i32, WIDTH)
     left = builder.trunc(builder.sub(n, builder.mul(v, ir.Constant(_i64, WIDTH))), _i32)
     return builder.icmp_signed("<", ir.Constant(ivec, list(range(WIDTH))), _broadcast(builder, left, ivec))
 
 
 def _reduce(builder: Any, vector: Any, combine: Any) -> Any:
-    """The lanes of a vector combined pairwise, halves first."""
+    """Combine the lanes of a vector pairwise, halves first."""
     width = WIDTH
     while width > 1:
         width //= 2
@@ -255,9 +258,9 @@ def _declare(module: Any, name: str, function_type: Any) -> Any:
 
 
 def _vector_exp2(builder: Any, x: Any) -> Any:
-    """2**x of a vector within 3 units in the last place, for x up to 126; exactly 0 below -126.
+    """Return 2**x of a vector within 3 units in the last place, for x up to 126; exactly 0 below -126.
 
-    x = n + r with |r| <= 1/2, then the Taylor polynomial of 2**r, then n is added to the exponent.
+    With x = n + r and |r| <= 1/2, evaluate the Taylor polynomial of 2**r and add n to its exponent.
     """
 
     def constant(value: float) -> Any:
@@ -265,7 +268,7 @@ def _vector_exp2(builder: Any, x: Any) -> Any:
 
     fma = _declare(builder.module, f"llvm.fma.v{WIDTH}f32", ir.FunctionType(_vec, [_vec] * 3))
     ivec = ir.VectorType(_i32, WIDTH)
-    magic = constant(12582912.0)  # 1.5 * 2**23: adding it rounds to a whole number
+    magic = constant(12582912.0)  # 1.5 * 2**23: adding it rounds to an integer
     shifted = builder.fadd(x, magic)
     r = builder.fsub(x, builder.fsub(shifted, magic))
     power = constant(math.log(2) ** 6 / math.factorial(6))
@@ -280,9 +283,10 @@ def _vector_exp2(builder: Any, x: Any) -> Any:
 def softmax_weights(
     _context: Any, content: Any, reweight: Any, vectors: Any, seen: Any, slot: Any, newest: Any, out: Any
 ) -> Any:
-    """out = exp(logits - max) over the first `seen` columns, 0 in the others; returns the sum.
+    """Compute out = exp(logits - max) over the first `seen` columns and 0 in the others; return the sum.
 
-    The logits are content + reweight; `newest` stands for content in column `slot`. `out` may be `content`.
+    The logits are content + reweight, except that column `slot` uses `newest` instead of content. `out` may be
+    `content`.
     """
 
     def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -308,7 +312,7 @@ def softmax_weights(
         log2e = ir.Constant(_vec, [math.log2(math.e)] * WIDTH)
 
         def weigh(v: Any, total: Any) -> Any:
-            # The difference first: beside a huge logit, one that was scaled would be rounded by more than exp can take.
+            # Subtract before scaling: scaling a huge logit first would round it by more than exp tolerates.
             difference = builder.fsub(_load(builder, out, v), largest)
             weight = _vector_exp2(builder, builder.fmul(difference, log2e))
             _store(builder, weight, out, v)
@@ -323,7 +327,7 @@ def softmax_weights(
 
 @intrinsic
 def copy_vectors(_context: Any, source: Any, target: Any, vectors: Any) -> Any:
-    """target = source, in whole vectors, at least one."""
+    """Copy `vectors` >= 1 whole vectors from source to target."""
 
     def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         source, target, vectors = arguments
@@ -340,7 +344,7 @@ def copy_vectors(_context: Any, source: Any, target: Any, vectors: Any) -> Any:
 
 @intrinsic
 def add_scaled(_context: Any, x: Any, scale: Any, out: Any, vectors: Any) -> Any:
-    """out += scale * x, in whole vectors, at least one."""
+    """Compute out += scale * x over `vectors` >= 1 whole vectors."""
 
     def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         x, scale, out, vectors = arguments
@@ -359,7 +363,7 @@ def add_scaled(_context: Any, x: Any, scale: Any, out: Any, vectors: Any) -> Any
 
 @intrinsic
 def dot(_context: Any, x: Any, y: Any, n: Any) -> Any:
-    """Sum of x y over n >= 1 numbers; whole vectors are read."""
+    """Return the dot product of n >= 1 numbers. Whole vectors are read."""
 
     def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         x, y, n = arguments
@@ -379,7 +383,10 @@ def dot(_context: Any, x: Any, y: Any, n: Any) -> Any:
 
 @intrinsic
 def standardize(_context: Any, x: Any, out: Any, n: Any, eps: Any) -> Any:
-    """out = (x - mean) / sqrt(variance + eps) of n >= 1 numbers; whole vectors are read and written."""
+    """Compute out = (x - mean) / sqrt(variance + eps) over n >= 1 numbers.
+
+    Whole vectors are read and written; lanes beyond n are set to 0.
+    """
 
     def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         x, out, n, eps = arguments

@@ -1,4 +1,4 @@
-"""What threads that run kernels share: numbers that each takes the next of, and a flag that stops them all."""
+"""Atomic operations for state that threads share: a counter and a stop flag."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numba.extending import intrinsic
 
 @intrinsic
 def take_next(_context: Any, counter: Any) -> Any:
-    """The number at an address, which is one more for whoever comes next."""
+    """Return the number at an address and increment it atomically."""
 
     def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.atomic_rmw("add", arguments[0], ir.Constant(ir.IntType(64), 1), "monotonic")
@@ -21,7 +21,7 @@ def take_next(_context: Any, counter: Any) -> Any:
 
 @intrinsic
 def look(_context: Any, number: Any) -> Any:
-    """The number at an address, as another thread may just have written it."""
+    """Return the number at an address, which another thread may write at any time."""
 
     def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.load_atomic(arguments[0], "monotonic", 8)

@@ -1,7 +1,7 @@
-"""How kernels are compiled.
+"""Decorators that define how kernels are compiled.
 
-A *unit* is compiled once, to a function that others call by its symbol, as a linker would have it. Everything else is
-compiled into each unit that uses it, and optimised there.
+A *unit* is compiled once, to a function that other units call by its symbol. Everything else is compiled into each unit
+that uses it, and optimised there.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ i64 = types.int64
 f64 = types.float64
 void = types.void
 
-# Division as IEEE 754 has it: an error path for a zero divisor would keep loops from becoming vector code.
+# Division follows IEEE 754: an error path for a zero divisor would prevent loops from being vectorised.
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}}
 
 kernel = njit(**OPTIONS)
 inlined = njit(**OPTIONS, inline="always")
 
-# Sums may be split over the lanes of a vector: the split depends on a kernel's own sizes, never on the batch. Nothing
-# that relies on the order of two additions, such as exp's rounding, may be in such a kernel.
+# Sums may be split over the lanes of a vector. The split depends on the kernel's own sizes, never on the batch. Code
+# that relies on the order of additions, such as the rounding in exp, must stay out of these kernels.
 reducing_kernel = njit(error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 
 
 class Unit(NamedTuple):
-    """A function to compile, and the symbol others know it by."""
+    """A function to compile, and the symbol by which others call it."""
 
     symbol: str
     function: Callable[..., Any]
@@ -45,7 +45,7 @@ UNITS: list[Unit] = []  # callees before callers
 
 
 def unit(signature: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Make a function a unit; what takes its name calls the compiled one from other kernels."""
+    """Declare a function as a unit. Its name becomes an intrinsic, through which other kernels call it."""
 
     def declare(function: Callable[..., Any]) -> Any:
         symbol = f"knock_{function.__name__}"
@@ -56,10 +56,9 @@ def unit(signature: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 def _caller(symbol: str, signature: Any) -> Any:
-    """An intrinsic that calls a unit as Numba's own functions call each other.
+    """Return an intrinsic that calls a unit by Numba's own calling convention, `int status(result *, error **, ...)`.
 
-    That is `int status(result *, error **, ...)`, with no wrapper in between, which would cost more than a small
-    matrix product. The status is always 0: kernels do not raise.
+    A wrapper in between would cost more than a small matrix product. The status is always 0: kernels do not raise.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -77,7 +76,7 @@ def _caller(symbol: str, signature: Any) -> Any:
     def call(_context: Any, *_arguments: Any) -> Any:
         return signature, codegen
 
-    # From which Numba takes the number of arguments.
+    # Numba reads the number of arguments from the signature.
     names = ["_context", *(f"argument{i}" for i in range(len(signature.args)))]
     call.__signature__ = Signature([Parameter(name, Parameter.POSITIONAL_ONLY) for name in names])  # type: ignore[attr-defined]
     return intrinsic(call)

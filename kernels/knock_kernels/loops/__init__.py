@@ -1,1 +1,1 @@
-"""The loops over operations: forward pass, decoding, batches."""
+"""Loops over the operations: forward pass, decoding, scoring, batches."""

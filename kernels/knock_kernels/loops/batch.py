@@ -1,4 +1,4 @@
-"""The entry point for many rows: lanes that take the next row when theirs is done, in threads that share the rows."""
+"""The entry point for many rows: lanes that take the next row when theirs ends, in threads that share the rows."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ _MODEL_AND_OUTPUTS = (f32p, f32p, i64p, i32p, f64p, i64)
 @unit(void(*_INPUTS, *_SCRATCH, *_MODEL_AND_OUTPUTS))
 def run(order, count, most, table, shared, controls, biases, automata, prompts, lanes, lane_controls, history, caches,
         rows, weights, scratch, plan, tokens, stats, stats_stride):  # fmt: skip
-    """Generate rows to their ends, ROWS at a time; a lane that is done takes the next row. Threads share the rows.
+    """Generate rows, up to ROWS at a time. A lane whose row ends takes the next one; threads share the rows.
 
     Args:
-        order: [count], int64: rows in the order in which they are taken.
-        count: how many rows.
-        most: lanes at once, 1 to ROWS: fewer, where another thread can take the others.
-        table: [rows, Row], int64; the last three numbers of each are written.
+        order: [count], int64: indices of rows, in the order in which they are taken.
+        count: number of rows.
+        most: maximum number of lanes, 1 to ROWS; fewer than ROWS leave rows to other threads.
+        table: [N, Row], int64; the last three fields of each row are written.
         shared: [Shared], int64.
-        controls: [any, Control], float64.
-        biases: rows of [V], float32.
-        automata: for each a table [states, V + 1], int64: the state after each token, and how many tokens end a text in
-            this state that a stop string is to be cut from, or 0.
-        prompts: int64.
-        lanes: scratch, [ROWS, Lane], int64.
-        lane_controls: scratch, [ROWS, Control], float64.
-        history: scratch, [ROWS, T], int64.
-        caches: [ROWS + 1], int64: where each slot's cache starts, as an offset from `scratch`; the last is for the
-            prompt that was read last, which rows that follow may have in common.
-        rows: scratch, 3 * SPAN, int64.
-        weights: packed.
-        scratch: packed.
+        controls: [N, Control], float64; see `Row.controls`.
+        biases: [N, V], float32; see `Row.bias`.
+        automata: tables [states, V + 1], int64, one after the other; see `Row.automaton`. An entry is the state after a
+            token; the last column is the number of tokens to cut off a text that ends in the state, or 0 to continue.
+        prompts: int64, one after the other; see `Row.prompt`.
+        lanes: scratch [ROWS, Lane], int64.
+        lane_controls: scratch [ROWS, Control], float64.
+        history: scratch [ROWS, T], int64.
+        caches: [ROWS + 1], int64: offset in `scratch` of each lane's cache. The last cache is for the prompt that was
+            read last, which the next rows may share.
+        rows: scratch [3 * SPAN], int64.
+        weights: as laid out by `plan`.
+        scratch: as laid out by `plan`, followed by the caches.
         plan: sizes and offsets.
-        tokens: int32, written.
-        stats: [any, Stat], float64, written.
-        stats_stride: of those: Stat's length, or 0 to keep none.
+        tokens: int32, written; see `Row.out`.
+        stats: [N, Stat], float64, written; see `Row.out`.
+        stats_stride: length of Stat, or 0 to discard the statistics.
     """
     T, active, left, read_last = plan[_T], 0, 1, -1
     for slot in range(ROWS):
@@ -92,7 +92,7 @@ def run(order, count, most, table, shared, controls, biases, automata, prompts, 
 @inlined
 def begin(index, lane, read_last, table, controls, prompts, lane_controls, history, caches, rows, weights, scratch,
           plan):  # fmt: skip
-    """Put a row into a lane; return where the prompt is that was read last."""
+    """Put a row into a lane; return the offset of the prompt that was read last."""
     T, slot, row = plan[_T], lane[_SLOT], at(table, index * _ROW_SIZE)
     prompt, before, cache = at(prompts, row[_PROMPT]), row[_BEFORE], caches[slot]
     lane[_ROW], lane[_TOKEN], lane[_POSITION], lane[_CACHE] = index, prompt[before], before, cache
@@ -113,13 +113,13 @@ def begin(index, lane, read_last, table, controls, prompts, lane_controls, histo
 
 @inlined
 def finish(row, length, kept, reason):
-    """Note how a row came to its end."""
+    """Record how a row ended."""
     row[_LENGTH], row[_KEPT], row[_REASON] = length, kept, reason
 
 
 @inlined
 def close_ranks(lanes, active, table):
-    """Move the lanes whose rows are not done to the front; return how many there are."""
+    """Move the lanes of unfinished rows to the front; return their number."""
     i = 0
     while i < active:
         lane = at(lanes, i * _LANE)

@@ -1,4 +1,4 @@
-"""The entry points: the generation loop over 1 to ROWS lanes, with no return to Python in between; reading; scoring."""
+"""Entry points: generate for 1 to ROWS lanes without returning to Python in between, read a prompt, score."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _TOKENS, _POSITIONS, _CACHES = 0, SPAN, 2 * SPAN  # in rows
 
 @unit(i64(i64p, i64, i64, f64p, f32p, i64p, i64p, f32p, f32p, i64p, i64p, f64p))
 def decode(lanes, count, length, controls, biases, history, rows, weights, scratch, plan, tokens, stats):
-    """Generate `length` tokens for each lane; return the steps done, fewer if a lane's logits were not finite.
+    """Generate `length` tokens for each lane; return the number of steps, fewer if a lane's logits were not finite.
 
     Args:
-        lanes: [count, Lane], int64, moved on.
-        count: lanes, 1 to ROWS.
-        length: tokens for each lane.
-        controls: [count, Control], float64; mirostat's mu is moved on.
-        biases: rows of [V], float32.
-        history: [count, T], int64: in an absolute model the token in each slot, the last one not yet among them.
-        rows: scratch, 3 * SPAN, int64.
-        weights: packed.
-        scratch: packed, with the lanes' caches.
+        lanes: [count, Lane], int64, updated.
+        count: number of lanes, 1 to ROWS.
+        length: number of tokens to generate for each lane.
+        controls: [count, Control], float64; mirostat's mu is updated.
+        biases: [N, V], float32; see `Lane.bias`.
+        history: [count, T], int64: in an absolute model, the token in each slot, without the last token.
+        rows: scratch [3 * SPAN], int64.
+        weights: as laid out by `plan`.
+        scratch: as laid out by `plan`, followed by the lanes' caches.
         plan: sizes and offsets.
         tokens: [count, length], int64, written.
         stats: [count, length, Stat], float64, written.
@@ -52,7 +52,7 @@ def decode(lanes, count, length, controls, biases, history, rows, weights, scrat
 
 @inlined
 def advance_all(lanes, count, rows, weights, scratch, plan):
-    """Logits after the last token of each lane, in a relative model; in an absolute one `draw` sees to it."""
+    """Compute the logits after each lane's last token in a relative model. In an absolute one, `draw` does so."""
     if plan[_RELATIVE]:
         for i in range(count):
             lane = at(lanes, i * _LANE)
@@ -65,7 +65,7 @@ def advance_all(lanes, count, rows, weights, scratch, plan):
 
 @inlined
 def draw(i, lane, controls, biases, history, rows, weights, scratch, plan, stats):
-    """The next token of the lane whose logits are in row i; -1 if they are not finite."""
+    """Draw the next token of the lane whose logits are in row i; return it, or -1 if they are not finite."""
     V = plan[_V]
     if not plan[_RELATIVE]:
         i = 0
@@ -83,9 +83,10 @@ def draw(i, lane, controls, biases, history, rows, weights, scratch, plan, stats
 
 @inlined
 def slide(lane, history, rows, weights, scratch, plan):
-    """Logits after a lane's last token in an absolute model, as the first row of logits.
+    """Compute the logits after a lane's last token in an absolute model, in the first row of logits.
 
-    Until the window is full the token goes into the next slot. Then all tokens move down by one and are read anew.
+    Until the window is full, the token goes into the next slot. From then on, all tokens move down by one slot and are
+    read again.
     """
     T, position = plan[_T], lane[_POSITION]
     if position < T:
@@ -105,12 +106,12 @@ def read(tokens, position, length, cache, rows, weights, scratch, plan):
 
     Args:
         tokens: [length], int64.
-        position: of the first.
-        length: how many.
-        cache: offset from scratch.
-        rows: scratch, 3 * SPAN, int64.
-        weights: packed.
-        scratch: packed.
+        position: position of the first token.
+        length: number of tokens.
+        cache: offset in `scratch`.
+        rows: scratch [3 * SPAN], int64.
+        weights: as laid out by `plan`.
+        scratch: as laid out by `plan`, followed by caches.
         plan: sizes and offsets.
     """
     read_rows(tokens, position, length, cache, 0, rows, weights, scratch, plan)
@@ -118,7 +119,7 @@ def read(tokens, position, length, cache, rows, weights, scratch, plan):
 
 @inlined
 def read_rows(tokens, position, length, cache, wanted, rows, weights, scratch, plan):
-    """`read`, and in which row the residual stream after the last token is; only if `wanted` is 1, and not 0."""
+    """Read tokens; return the row of the residual stream after the last one, valid if `wanted` is 1 and not 0."""
     count = 0
     for start in range(0, length, SPAN):
         count = min(SPAN, length - start)
@@ -139,22 +140,23 @@ def load_rows(tokens, position, count, cache, rows):
 
 @unit(i64(i64p, i64p, i64, i64, i64, i64p, f32p, f32p, i64p, f64p, i64))
 def score(tokens, targets, length, position, cache, rows, weights, scratch, plan, out, every_logit):
-    """Logits, or log-probabilities of targets, at consecutive positions of one sequence.
+    """Compute logits, or log-probabilities of targets, at consecutive positions of one sequence.
 
-    Returns the positions done, fewer if logits were not finite.
+    Return the number of positions done. With `every_logit` it is `length`; otherwise it is less if logits were not
+    finite.
 
     Args:
         tokens: [length], int64.
-        targets: [length], int64; not read where `every_logit`.
-        length: how many.
-        position: of the first; 0 in an absolute model whose window slides.
-        cache: offset from scratch.
-        rows: scratch, 3 * SPAN, int64.
-        weights: packed.
-        scratch: packed.
+        targets: [length], int64; not read if `every_logit`.
+        length: number of tokens.
+        position: position of the first token; 0 in an absolute model if the window slides.
+        cache: offset in `scratch`.
+        rows: scratch [3 * SPAN], int64.
+        weights: as laid out by `plan`.
+        scratch: as laid out by `plan`, followed by caches.
         plan: sizes and offsets.
-        out: [length, V] where `every_logit`, else [length]; float64, written.
-        every_logit: which of the two.
+        out: [length, V] if `every_logit`, else [length]; float64, written.
+        every_logit: whether to write all logits instead of log-probabilities.
     """
     V, T, start = plan[_V], plan[_T], 0
     while start < length:
@@ -180,7 +182,7 @@ def score(tokens, targets, length, position, cache, rows, weights, scratch, plan
 
 @inlined
 def put(targets, start, count, V, scratch, plan, out, every_logit):
-    """Write what `score` writes for `count` rows of logits; how many were finite."""
+    """Write the results of `score` for `count` rows of logits; return how many were written."""
     for r in range(count):
         logits = at(scratch, plan[_LOGITS] + r * plan[_V_PADDED])
         if every_logit:

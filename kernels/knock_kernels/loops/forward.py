@@ -1,4 +1,4 @@
-"""The forward pass of up to SPAN rows at once: several sequences' next positions, or one sequence's next few."""
+"""The forward pass of up to SPAN rows: the next positions of several sequences, or several positions of one."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _INPUTS = (f32p, f32p, i64p)  # weights, scratch, plan
 
 @unit(void(i64p, i64p, i64p, i64, i64, *_INPUTS))
 def forward(tokens, positions, caches, rows, wanted, weights, scratch, plan):
-    """The residual stream of the last rows after the last block, in its place in scratch.
+    """Compute the residual stream of the last `wanted` rows after the last block, in scratch.
 
     Rows that share a cache must be consecutive positions of its sequence, in order.
 
     Args:
         tokens: [rows], int64.
-        positions: [rows], int64: tokens before each in its sequence; below T in an absolute model.
-        caches: [rows], int64: where each row's cache starts, as an offset from `scratch`.
-        rows: 1 to SPAN.
-        wanted: how many of the last rows; the others only leave keys and values behind.
-        weights: packed, as `plan` lays them out.
-        scratch: packed.
+        positions: [rows], int64: number of tokens before each in its sequence; less than T in an absolute model.
+        caches: [rows], int64: offset of each row's cache in `scratch`.
+        rows: number of rows, 1 to SPAN.
+        wanted: number of rows to compute, the last ones; the others only store their keys and values.
+        weights: as laid out by `plan`.
+        scratch: as laid out by `plan`, followed by caches.
         plan: sizes and offsets.
     """
     T, C, F, L, Cp, Fp = plan[_T], plan[_C], plan[_F], plan[_L], plan[_C_PADDED], plan[_F_PADDED]
@@ -57,7 +57,7 @@ def forward(tokens, positions, caches, rows, wanted, weights, scratch, plan):
         while r < rows:
             row, cache, count = at(projected, r * plan[_N_IN]), at(scratch, caches[r] + b * plan[_CACHE_STRIDE]), 1
             slot = positions[r] % T
-            most = T - slot if r < first else T - positions[r]  # to be remembered, or attended, together
+            most = T - slot if r < first else T - positions[r]  # rows that can be stored, or attended, together
             end = min(rows if r >= first else first, r + min(ROWS, most))
             while r + count < end and caches[r + count] == caches[r]:
                 count += 1
@@ -76,7 +76,7 @@ def forward(tokens, positions, caches, rows, wanted, weights, scratch, plan):
 
 @inlined
 def project(block, first, rows, scratch, weights, plan):
-    """Normalise and project the residual stream: all of [q | k | v | r] from row `first` on, before it k and v."""
+    """Normalise and project the residual stream: [q | k | v | r] from row `first` on, only k and v before it."""
     C, Cp, N_in = plan[_C], plan[_C_PADDED], plan[_N_IN]
     x, n, projected = at(scratch, plan[_X]), at(scratch, plan[_N]), at(scratch, plan[_PROJECTED])
     for r in range(rows):
@@ -90,7 +90,7 @@ def project(block, first, rows, scratch, weights, plan):
 
 @inlined
 def look_up(tokens, positions, count, weights, out, plan):
-    """Rows of the first block's table: where one lies, or several, copied to `out`."""
+    """Return rows of the first block's table: a pointer to a single row, or several rows copied to `out`."""
     T, N_in, table = plan[_T], plan[_N_IN], at(weights, plan[_TABLE])
     for r in range(count):
         entry = tokens[r] if plan[_RELATIVE] else tokens[r] * T + positions[r]
@@ -102,7 +102,7 @@ def look_up(tokens, positions, count, weights, out, plan):
 
 @inlined
 def head(first, rows, weights, scratch, plan):
-    """Logits of up to ROWS rows, in scratch from its first row on, from the residual stream of rows `first` on."""
+    """Compute the logits of up to ROWS rows of the residual stream, starting at row `first`, into rows 0, 1, ..."""
     C, Cp, Vp = plan[_C], plan[_C_PADDED], plan[_V_PADDED]
     x, n = at(scratch, plan[_X]), at(scratch, plan[_N])
     for r in range(rows):
@@ -113,7 +113,7 @@ def head(first, rows, weights, scratch, plan):
 
 @unit(void(*_INPUTS))
 def tabulate(weights, scratch, plan):
-    """The first block's projection of every token, in an absolute model in every slot: it depends on nothing else."""
+    """Fill the table: the first block's projection of every token, or of every (token, slot) in an absolute model."""
     T, C, Cp, N_in = plan[_T], plan[_C], plan[_C_PADDED], plan[_N_IN]
     x, n, block = at(scratch, plan[_X]), at(scratch, plan[_N]), at(weights, plan[_BLOCKS])
     for entry in range(plan[_V] * (1 if plan[_RELATIVE] else T)):

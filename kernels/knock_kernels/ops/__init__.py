@@ -1,1 +1,1 @@
-"""The operations of a model, a kernel each."""
+"""The operations of a model, one kernel each."""

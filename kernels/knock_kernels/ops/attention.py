@@ -1,4 +1,4 @@
-"""Hybrid attention over a ring of the last T keys and values: position p is in slot p mod T."""
+"""Hybrid attention over a ring buffer of the last T keys and values: position p is in slot p mod T."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from knock_kernels.lang.layout import At
 from knock_kernels.lang.simd import add_scaled, at, copy_vectors, dot, make_linear, softmax_weights
 from knock_kernels.lang.units import f32p, i64, i64p, inlined, kernel, unit, void
 
-# Few outputs, so several chains a sum. Inlined, since these products are small and calls would cost as much.
+# Few outputs, so several chains for each. Inlined, because a call would cost as much as such a small product.
 _scores_4, _scores_1 = make_linear(4, 2, chains=2), make_linear(1, 4, chains=2)
 _sums_4, _sums_1 = make_linear(4, 1, chains=4), make_linear(1, 2, chains=4)
 _CHAINS = 4
@@ -25,16 +25,16 @@ _ZERO, _ONE = np.float32(0), np.float32(1)
 
 @unit(void(f32p, f32p, i64, i64, f32p, f32p, f32p, i64p))
 def attention(projected, cache, position, rows, zeros, scratch, x, plan):
-    """x += attention of consecutive positions of one sequence, whose keys and values go into the ring.
+    """Add the attention of consecutive positions of one sequence to x, and store their keys and values in the ring.
 
     Args:
-        projected: [rows, N_in], [q | k | v | r] of each, gates and 1/sqrt(D) folded in; the reweight logits of a
-            relative model from the farthest distance to the nearest.
-        cache: of this block: keys (C, T_padded), values (H, T, D_padded).
-        position: of the first row: how many tokens came before.
-        rows: 1, or up to ROWS before the ring is full.
-        zeros: at least T_padded.
-        scratch: packed.
+        projected: [rows, N_in], [q | k | v | r] of each row, with gates and 1/sqrt(D) folded in. The reweight logits of
+            a relative model run from the farthest distance to the nearest.
+        cache: this block's keys [C, T_padded], then values [H, T, D_padded].
+        position: number of tokens before the first row.
+        rows: 1, or up to ROWS as long as position + rows <= T.
+        zeros: [max(T_padded, D_padded)], zeros.
+        scratch: as laid out by `plan`.
         x: [rows, C_padded], the residual stream.
         plan: sizes and offsets.
     """
@@ -48,7 +48,7 @@ def attention(projected, cache, position, rows, zeros, scratch, x, plan):
 
 @kernel
 def remember(projected, cache, slot, rows, plan):
-    """Put keys and values of consecutive positions into the ring, none beyond its end."""
+    """Store the keys and values of consecutive positions in the ring, without wrapping around its end."""
     T, Tp, Dp, N_in = plan[_T], plan[_T_PADDED], plan[_D_PADDED], plan[_N_IN]
     values = at(cache, plan[_CACHE_VALUES])
     for r in range(rows):
@@ -63,10 +63,10 @@ def remember(projected, cache, slot, rows, plan):
 
 @inlined
 def attend_alone(projected, cache, position, zeros, scratch, x, plan):
-    """x += attention of one position, whose key and value go into the ring.
+    """Add the attention of one position to x, and store its key and value in the ring.
 
-    The newest key is used from where it was computed, and stored last: a load that follows a narrower store to the
-    same bytes would wait for it.
+    The newest key is read from `projected` and stored last: loading from the ring right after a narrower store to the
+    same bytes would stall.
     """
     T, H, D, Tp, Dp = plan[_T], plan[_H], plan[_D], plan[_T_PADDED], plan[_D_PADDED]
     values = at(cache, plan[_CACHE_VALUES])
@@ -75,7 +75,7 @@ def attend_alone(projected, cache, position, zeros, scratch, x, plan):
     for h in range(H):
         copy_vectors(at(projected, plan[_VALUE] + h * Dp), at(values, (h * T + slot) * Dp), Dp // WIDTH)
         turn(projected, h, h, scratch, plan)
-    # Three rounds over the heads, not one: a head's next step waits for its last one, the other heads' do not.
+    # Three loops over the heads, not one: a head's steps depend on each other, but not on those of other heads.
     if plan[_Q] >= 0:
         for h in range(H):
             _scores_1(at(projected, plan[_Q] + h * D), D, at(cache, h * D * Tp), Tp, zeros, 0, at(scores, h * Tp), Tp,
@@ -91,7 +91,7 @@ def attend_alone(projected, cache, position, zeros, scratch, x, plan):
         _sums_1(at(scores, h * Tp), Tp, at(values, h * T * Dp), Dp, zeros, 0, at(attended, h * Dp), Dp,
                 whole_chains(seen, T), Dp // WIDTH)  # fmt: skip
     for h in range(H):
-        # Whole vectors: what lies behind a narrower head gets its padding, zeros, added.
+        # Whole vectors: the padding of a narrow head adds zeros to the columns after it.
         add_scaled(at(attended, h * Dp), _ONE / totals[h], at(x, h * D), Dp // WIDTH)
     if plan[_Q] >= 0:
         for c in range(plan[_C]):
@@ -100,9 +100,10 @@ def attend_alone(projected, cache, position, zeros, scratch, x, plan):
 
 @inlined
 def attend_together(projected, cache, position, rows, h, zeros, scratch, x, plan):
-    """x += attention of one head at several positions of the first window, whose keys and values are in the ring.
+    """Add the attention of one head at several positions of the first window to x.
 
-    Scores and weighted values are products of tiles, added up in the same order as for one position alone.
+    Their keys and values are in the ring already. Scores and weighted values are tiled products, summed in the same
+    order as for a single position.
     """
     T, D, Tp, Dp, N_in = plan[_T], plan[_D], plan[_T_PADDED], plan[_D_PADDED], plan[_N_IN]
     keys, values = at(cache, h * D * Tp), at(cache, plan[_CACHE_VALUES] + h * T * Dp)
@@ -129,7 +130,7 @@ def attend_together(projected, cache, position, rows, h, zeros, scratch, x, plan
 
 @inlined
 def in_fours(four, one, x, ldx, w, ldw, zeros, out, ldout, rows, K, vectors):
-    """out = x @ w, four rows at a time: [rows, K], [K, vectors * WIDTH] -> [rows, vectors * WIDTH]."""
+    """Compute out = x @ w, four rows at a time: [rows, K], [K, vectors * WIDTH] -> [rows, vectors * WIDTH]."""
     r = 0
     while r + 4 <= rows:
         four(at(x, r * ldx), ldx, w, ldw, zeros, 0, at(out, r * ldout), ldout, K, vectors)
@@ -141,18 +142,18 @@ def in_fours(four, one, x, ldx, w, ldw, zeros, out, ldout, rows, K, vectors):
 
 @inlined
 def whole_chains(seen, T):
-    """Terms of a weighted sum: rounded up so that which chain adds a term, and when, does not depend on the position.
+    """Return the number of terms of a weighted sum: `seen` rounded up to whole chains, at most T.
 
-    Those beyond what is seen have the weight 0.
+    The chain that adds a term then does not depend on the position. Terms beyond `seen` have weight 0.
     """
     return min(T, -(-seen // _CHAINS) * _CHAINS)
 
 
 @inlined
 def turn(projected, h, place, scratch, plan):
-    """Put a relative model's reweight logits where `turned` finds them."""
-    # Twice over, so that the logits in the ring's order are one stretch: the farthest is in the slot after the
-    # newest. Padding of the first copy lies under the second.
+    """Copy a relative model's reweight logits to where `turned` reads them."""
+    # Two copies in a row make the logits contiguous in ring order, where the farthest is in the slot after the newest.
+    # The second copy overwrites the padding of the first.
     if plan[_R] >= 0 and plan[_RELATIVE]:
         logits, copies = at(projected, plan[_R] + h * plan[_T_PADDED]), _copies(place, scratch, plan)
         copy_vectors(logits, copies, plan[_T_PADDED] // WIDTH)
@@ -161,7 +162,7 @@ def turn(projected, h, place, scratch, plan):
 
 @inlined
 def turned(projected, h, place, slot, zeros, scratch, plan):
-    """A head's reweight logits by slot; zeros if the model has none."""
+    """Return a head's reweight logits by slot, or zeros if the model has none."""
     if plan[_R] < 0:
         return zeros
     if plan[_RELATIVE]:

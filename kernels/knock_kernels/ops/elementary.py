@@ -1,4 +1,4 @@
-"""Elementary functions in float32, written so that plain loops over them become vector code."""
+"""Elementary functions in float32, written so that plain loops over them are vectorised."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from knock_kernels.lang.units import inlined, reducing_kernel
 _LOG2E = np.float32(1.4426950408889634)
 _LN2_HIGH = np.float32(0.693359375)  # few bits, so that n * _LN2_HIGH is exact
 _LN2_LOW = np.float32(-2.12194440e-4)
-_MAGIC = np.float32(12582912.0)  # 1.5 * 2**23: adding it rounds to a whole number
-# Of exp(r) - 1 - r over r**2, |r| <= ln 2 / 2 (Cephes, expf).
+_MAGIC = np.float32(12582912.0)  # 1.5 * 2**23: adding it rounds to an integer
+# Polynomial for (exp(r) - 1 - r) / r**2, |r| <= ln 2 / 2 (Cephes, expf).
 _C = tuple(
     np.float32(c) for c in (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
 )
@@ -24,9 +24,9 @@ _GELU_A, _GELU_B = np.float32(-2 * 0.7978845608028654), np.float32(0.044715)
 
 @inlined
 def exp(x):
-    """e**x within 2 units in the last place, for x in [-87, 88] and clamped to it: [] -> [].
+    """Return e**x within 2 units in the last place, with x clamped to [-87, 88]: [] -> [].
 
-    x = n ln 2 + r, then a polynomial in r, then n is added to the exponent.
+    With x = n ln 2 + r, evaluate a polynomial in r and add n to its exponent.
     """
     x = min(max(x, LOWEST), _HIGHEST)
     shifted = x * _LOG2E + _MAGIC
@@ -44,27 +44,27 @@ def exp(x):
 
 @inlined
 def gelu(x):
-    """0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) as x / (1 + exp(-2 sqrt(2/pi) (x + 0.044715 x^3))): [] -> []."""
+    """Return 0.5 x (1 + tanh(y)) = x / (1 + exp(-2 y)) with y = sqrt(2/pi) (x + 0.044715 x^3): [] -> []."""
     return x / (_ONE + exp(_GELU_A * (x + _GELU_B * x * x * x)))
 
 
 @inlined
 def key(x):
-    """A whole number in the order of the float32 numbers; -0 and 0 are one: [] -> []."""
+    """Return an int32 that sorts like the float32 number x; -0 and 0 have the same key: [] -> []."""
     bits = bits_from_float(x + _ZERO)
     return bits ^ ((bits >> _SIGN) & _WITHOUT_SIGN)
 
 
 @inlined
 def from_key(k):
-    """The float32 number with this key: [] -> []."""
+    """Return the float32 number with this key: [] -> []."""
     return float_from_bits(np.int32(k ^ ((k >> _SIGN) & _WITHOUT_SIGN)))
 
 
 @reducing_kernel
 def maximum(x, n):
-    """The largest of n >= 1 numbers: [n] -> []."""
-    # By keys, since a loop over floats that may be NaN does not become vector code.
+    """Return the largest of n >= 1 numbers: [n] -> []."""
+    # Compares keys, because a loop over floats that may be NaN is not vectorised.
     largest = key(x[0])
     for i in range(1, n):
         k = key(x[i])
@@ -74,7 +74,7 @@ def maximum(x, n):
 
 @reducing_kernel
 def minimum_above(x, n, bound):
-    """The smallest of n numbers that is above a bound; infinity if none is: [n] -> []."""
+    """Return the smallest of n numbers above a bound, or infinity if there is none: [n] -> []."""
     least, lowest = key(_INFINITY), key(bound)
     for i in range(n):
         k = key(x[i])
@@ -85,8 +85,8 @@ def minimum_above(x, n, bound):
 
 @reducing_kernel
 def all_finite(x, n):
-    """Whether every one of n numbers is finite: [n] -> []."""
-    # The exponent of what is not finite is all ones; looking at the bits, no fast-math flag can reason it away.
+    """Return whether all of n numbers are finite: [n] -> []."""
+    # A number that is not finite has an exponent of all ones. Fast-math flags cannot optimise a test of bits away.
     bad = 0
     for i in range(n):
         bad += (bits_from_float(x[i]) & _EXPONENT) == _EXPONENT

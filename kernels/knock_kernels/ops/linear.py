@@ -1,7 +1,7 @@
 """Matrix products over packed weights.
 
-A weight matrix [K, N] is packed in panels of PANEL vectors of columns, the last one as narrow as what is left, each
-panel row by row: so a product streams the weights from memory in one go, and a panel's rows serve tiles of any height.
+A weight matrix [K, N] is packed in panels of PANEL vectors of columns, each stored row by row; the last panel may be
+narrower. A product thus reads the weights sequentially, and a panel serves tiles of any height.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ _WIDEST_OF_8 = TILE_VECTORS[8]
 
 @unit(void(f32p, i64, f32p, i64, f32p, i64, f32p, i64, i64, i64, i64))
 def tiles(x, ldx, w, ldw, init, ldinit, out, ldout, rows, K, vectors):
-    """out = init + x @ w for a stretch of columns, in tiles of 8, 4, 2 and 1 rows.
+    """Compute out = init + x @ w for a range of columns, in tiles of 8, 4, 2 and 1 rows.
 
-    A unit of its own: inside the loop over panels, what each tile needs would be worked out for all of them beforehand.
+    This is a separate unit because, inlined into the loop over panels, the setup of every tile would be hoisted out of
+    that loop.
     """
     while rows >= 8:
         _linear_8(x, ldx, w, ldw, init, ldinit, out, ldout, K, vectors)
@@ -36,16 +37,17 @@ def tiles(x, ldx, w, ldw, init, ldinit, out, ldout, rows, K, vectors):
 
 @unit(void(f32p, i64, f32p, f32p, i64, f32p, i64, i64, i64, i64, i64, i64))
 def linear(x, ldx, w, init, ldinit, out, ldout, rows, K, vectors, first, last):
-    """out = init + x @ w: [rows, K], [K, vectors * WIDTH] -> [rows, vectors * WIDTH], vectors `first` to `last` of it.
+    """Compute out = init + x @ w: [rows, K], [K, vectors * WIDTH] -> [rows, vectors * WIDTH].
 
-    `ldinit` 0 gives every row the same start, a bias; `init` may be `out`, to add to what is there.
+    Only vectors `first` to `last` of each row are written, `last` excluded. With `ldinit` 0, every row starts from the
+    same bias. `init` may be `out`, to accumulate.
     """
     start = first
     while start < last:
         panel = start // PANEL * PANEL
         width = min(PANEL, vectors - panel)
         end = min(panel + width, last)
-        # Weights that are too many for the first cache stay in the second while all rows go by.
+        # Weights that do not fit in the L1 cache stay in L2 while all rows pass over a narrow range of columns.
         if rows > 8:
             end = min(end, start + _WIDEST_OF_8)
         columns, ldw = start * WIDTH, width * WIDTH

@@ -10,7 +10,7 @@ from knock_kernels.ops.linear import linear
 
 @unit(void(f32p, f32p, f32p, f32p, f32p, f32p, i64, i64, i64, i64, i64))
 def mlp(n, w0, b0, w1, hidden, x, rows, C, F, C_padded, F_padded):
-    """x += gelu(b0 + n @ w0) @ w1: [rows, C], [C, F], [F], [F, C], scratch [rows, F] -> [rows, C]."""
+    """Compute x += gelu(b0 + n @ w0) @ w1: [rows, C], [C, F], [F], [F, C], scratch [rows, F] -> [rows, C]."""
     F_vectors, C_vectors = F_padded // WIDTH, C_padded // WIDTH
     linear(n, C_padded, w0, b0, 0, hidden, F_padded, rows, C, F_vectors, 0, F_vectors)
     for i in range(rows * F_padded):

@@ -12,5 +12,5 @@ _EPS = np.float32(1e-5)
 
 @kernel
 def layer_norm(x, out, C):
-    """out = (x - mean) / sqrt(variance + 1e-5): [C] -> [C]. Gain and bias are folded into the matrix that follows."""
+    """Compute out = (x - mean) / sqrt(variance + 1e-5): [C] -> [C]. Gain and bias are folded into the next matrix."""
     standardize(x, out, C, _EPS)

@@ -1,4 +1,4 @@
-"""Philox4x32-10, the counter-based random numbers of Salmon et al. 2011."""
+"""Philox4x32-10, the counter-based random number generator of Salmon et al. (2011)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _5, _6, _26 = np.uint64(5), np.uint64(6), np.uint64(26)
 
 @inlined
 def philox4x32(counter_low, counter_high, key):
-    """The first two words of ten rounds; counter and key are given as 64-bit halves, low words first."""
+    """Return the first two words after ten rounds. Arguments are 64-bit halves, with their low words first."""
     c0, c1 = counter_low & _LOW, counter_low >> _WORD
     c2, c3 = counter_high & _LOW, counter_high >> _WORD
     k0, k1 = key & _LOW, key >> _WORD
@@ -27,6 +27,6 @@ def philox4x32(counter_low, counter_high, key):
 
 @kernel
 def uniform(seed, stream, step):
-    """The number in [0, 1) of one step of one row, 53 bits: upper 27 of the first word, upper 26 of the second."""
+    """Return the number in [0, 1) of a step: 53 bits, the upper 27 of the first word and upper 26 of the second."""
     w0, w1 = philox4x32(np.uint64(step), np.uint64(stream), np.uint64(seed))
     return np.float64(((w0 >> _5) << _26) + (w1 >> _6)) * 2.0**-53

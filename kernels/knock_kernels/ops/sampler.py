@@ -2,8 +2,8 @@
 
     logits + bias -> top_n_sigma -> temperature -> top_k -> typical_p -> top_p -> min_p -> draw
 
-A filter sets what it drops to -inf. Probabilities are float32, sums over them float64. Nothing is sorted: a filter that
-keeps the first tokens of an order finds the last one it keeps by bisection over the float32 numbers themselves.
+A filter sets the logits that it drops to -inf. Probabilities are float32, sums over them float64. Nothing is sorted: a
+filter that keeps the first tokens of an order finds its threshold by bisection over the float32 numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ENTROPY, _SAMPLED, _CONFIDENCE, _USED, _SURPRISE = (int(s) for s in Stat)
 _NOTHING = np.float32(-np.inf)
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _LN2 = np.log(2.0)
-_TOLERANCE = 1e-6  # bits; about what float32 probabilities can tell apart
+_TOLERANCE = 1e-6  # bits; about the resolution of float32 probabilities
 _NEWTON_STEPS = 60
 _COLDEST, _HOTTEST = 1e-30, 1e30
 _BLOCK = 64
@@ -36,13 +36,13 @@ def sample(logits, bias, has_bias, V, controls, u, work, stats):
 
     Args:
         logits: [V], float32.
-        bias: [V], float32, added to the logits where `has_bias`.
-        has_bias: whether there is one.
+        bias: [V], float32, added to the logits if `has_bias`.
+        has_bias: whether to add `bias`.
         V: vocabulary size.
-        controls: one row, float64; mirostat's `mu` in it is moved on.
-        u: the uniform number in [0, 1) that decides.
-        work: scratch, 5 * V, float32.
-        stats: one row, float64, written.
+        controls: [Control], float64; mirostat's `mu` is updated.
+        u: uniform number in [0, 1) that selects the token.
+        work: scratch [5 * V], float32.
+        stats: [Stat], float64, written.
     """
     if not all_finite(logits, V):
         return -1
@@ -92,7 +92,7 @@ def sample(logits, bias, has_bias, V, controls, u, work, stats):
 
 @inlined
 def log_probability(logits, token, V, work):
-    """Natural logarithm of softmax(logits) at one token: [V], [], scratch 2 * V -> []."""
+    """Return the natural logarithm of softmax(logits) at one token: [V], [], scratch [2 * V] -> []."""
     z, p, largest = work, at(work, V), maximum(logits, V)
     for i in range(V):
         z[i] = logits[i] - largest
@@ -102,7 +102,7 @@ def log_probability(logits, token, V, work):
 
 @inlined
 def probabilities(z, p, V):
-    """p = exp(z), 0 where z is far below, and the moments of it: [V] -> [V], [], []."""
+    """Compute p = exp(z), with 0 where z is at most LOWEST; return its moments: [V] -> [V], [], []."""
     for i in range(V):
         e = exp(z[i])
         p[i] = e if z[i] > LOWEST else _ZERO
@@ -111,7 +111,7 @@ def probabilities(z, p, V):
 
 @reducing_kernel
 def moments(z, p, V):
-    """The mass sum p, and the mean of z under p / mass: [V], [V] -> [], []."""
+    """Return the mass, sum(p), and the mean of z under p / mass: [V], [V] -> [], []."""
     mass, first = 0.0, 0.0
     for i in range(V):
         e = np.float64(p[i])
@@ -122,7 +122,7 @@ def moments(z, p, V):
 
 @inlined
 def divide(z, V, largest, temperature):
-    """z = (z - largest) / temperature: [V] -> [V]."""
+    """Compute z = (z - largest) / temperature: [V] -> [V]."""
     scale = np.float32(within_float32(temperature))
     for i in range(V):
         z[i] = (z[i] - largest) / scale
@@ -130,13 +130,16 @@ def divide(z, V, largest, temperature):
 
 @inlined
 def within_float32(temperature):
-    """A temperature that float32 can divide by; beyond these bounds nothing more would change: [] -> []."""
+    """Return a temperature clamped to the range that float32 can divide by: [] -> [].
+
+    More extreme temperatures would give the same result.
+    """
     return min(max(temperature, _COLDEST), _HOTTEST)
 
 
 @inlined
 def keep_top_n_sigma(z, V, n):
-    """Keep logits within n standard deviations of the largest: [V] -> [V]."""
+    """Keep the logits within n standard deviations of the largest: [V] -> [V]."""
     deviation = standard_deviation(z, V)
     least = np.float64(maximum(z, V)) - n * deviation
     for i in range(V):
@@ -146,7 +149,7 @@ def keep_top_n_sigma(z, V, n):
 
 @reducing_kernel
 def standard_deviation(z, V):
-    """Standard deviation of the logits that are not -inf: [V] -> []."""
+    """Return the standard deviation of the logits that are not -inf: [V] -> []."""
     count, first, second = 0, 0.0, 0.0
     for i in range(V):
         there = z[i] > _NOTHING
@@ -161,9 +164,9 @@ def standard_deviation(z, V):
 
 @kernel
 def entropy_temperature(z, p, V, controls):
-    """The temperature that steers the entropy to its target, within bounds: [V], scratch [V] -> [].
+    """Return the temperature that steers the entropy to its target, within bounds: [V], scratch [V] -> [].
 
-    By the ratio rule sqrt(target / H), or where the entropy is the target: Newton's method in ln T inside a bracket,
+    The ratio rule is sqrt(target / H). The exact rule solves H(T) = target by Newton's method in ln T inside a bracket,
     as in the reference.
     """
     target, low, high = controls[_TARGET], controls[_MIN_TEMP], controls[_MAX_TEMP]
@@ -195,7 +198,7 @@ def entropy_temperature(z, p, V, controls):
 
 @kernel
 def tempered(z, p, V, largest, temperature):
-    """Entropy in bits at a temperature, and its derivative by ln T, Var(z / T): [V], scratch [V] -> [], []."""
+    """Return the entropy in bits at a temperature, and its derivative by ln T: [V], scratch [V] -> [], []."""
     scale = np.float32(1 / within_float32(temperature))
     for i in range(V):
         t = (z[i] - largest) * scale
@@ -208,7 +211,7 @@ def tempered(z, p, V, largest, temperature):
 
 @reducing_kernel
 def tempered_moments(z, p, V, largest, scale):
-    """Sums of p, p t and p t^2 with t = (z - largest) * scale: [V], [V] -> [], [], []."""
+    """Return the sums of p, p t and p t^2 with t = (z - largest) * scale: [V], [V] -> [], [], []."""
     mass, first, second = 0.0, 0.0, 0.0
     for i in range(V):
         e = np.float64(p[i])
@@ -221,7 +224,7 @@ def tempered_moments(z, p, V, largest, scale):
 
 @inlined
 def keep(z, p, order, V, controls, mass, mean):
-    """The filters after temperature, each only where it is on; whether any was. z and p: [V] -> [V]."""
+    """Apply the filters after temperature to z and p; return whether any was on: [V], [V] -> []."""
     changed = False
     if 0 < controls[_TOP_K] < V:
         for i in range(V):
@@ -254,7 +257,7 @@ def keep(z, p, order, V, controls, mass, mean):
 
 @inlined
 def keep_surprise(z, p, V, mu, log_mass):
-    """Keep tokens with a surprise of at most mu bits, and the most likely; whether any went. z and p: [V] -> [V]."""
+    """Keep the tokens of at most mu bits of surprise, and the most likely; return whether any was dropped."""
     likeliest = first_largest(z, V)
     changed = False
     for i in range(V):
@@ -266,11 +269,11 @@ def keep_surprise(z, p, V, mu, log_mass):
 
 @kernel
 def keep_first(order, z, p, V, target, counted):
-    """Keep the tokens of the largest `order`, lower ids first among equals, until they hold `target`.
+    """Keep the tokens with the largest `order`, lower ids first among equals, until they reach `target`.
 
-    What they hold is their number where `counted`, and else their mass in p; the one that reaches the target is kept.
-    The last one kept is found by bisection: of the range of `order` as long as that leaves many candidates, then over
-    the float32 numbers themselves, of which there are 2**32 in order. `order` has scratch for 2 * V more behind it.
+    The target is a number of tokens if `counted`, else a mass in p; the token that reaches it is kept. The threshold is
+    found by bisection: a few halvings of the range of `order` narrow down the candidates, then the search is exact over
+    the keys of the float32 numbers. `order` is followed by scratch [2 * V].
     """
     low, high = minimum_above(order, V, _NOTHING), maximum(order, V)
     for _ in range(_HALVINGS):
@@ -284,7 +287,7 @@ def keep_first(order, z, p, V, target, counted):
     n = gather(order, p, V, low, high, some, some_p)
 
     first, last = np.int64(key(low)), np.int64(key(high))
-    while first < last:  # the largest key with at least the target at or above it
+    while first < last:  # find the largest key at or above which the target is reached
         middle_key = (first + last + 1) >> 1
         if above + held_from(some, some_p, n, from_key(np.int32(middle_key)), counted) >= target:
             first = middle_key
@@ -304,7 +307,7 @@ def keep_first(order, z, p, V, target, counted):
 
 @inlined
 def gather(order, p, V, low, high, some, some_p):
-    """Copy what lies within [low, high] of `order`, and of p, to `some` and `some_p`; how many they are."""
+    """Copy `order` and p of the tokens within [low, high] to `some` and `some_p`; return their number."""
     n = 0
     for i in range(V):
         if low <= order[i] <= high:
@@ -315,7 +318,7 @@ def gather(order, p, V, low, high, some, some_p):
 
 @inlined
 def drop_ties(order, z, p, V, edge, held, target, counted):
-    """Of the tokens at the edge, drop those after the one that reaches the target."""
+    """Drop the tokens at the edge that follow the one that reaches the target."""
     for i in range(V):
         if order[i] == edge:
             if held >= target:
@@ -326,7 +329,7 @@ def drop_ties(order, z, p, V, edge, held, target, counted):
 
 @reducing_kernel
 def held_from(order, p, V, least, counted):
-    """Number, or mass in p, of the tokens whose `order` is at least `least`: [V], [V] -> []."""
+    """Return the number, or the mass in p, of the tokens whose `order` is at least `least`: [V], [V] -> []."""
     if counted:
         count = 0
         for i in range(V):
@@ -340,7 +343,7 @@ def held_from(order, p, V, least, counted):
 
 @reducing_kernel
 def held_above(order, p, V, most, counted):
-    """Number, or mass in p, of the tokens whose `order` is above `most`: [V], [V] -> []."""
+    """Return the number, or the mass in p, of the tokens whose `order` is above `most`: [V], [V] -> []."""
     if counted:
         count = 0
         for i in range(V):
@@ -354,7 +357,7 @@ def held_above(order, p, V, most, counted):
 
 @kernel
 def first_largest(z, V):
-    """The lowest token with the largest logit: [V] -> []."""
+    """Return the lowest token with the largest logit: [V] -> []."""
     largest = maximum(z, V)
     for i in range(V):
         if z[i] == largest:
@@ -364,7 +367,7 @@ def first_largest(z, V):
 
 @inlined
 def draw(p, V, u, mass):
-    """The first token whose cumulative mass exceeds u * mass: [V], [], [] -> []."""
+    """Return the first token whose cumulative mass exceeds u * mass: [V], [], [] -> []."""
     target, before, token = u * mass, 0.0, 0
     for start in range(0, V, _BLOCK):
         end = min(start + _BLOCK, V)
@@ -376,7 +379,7 @@ def draw(p, V, u, mass):
                     return i
         else:
             before += block
-    for i in range(V):  # rounding: u * mass was not reached
+    for i in range(V):  # rounding kept the sum below u * mass: take the last token
         if p[i] > _ZERO:
             token = i
     return token
@@ -384,7 +387,7 @@ def draw(p, V, u, mass):
 
 @reducing_kernel
 def held(p, start, end):
-    """The mass of a stretch of p."""
+    """Return the mass of p[start:end]."""
     mass = 0.0
     for i in range(start, end):
         mass += np.float64(p[i])

@@ -1,4 +1,4 @@
-"""The page that `inspect` writes: one HTML file with all numbers in it, that needs no network."""
+"""Write the web page of `inspect`: one HTML file that contains all data and works offline."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from knock.cli.inspect.subject import Subject, head_name, label
 from knock.cli.ui.heat import STEPS
 
 _TEMPLATE = Path(__file__).with_name("page.html")
-_PLACE = "@DATA@"  # in the template, where the numbers go
-_LOOKED_AT = 8  # characters that a head's attention is told of, at each character of the text
-_LEAST = 0.01  # of its attention
+_PLACEHOLDER = "@DATA@"  # position of the data in the template
+_LOOKED_AT = 8  # at each character, how many of the most attended characters are shown
+_MIN_SHARE = 0.01  # of the attention; characters with less are not shown
 
 
 def page(subject: Subject) -> bytes:
-    """The page, in UTF-8."""
-    before, _, after = _TEMPLATE.read_text(encoding="utf-8").partition(_PLACE)
-    # Escaped so that no text or file name ends the script or begins another; all else beyond ASCII is escaped by json.
+    """Return the page in UTF-8."""
+    before, _, after = _TEMPLATE.read_text(encoding="utf-8").partition(_PLACEHOLDER)
+    # Escape <, > and & so that no text or file name can end the script or start another; json escapes non-ASCII text.
     data = json.dumps(_data(subject), separators=(",", ":"), allow_nan=False)
     for char in "<>&":
         data = data.replace(char, f"\\u{ord(char):04x}")
@@ -30,7 +30,7 @@ def page(subject: Subject) -> bytes:
 
 
 def _data(subject: Subject) -> dict[str, Any]:
-    """All that the page shows, rounded to what can be seen."""
+    """Return the data of the page as a JSON object, rounded to visible precision."""
     inspection, attention, gates = subject.inspection, subject.inspection.attention, subject.inspection.attention.gates
     heads = list(np.ndindex(subject.config.n_blocks, subject.config.n_heads))
     expected = np.stack((inspection.alternatives, np.rint(1000 * inspection.probabilities)), -1).astype(int)
@@ -48,7 +48,7 @@ def _data(subject: Subject) -> dict[str, Any]:
         "labels": {char: label(char) for char in subject.vocab.characters},
         "entropy": _rounded(inspection.entropy, 2),
         "surprise": _rounded(inspection.surprise, 2),
-        "expected": expected.reshape(len(expected), -1).tolist(),  # token, per mille, token, ...
+        "expected": expected.reshape(len(expected), -1).tolist(),  # alternating: token, probability in per mille
         "looks": [
             {"kind": kind, "head": name, "rows": _looks(subject, weights)}
             for kind, of_heads in kinds.items()
@@ -74,12 +74,15 @@ def _data(subject: Subject) -> dict[str, Any]:
 
 
 def _looks(subject: Subject, weights: npt.NDArray[np.float64]) -> list[list[int]]:
-    """For each character where attention was, most first: how far back, per cent, how far back, ...: (N, J)."""
+    """Return the most attended characters for each character, from weights [N, J].
+
+    Each row alternates distance back and attention in per cent, in descending order of attention.
+    """
     back, share = subject.inspection.attention.looked_at(weights, _LOOKED_AT)
     pairs = np.stack((back, np.rint(100 * share)), -1).astype(int)
-    return [row[told].ravel().tolist() for row, told in zip(pairs, (share >= _LEAST) & (back > 0), strict=True)]
+    return [row[shown].ravel().tolist() for row, shown in zip(pairs, (share >= _MIN_SHARE) & (back > 0), strict=True)]
 
 
 def _rounded(values: npt.NDArray[np.float64], digits: int) -> list[float | None]:
-    """Numbers as JSON has them, None for NaN."""
+    """Round values for JSON; NaN becomes None."""
     return [None if math.isnan(value) else value for value in np.round(values, digits).tolist()]

@@ -1,4 +1,4 @@
-"""What `inspect` draws: the patterns of every head in small multiples, and a text on the colours of its surprise."""
+"""Draw the plot of `inspect`: the patterns of every head as small multiples, and the text coloured by surprise."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from knock.cli.inspect.subject import Subject, head_name, label
 from knock.cli.ui.heat import STEPS
 
-_FONT = "DejaVu Sans"  # it comes with Matplotlib
+_FONT = "DejaVu Sans"  # bundled with Matplotlib
 _STYLE: Any = {
     "font.family": _FONT,
     "font.size": 9,
     "text.usetex": False,
-    "text.parse_math": False,  # a $ is a $
+    "text.parse_math": False,  # show $ literally
     "svg.fonttype": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 9,
 }
-_PANEL, _LEAST_WIDTH = (2.6, 1.9), 7.0  # inches
-_DPI, _MOST_PIXELS = 150, 60_000  # on a side; PNG writers stop somewhat above
-_LINES = (".-", "--", "-.")  # of the series
-_LETTERS = 12  # of the title in an inch
-_CELL = 0.16  # inches, of a character in the strip
-_ROWS = 8  # of the strip
+_PANEL, _MIN_WIDTH = (2.6, 1.9), 7.0  # inches
+_DPI, _MAX_PIXELS = 150, 60_000  # pixels per side, just below the limit of PNG writers
+_LINES = (".-", "--", "-.")  # line styles of the series
+_TITLE_CHARS = 12  # characters of the title per inch
+_CELL = 0.16  # width of a character in the strip, in inches
+_ROWS = 8  # maximum number of rows in the strip
 
 
 def plot(subject: Subject, suffix: str) -> bytes:
-    """The picture as a file.
+    """Return the plot as the content of a file.
 
     Args:
-        subject: what to draw.
-        suffix: `"png"` or `"svg"`.
+        subject: What to draw.
+        suffix: Format, `"png"` or `"svg"`.
     """
     L, H = subject.config.n_blocks, subject.config.n_heads
-    width = max(_LEAST_WIDTH, H * _PANEL[0])
+    width = max(_MIN_WIDTH, H * _PANEL[0])
     with mpl.rc_context(_STYLE):
         rows = [] if subject.is_own else _strip_rows(subject, int((width - 1.6) / _CELL))
         heights = [0.5 + 0.22 * (len(subject.series) + 1), 0.5 + L * _PANEL[1]]
@@ -55,19 +55,19 @@ def plot(subject: Subject, suffix: str) -> bytes:
         head, patterns, *strip = parts
         panels = _draw_patterns(patterns, subject)
         lines = [subject.model, f"on {subject.source}"]
-        lines = [line for each in lines for line in textwrap.wrap(_drawn(each), int(width * _LETTERS))]
+        lines = [line for each in lines for line in textwrap.wrap(_drawn(each), int(width * _TITLE_CHARS))]
         head.text(0.01, 0.98, "\n".join(lines), va="top", fontsize=10)
         head.legend(*panels[0, 0].get_legend_handles_labels(), loc="lower left", frameon=False, borderpad=0)
         if rows:
             _draw_strip(strip[0], subject, rows)
         out = io.BytesIO()
-        dpi = min(_DPI, _MOST_PIXELS / max(width, sum(heights)))
+        dpi = min(_DPI, _MAX_PIXELS / max(width, sum(heights)))
         figure.savefig(out, format=suffix, dpi=dpi, facecolor="white")
     return out.getvalue()
 
 
 def _draw_patterns(part: Any, subject: Subject) -> Any:
-    """A panel a head; return the panels."""
+    """Draw one panel per head; return the panels, [L, H]."""
     L, H = subject.config.n_blocks, subject.config.n_heads
     columns, series, gates = subject.columns, subject.series, subject.inspection.attention.gates
     panels = part.subplots(L, H, squeeze=False, sharex=True)
@@ -78,19 +78,19 @@ def _draw_patterns(part: Any, subject: Subject) -> Any:
             if number == 0:
                 low, high = np.maximum(mean - spread, 0), np.minimum(mean + spread, 1)
                 axes.fill_between(columns, low, high, color=colour, alpha=0.2, linewidth=0,
-                                  label="its standard deviation over the inputs")  # fmt: skip
+                                  label="standard deviation over the inputs")  # fmt: skip
         axes.set_title(head_name(b, h) + (f", gate {gates[b, h]:.2f}" if gates is not None else ""))
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_locator(MaxNLocator(3, min_n_ticks=2))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     part.supxlabel(subject.axis + (f"\n{subject.lacks}" if subject.lacks else ""), fontsize=9)
-    part.supylabel("attention, % of the head's", fontsize=9)
+    part.supylabel("attention of the head, %", fontsize=9)
     return panels
 
 
 def _strip_rows(subject: Subject, length: int) -> list[range]:
-    """The characters of each row: a line of the text, or as much of one as there is room for."""
+    """Return the range of characters in each row: a line of the text, or as much of it as fits."""
     rows: list[range] = []
     start = 0
     text = subject.inspection.text
@@ -103,7 +103,7 @@ def _strip_rows(subject: Subject, length: int) -> list[range]:
 
 
 def _draw_strip(part: Any, subject: Subject, rows: list[range]) -> None:
-    """Each character on the colour of its surprise, as the heat map of `knock score` has it."""
+    """Draw each character on the colour of its surprise, as in the heat map of `knock score`."""
     inspection = subject.inspection
     starts, papers, inks = zip(*STEPS, strict=True)
     norm = BoundaryNorm(starts, len(starts) - 1)
@@ -123,14 +123,14 @@ def _draw_strip(part: Any, subject: Subject, rows: list[range]) -> None:
             )
     axes.set_axis_off()
     shown = rows[-1].stop
-    more = f", of the first {shown:,} of {len(inspection.text):,} characters" * (shown < len(inspection.text))
-    axes.set_title(f"surprise at each character, bits{more}", loc="left")
+    more = f"; first {shown:,} of {len(inspection.text):,} characters" * (shown < len(inspection.text))
+    axes.set_title(f"surprise of each character in bits{more}", loc="left")
     bar = part.colorbar(ScalarMappable(norm, colours), ax=axes, pad=0.01, aspect=12, extend="max", format="%g")
     bar.set_label("bits")
 
 
 def _drawn(text: str) -> str:
-    """A text with what the font has no sign for written out."""
+    """Replace characters that the font lacks with escapes."""
     font = get_font(findfont(_FONT))
     return "".join(
         char if char == "\n" or font.get_char_index(ord(char)) else char.encode("ascii", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""What `inspect` shows, whatever shows it: a model, a text, the numbers; and how they are put into words."""
+"""Content shared by all outputs of `inspect`: the model, the text, the numbers and their labels."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from knock.config import ModelConfig
 from knock.inspection import Inspection, Patterns
 from knock.vocab import Vocab
 
-_ATTENTION, _REWEIGHT, _CHARACTER = "#0072b2", "#d55e00", "#009e73"  # Okabe and Ito: told apart by colour-blind readers
+_ATTENTION, _REWEIGHT, _CHARACTER = "#0072b2", "#d55e00", "#009e73"  # Okabe and Ito: safe for colour-blind readers
 
 
 class Series(NamedTuple):
-    """Patterns that are shown together for all heads.
+    """A series of patterns, shown for every head.
 
     Attributes:
-        name: a short one.
-        meaning: a longer one.
-        colour: as CSS has it.
-        patterns: the numbers.
+        name: Short name.
+        meaning: Description, for legends.
+        colour: CSS colour.
+        patterns: The patterns.
     """
 
     name: str
@@ -32,17 +32,17 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Subject:
-    """What is to be shown.
+    """A model inspected on a text.
 
     Attributes:
-        name: of the model.
-        vocab: its characters.
-        source: where the text is from, in words.
-        is_own: whether the model wrote the text itself.
-        inspection: what the model does on it.
-        char: the character whose patterns were asked for, if one was.
-        char_patterns: how the heads attend when they read that one.
-        is_there: whether they are over the places in the text; otherwise it was put there, at the end.
+        name: Name of the model.
+        vocab: Vocabulary of the model.
+        source: Description of the text's source.
+        is_own: Whether the model generated the text.
+        inspection: The inspection.
+        char: The character given by `--char`, if any.
+        char_patterns: Patterns of the heads when they read that character.
+        is_there: Whether the model reads that character in the text; if not, it was substituted for the last one read.
     """
 
     name: str
@@ -61,14 +61,14 @@ class Subject:
 
     @property
     def model(self) -> str:
-        """The model in a line."""
+        """One-line description of the model."""
         config = self.config
         heads = f"{config.n_blocks} blocks of {config.n_heads} {config.head_type} heads"
         return f"{printable(self.name)}: {heads}, {config.position} positions, a window of {config.T:,} characters"
 
     @property
     def series(self) -> list[Series]:
-        """What is shown for every head: its attention, and more where there is more."""
+        """Series shown for every head: attention and, where available, reweight and character patterns."""
         attention = self.inspection.attention
         whole = attention.patterns()
         shown = [Series("attention", f"attention, {_over(whole)}", _ATTENTION, whole)]
@@ -77,49 +77,49 @@ class Subject:
             shown.append(Series("reweight", "softmax of the reweight logits alone", _REWEIGHT, alone))
         if self.char is not None and self.char_patterns is not None:
             name = label(self.char)
-            where = f"attention where {name} is read, {_over(self.char_patterns)}"
+            meaning = f"attention when reading {name}, {_over(self.char_patterns)}"
             if not self.is_there:
-                where = f"attention if {name}, which nothing in the text comes after, were the last one read"
-            shown.append(Series(name, where, _CHARACTER, self.char_patterns))
+                meaning = f"attention when reading {name} in place of the last character (it is not read in the text)"
+            shown.append(Series(name, meaning, _CHARACTER, self.char_patterns))
         return shown
 
     @property
     def columns(self) -> list[int]:
-        """What the columns of the window are called, see `axis`."""
+        """Labels of the window's columns; `axis` explains them."""
         first = int(self.config.position == "relative")
         return list(range(first, first + self.inspection.attention.weights.shape[-1]))
 
     @property
     def axis(self) -> str:
-        """What the columns are."""
+        """Meaning of the columns."""
         if self.config.position == "relative":
-            return "characters back, 1 is the last one read"
-        return "slot in the window, the oldest character is in 0"
+            return "characters back (1 is the last one read)"
+        return "slot in the window (0 holds the oldest character)"
 
     @property
     def lacks(self) -> str:
-        """What there is none of, in words; empty if there is everything."""
+        """Note on patterns that the model does not have; empty if it has all."""
         if self.config.head_type == "content":
-            return "Content heads have no reweight patterns; what is shown is their attention."
+            return "Content heads have no reweight patterns; their attention is shown instead."
         return ""
 
 
 def head_name(b: int, h: int) -> str:
-    """A head as people count."""
+    """Return the name of a head, counted from 1."""
     return f"block {b + 1}, head {h + 1}"
 
 
 def label(char: str) -> str:
-    """A character that can be seen, and steers nothing."""
+    """Return a visible form of a character, without control characters."""
     if char in "\n ":
         return {"\n": "↵", " ": "␣"}[char]
-    if unicodedata.category(char).startswith("M"):  # a mark, which would go onto what stands before it
+    if unicodedata.category(char).startswith("M"):  # a combining mark needs a base character
         return f"◌{char}"
     return printable(char)
 
 
 def _over(patterns: Patterns) -> str:
-    """Over how many inputs they are."""
+    """Return over how many inputs the patterns are averaged, in words."""
     few, many = int(patterns.inputs.min()), int(patterns.inputs.max())
     count = f"{many:,}" if few == many else f"{few:,} to {many:,}"
     return f"mean of {count} input{'s' * (many != 1)}"

@@ -1,4 +1,4 @@
-"""What `inspect` shows on a terminal, or as plain text: patterns in bars, then a text character by character."""
+"""Print the inspection on a terminal or as plain text: patterns as bars, then the text character by character."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from knock.cli.ui.terminal import write
 from knock.inspection import Patterns
 
 _BARS = " ▁▂▃▄▅▆▇█"
-_NARROW = 60  # cells; below, what stands beside the bars goes above and below them
-_SCALE = 20  # cells that the scale of a row takes
-_ROWS = 40  # of the table, before its head comes once more
-_LIKELY, _LOOKED_AT = 4, 3  # characters in a row of the table
+_NARROW = 60  # cells; on narrower terminals, labels are above and below the bars instead of beside them
+_SCALE = 20  # cells for the scale of a row
+_ROWS = 40  # rows of the table before its header is repeated
+_LIKELY, _LOOKED_AT = 4, 3  # predicted and attended characters in a row of the table
 
 Array = npt.NDArray[np.float64]
 
 
 def show(subject: Subject) -> None:
-    """Write the view to standard output."""
+    """Print the inspection to standard output."""
     console = Console(highlight=False, soft_wrap=True)
     width = max(20, console.width)
     has_colours = bool(console.color_system) and not (console.no_color or console.legacy_windows)
     for part in _parts(subject, width, has_colours):
-        with console.capture() as captured:  # Rich's own way of writing ends the process where a reader is gone
+        with console.capture() as captured:  # Rich itself would exit the process on a broken pipe
             console.print(part)
         shown = captured.get()
         write(shown if has_colours else "".join(f"{line.rstrip()}\n" for line in shown.splitlines()))
@@ -45,7 +45,7 @@ def _parts(subject: Subject, width: int, has_colours: bool) -> Iterator[Renderab
     yield Text()
     yield from _patterns(subject, width, has_colours)
     rows = np.arange(len(subject.inspection.text))
-    if subject.is_own:  # then only what comes after the character that was asked for is of interest, if one was
+    if subject.is_own:  # then only the rows after the character given by --char are of interest
         token = -1 if subject.char is None else subject.vocab.characters.index(subject.char)
         rows = np.flatnonzero(subject.inspection.attention.read == token)
     else:
@@ -54,21 +54,21 @@ def _parts(subject: Subject, width: int, has_colours: bool) -> Iterator[Renderab
 
 
 def _patterns(subject: Subject, width: int, has_colours: bool) -> Iterator[Text]:
-    """For each head a row of bars for each series, with the gate before it and the scale behind it."""
+    """Yield for each head one row of bars per series, with its gate on the left and its scale on the right."""
     attention, columns, series = subject.inspection.attention, subject.columns, subject.series
     has_gates = attention.gates is not None
     names = max(cell_len(each.name) for each in series)
     beside = 6 + 10 * has_gates  # cells
     room = width if width < _NARROW else width - beside - names - 1 - _SCALE
-    each = math.ceil(len(columns) / room)  # columns of the window in a cell
+    each = math.ceil(len(columns) / room)  # columns of the window per cell
     cells = math.ceil(len(columns) / each)
-    several = f", the largest of {each} in a cell" * (each > 1)
+    several = f"; each cell is the largest of {each}" * (each > 1)
     yield from _wrapped(f"{subject.axis}; from {columns[0]} on the left to {columns[-1]} on the right{several}", width)
-    yield from _wrapped("a full bar is the row's largest, told with its standard deviation over the inputs", width)
+    yield from _wrapped("a full bar is the largest value of the row, shown with its standard deviation", width)
     for shown in series:
         yield from _wrapped(f"{shown.name}: {shown.meaning}", width)
     if has_gates:
-        yield from _wrapped("gate: the part of the reweight logits in the mixture", width)
+        yield from _wrapped("gate: weight of the reweight logits in the mixture", width)
     if subject.lacks:
         yield from _wrapped(subject.lacks, width)
     yield Text()
@@ -89,7 +89,7 @@ def _patterns(subject: Subject, width: int, has_colours: bool) -> Iterator[Text]
 
 
 def _bars(values: Array, each: int) -> str:
-    """A row of bars, the largest of some values in each cell, full where the largest of all is."""
+    """Return a row of bars; each cell is the largest of `each` values, scaled to the largest of all."""
     padded = np.nan_to_num(np.pad(values, (0, -len(values) % each)))
     cells = padded.reshape(-1, each).max(-1)
     heights = np.rint(cells / (cells.max() or 1) * (len(_BARS) - 1)).astype(int)
@@ -97,7 +97,7 @@ def _bars(values: Array, each: int) -> str:
 
 
 def _scale(patterns: Patterns, b: int, h: int, columns: list[int]) -> str:
-    """The largest value of a row, its spread, and where it is."""
+    """Return the largest value of a row, its standard deviation and its column, as text."""
     place = int(np.nanargmax(patterns.mean[b, h]))
     mean, spread = patterns.mean[b, h, place], patterns.spread[b, h, place]
     return f"{mean:.1%} ±{100 * spread:.1f} at {columns[place]}"
@@ -109,23 +109,23 @@ def _heat(subject: Subject, width: int, has_colours: bool) -> Iterator[Text]:
         yield from (line for line in legend().wrap(Console(), width))
         yield from heat_lines(text, bits, width)
     else:
-        yield from _wrapped(f"The text, and {DIGITS}:", width)
+        yield from _wrapped(f"The text, and {DIGITS}.", width)
         yield from map(Text, heat_digits(text, bits, width))
     yield Text()
 
 
 def _tables(subject: Subject, rows: list[int], width: int, has_colours: bool) -> Iterator[RenderableType]:
-    """The characters in pages of some rows, with as many columns as there is room for."""
+    """Yield tables of the given characters, with as many columns as fit."""
     if not rows:
         return
     inspection, attention = subject.inspection, subject.inspection.attention
     back, weight = attention.looked_at(attention.weights.mean((0, 1)), _LOOKED_AT)
     labels = [label(char) for char in subject.vocab.characters]
-    wide = [("most likely", 26), ("looked at", width - 55)]
+    wide = [("most likely", 26), ("attends to", width - 55)]
     extra = wide[: (width >= 55) + (width >= 75)]
     yield from _wrapped(
-        "surprise and entropy (of what was expected) in bits"
-        + ("; looked at: the mean over all heads, with how far back, -1 the one before" if len(extra) == 2 else "")
+        "surprise, and entropy of the prediction, in bits"
+        + ("; attends to: mean over all heads, with the offset (-1 is the previous one)" if len(extra) == 2 else "")
         + ".",
         width,
     )
@@ -157,7 +157,7 @@ def _tables(subject: Subject, rows: list[int], width: int, has_colours: bool) ->
 
 
 def _before(subject: Subject, place: int) -> str:
-    """The character at a place; that before the first is what every text starts from."""
+    """Return the label of the character at a position; -1 is the start token."""
     return label(subject.inspection.text[place]) if place >= 0 else "start"
 
 

@@ -1,11 +1,13 @@
-"""Write with a model, a prompt a line.
+"""Generate text interactively, one prompt per line.
 
-Each line is a prompt, and the text that goes on from it follows as it comes; lines that begin with a slash are
-commands, which /help lists. On a terminal, lines can be edited, completed by Tab and recalled, those of earlier
-sessions too; a paste of several lines is one prompt, and nothing but /quit and Ctrl-D ends the session. Elsewhere,
-lines are read from standard input: prompts with their texts go to standard output and everything else to standard
-error, a line that cannot be done is told and left out, and the exit code is 1 if there was one. Statistics follow each
-text on a terminal, or after /stats.
+Each line is a prompt; the model continues it, and the text is printed as it is generated. Lines that start with a
+slash are commands; /help lists them.
+
+On a terminal, lines can be edited, completed with Tab and recalled, including those of earlier sessions. Several pasted
+lines form one prompt. Statistics follow each text, and only /quit or Ctrl-D ends the session.
+
+Otherwise, lines are read from standard input. Prompts and texts go to standard output, everything else to standard
+error. A line that fails is reported and skipped, and the exit code is then 1. /stats turns statistics on.
 """
 
 from __future__ import annotations
@@ -35,31 +37,31 @@ _PROMPT = "> "
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
+    """Add the options of the command."""
     parser.add_argument("--model", default=DEFAULT, help=f"a shipped model, a file or a folder (default: {DEFAULT})")
     parser.add_argument("--seed", type=whole_number(0, 2**64 - 1), metavar="N",
-                        help="of every text, as /seed sets it (default: one is drawn for each)")  # fmt: skip
+                        help="seed of every text, as set by /seed (default: a random seed for each)")  # fmt: skip
     add_backend_argument(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Read lines, and do what they say."""
+    """Run the REPL: interactively on a terminal, otherwise on the lines of standard input."""
     from knock.cli.repl.session import Session
     from knock.cli.repl.settings import Settings
 
     is_terminal = on_terminal()
     settings = Settings(seed=options.seed, stats=is_terminal)
     session = Session(options.model, settings, backend=options.backend, is_terminal=is_terminal)
-    return _converse(session) if is_terminal else _follow(session)
+    return _run_interactively(session) if is_terminal else _run_script(session)
 
 
 def on_terminal() -> bool:
-    """Whether someone sits at both ends of the program."""
+    """Whether both standard input and standard output are terminals."""
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
 
 
-def _converse(session: Session) -> int:
-    """Do what a user types, until that is enough."""
+def _run_interactively(session: Session) -> int:
+    """Run the interactive loop; return the exit code."""
     from knock.cli.repl.commands import Quit, handle
 
     read = _reader(session)
@@ -78,8 +80,8 @@ def _converse(session: Session) -> int:
             return 0
 
 
-def _follow(session: Session) -> int:
-    """Do what the lines of standard input say; return the exit code."""
+def _run_script(session: Session) -> int:
+    """Run the lines of standard input; return the exit code."""
     from knock.cli.repl.commands import Quit, handle
 
     failed = False
@@ -95,22 +97,22 @@ def _follow(session: Session) -> int:
 
 
 def _reader(session: Session) -> Callable[[], str]:
-    """What lets a user type a line; it raises EOFError on Ctrl-D."""
+    """Return a function that reads a line from the terminal and raises EOFError on Ctrl-D."""
     if os.environ.get("TERM") == "dumb":
-        return _typed
+        return _read_plain
     from knock.cli.repl.prompt import reader
 
     return reader(session, _PROMPT)
 
 
-def _typed() -> str:
-    """A line from a terminal that can do nothing but show it."""
+def _read_plain() -> str:
+    """Read a line from a terminal without line editing."""
     content = b""
     try:
         write(_PROMPT)
         content = sys.stdin.buffer.readline()
     finally:
-        if not content:  # neither Ctrl-C nor Ctrl-D ends the line
+        if not content:  # the terminal prints no newline after Ctrl-C or Ctrl-D
             write("\n")
     if not content:
         raise EOFError
@@ -118,22 +120,22 @@ def _typed() -> str:
 
 
 def _input() -> Iterator[bytes]:
-    """The lines of standard input as they come.
+    """Yield the lines of standard input as they arrive.
 
     Raises:
-        KnockError: if it cannot be read.
+        KnockError: if standard input cannot be read.
     """
     try:
         yield from sys.stdin.buffer
-    except (AttributeError, OSError) as error:  # AttributeError: there is no standard input at all
-        raise KnockError("cannot read standard input; give it a line for each prompt or command") from error
+    except (AttributeError, OSError) as error:  # AttributeError: sys.stdin is None
+        raise KnockError("cannot read standard input; provide one prompt or command per line") from error
 
 
 def _line(content: bytes) -> str:
-    """A line without its end.
+    """Decode a line and remove its newline.
 
     Raises:
-        TextError: if it is not UTF-8.
+        TextError: if the line is not UTF-8.
     """
     from knock.files.text import decode_utf8
 

@@ -1,4 +1,4 @@
-"""The commands of the REPL: what each takes, what it does, and what it says."""
+"""The commands of the REPL: their arguments, effects and output."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from knock.sampling import Sampling
 from knock.validation import shown
 
 _HELP = (
-    "A line is a prompt, and the text goes on from it. An empty line is the last prompt again; before the first it is "
-    "the start of a line. A prompt that begins with a slash is given with two. Ctrl-C stops a text, and clears a line; "
-    "Ctrl-D ends the session."
+    "Each line is a prompt that the model continues. An empty line repeats the last prompt; before the first prompt, "
+    "it starts a new line of text. Type two slashes for a prompt that starts with one. Ctrl-C stops a text or clears "
+    "the line; Ctrl-D ends the session."
 )
-_NARROW = 50  # columns, on which summaries have no column of their own
+_NARROW = 50  # columns; on narrower terminals, /help does not align the summaries
 
 
 class Quit(Exception):
-    """The end of the session."""
+    """Raised to end the session."""
 
 
 class CommandError(KnockError):
-    """A command that there is not, or that cannot be done as it was given."""
+    """Unknown command, or invalid arguments."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """A command.
+    """A command of the REPL.
 
     Attributes:
-        summary: what it does.
-        run: does it, with as many words as there are arguments; the last word may have spaces in it.
-        arguments: their names.
-        settings: those that it sets.
-        now: what stands, as it would be given; None where nothing does.
-        values: what can be given, for completion.
-        is_path: whether it takes the name of a file.
+        summary: What the command does, for /help.
+        run: Runs the command. It is called with one word per argument; the last word may contain spaces.
+        arguments: Names of the arguments.
+        settings: Names of the settings that the command changes.
+        now: Returns the current value, in the form the command accepts; None if the command has no value.
+        values: Returns possible arguments, for completion.
+        is_path: Whether the argument may be a file name.
     """
 
     summary: str
@@ -55,37 +55,37 @@ class Command:
     is_path: bool = False
 
     def unused(self, settings: Settings) -> str | None:
-        """Why what it sets has no effect, if that is so."""
+        """Return why the settings of this command have no effect, or None if they have one."""
         return next(filter(None, map(settings.unused, self.settings)), None)
 
 
 def handle(session: Session, line: str) -> None:
-    """Do what a line says: a command, or a prompt.
+    """Handle a line: run a command, or generate a text from a prompt.
 
     Raises:
-        KnockError: if that cannot be done.
-        Quit: if it is the end.
+        KnockError: if the line cannot be handled.
+        Quit: if the line ends the session.
         KeyboardInterrupt: after Ctrl-C.
     """
     if line.startswith("/") and not line.startswith("//"):
-        _obey(session, line)
+        _run_command(session, line)
     elif line:
         session.write(line.removeprefix("/"))
     else:
         session.write(session.last.prompt if session.last else "")
 
 
-def _obey(session: Session, line: str) -> None:
+def _run_command(session: Session, line: str) -> None:
     name, *rest = line.split(maxsplit=1)
     if name not in COMMANDS:
-        raise CommandError(f"there is no {shown(name)}; /help lists the commands, and // begins a prompt with /")
+        raise CommandError(f"unknown command {shown(name)}; /help lists the commands, and // starts a prompt with /")
     command, before = COMMANDS[name], session.settings
     given = "".join(rest).rstrip()
     words = given.split(maxsplit=max(0, len(command.arguments) - 1))
     try:
         if len(words) != len(command.arguments):
-            wanted = " and ".join(command.arguments) or "nothing"
-            raise CommandError(f"takes {wanted}, got {shown(given) if given else 'nothing'}")
+            expected = " and ".join(command.arguments) or "no argument"
+            raise CommandError(f"expected {expected}, got {shown(given) if given else 'nothing'}")
         command.run(session, words)
     except KnockError as error:
         now = f"; now {printable(command.now(session))}" if command.now else ""
@@ -93,35 +93,35 @@ def _obey(session: Session, line: str) -> None:
     if command.now:
         say(f"{name[1:]} {printable(command.now(session))}")
     if session.settings != before:
-        _tell_unused(session, command, before)
+        _report_unused(session, command, before)
 
 
-def _tell_unused(session: Session, changed: Command, before: Settings) -> None:
-    """Say of what was set that it has no effect, and of what had one, or was to have one, that it has none now."""
+def _report_unused(session: Session, changed: Command, before: Settings) -> None:
+    """Report if the changed setting has no effect, and which other settings just lost theirs."""
     for name, command in COMMANDS.items():
         reason = command.unused(session.settings)
-        if reason and (command is changed or (reason != command.unused(before) and _is_on(command, session.settings))):
+        if reason and (command is changed or (reason != command.unused(before) and _is_set(command, session.settings))):
             say(f"{name[1:]} has no effect now: {reason}")
 
 
-def _is_on(command: Command, settings: Settings) -> bool:
+def _is_set(command: Command, settings: Settings) -> bool:
     return any(getattr(settings, name) != getattr(Sampling(), name) for name in command.settings)
 
 
 def _setting(summary: str, arguments: str, *names: str, none: str = "", values: Iterable[str] = ()) -> Command:
-    """A command that sets a setting for each of its arguments.
+    """Return a command that changes one setting per argument.
 
     Args:
-        summary: what it does.
-        arguments: their names.
-        names: of the settings.
-        none: the word for None.
-        values: what can be given, beside what stands.
+        summary: What the command does.
+        arguments: Names of the arguments, separated by spaces.
+        names: Names of the settings, in the order of the arguments.
+        none: The word that stands for None.
+        values: Possible arguments, for completion; the current value is always offered.
     """
 
     def run(session: Session, words: list[str]) -> None:
         given = {name: None if word == none else _number(word) for name, word in zip(names, words, strict=True)}
-        session.settings = replace(session.settings, **given)  # type: ignore[arg-type]  # which checks them
+        session.settings = replace(session.settings, **given)  # type: ignore[arg-type]  # Settings validates them
 
     def now(session: Session) -> str:
         return " ".join(_word(getattr(session.settings, name), none) for name in names)
@@ -137,7 +137,7 @@ def _setting(summary: str, arguments: str, *names: str, none: str = "", values: 
 
 
 def _number(word: str) -> float | str:
-    """A number, if the word is one; if not, whoever checks it tells what was expected."""
+    """Convert a word to a number if possible; `Settings` rejects anything else."""
     for kind in (int, float):
         with contextlib.suppress(ValueError):
             return kind(word)
@@ -151,7 +151,7 @@ def _word(value: object, none: str = "") -> str:
 
 
 def _switch_heat(session: Session, _: list[str]) -> None:
-    from knock.cli.repl.heat_page import explain  # which takes rich
+    from knock.cli.repl.heat_page import explain  # imports rich
 
     session.settings = replace(session.settings, heat=not session.settings.heat)
     if session.settings.heat:
@@ -168,14 +168,14 @@ def _load(session: Session, words: list[str]) -> None:
 
 def _again(session: Session, _: list[str]) -> None:
     if session.last is None:
-        raise CommandError("there is no text yet; give a prompt first")
+        raise CommandError("nothing has been generated yet; enter a prompt first")
     session.write(session.last.prompt, (session.last.seed + 1) % 2**64)
 
 
 def _save(session: Session, words: list[str]) -> None:
     first, _, rest = words[0].partition(" ")
     force = first == "--force" and bool(rest)
-    say(f"saved in {printable(str(session.save(rest.strip() if force else words[0], force=force)))}")
+    say(f"saved to {printable(str(session.save(rest.strip() if force else words[0], force=force)))}")
 
 
 def _show_config(session: Session, _: list[str]) -> None:
@@ -206,28 +206,28 @@ def _quit(_: Session, __: list[str]) -> None:
 
 
 COMMANDS = {
-    "/model": Command(summary="another model: a shipped one, a file or a folder", run=_load, arguments=("MODEL",),
+    "/model": Command(summary="load another model: a shipped one, a file or a folder", run=_load, arguments=("MODEL",),
                       now=lambda session: session.name, values=lambda _: shipped(), is_path=True),
-    "/len": _setting("characters of a text", "N", "length"),
-    "/temp": _setting("temperature: divides the logits; 0 is greedy", "X", "temperature"),
-    "/sampling": _setting("which filter: basic, top_k, top_p, or entropy for the entropy rule", "NAME", "sampling",
+    "/len": _setting("characters to generate", "N", "length"),
+    "/temp": _setting("temperature, which divides the logits; 0 is greedy", "X", "temperature"),
+    "/sampling": _setting("sampling method: basic, top_k, top_p, or entropy for the entropy rule", "NAME", "sampling",
                           values=PRESET_NAMES),
-    "/topk": _setting("keep the K most likely characters; 0 is off", "K", "top_k"),
-    "/topp": _setting("keep the most likely that hold P of the probability; 1 is off", "P", "top_p"),
-    "/minp": _setting("keep those at least P times as likely as the likeliest; 0 is off", "P", "min_p"),
-    "/entropy": _setting("the entropy that the rule steers to, in bits", "T", "target_entropy"),
-    "/bounds": _setting("the temperatures that the rule keeps within", "MIN MAX", "min_temp", "max_temp"),
-    "/mirostat": _setting("the surprise that mirostat steers to, in bits", "T|off", "mirostat", none="off",
+    "/topk": _setting("keep the K most likely characters; 0 turns it off", "K", "top_k"),
+    "/topp": _setting("keep the most likely characters with total probability P; 1 turns it off", "P", "top_p"),
+    "/minp": _setting("keep characters at least P times as likely as the most likely; 0 turns it off", "P", "min_p"),
+    "/entropy": _setting("target of the entropy rule, in bits", "T", "target_entropy"),
+    "/bounds": _setting("lowest and highest temperature of the entropy rule", "MIN MAX", "min_temp", "max_temp"),
+    "/mirostat": _setting("target surprise of mirostat, in bits", "T|off", "mirostat", none="off",
                           values=("off",)),
-    "/seed": _setting("the seed of every text", "N|random", "seed", none="random", values=("random",)),
-    "/again": Command(summary="the same prompt with the next seed", run=_again),
-    "/save": Command(summary="write the last text to a file; --force FILE overwrites one", run=_save,
+    "/seed": _setting("seed of every text", "N|random", "seed", none="random", values=("random",)),
+    "/again": Command(summary="repeat the last prompt with the next seed", run=_again),
+    "/save": Command(summary="save the last text to a file; --force FILE overwrites it", run=_save,
                      arguments=("FILE",), is_path=True),
-    "/heat": Command(summary="show the surprise of each character, or no longer", run=_switch_heat,
+    "/heat": Command(summary="turn the display of each character's surprise on or off", run=_switch_heat,
                      now=lambda session: _word(session.settings.heat)),
-    "/stats": Command(summary="show statistics after each text, or no longer", run=_switch_stats,
+    "/stats": Command(summary="turn statistics after each text on or off", run=_switch_stats,
                       now=lambda session: _word(session.settings.stats)),
-    "/config": Command(summary="show the model and every setting", run=_show_config),
-    "/help": Command(summary="show this", run=_show_help),
+    "/config": Command(summary="show the model and all settings", run=_show_config),
+    "/help": Command(summary="show this help", run=_show_help),
     "/quit": Command(summary="end the session", run=_quit),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Pages of the REPL that show the surprise of each character: by colours, or by digits where there are none."""
+"""Output of the REPL with the surprise of each character, shown as a colour or as a digit."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ _NEWLINE = "↵"
 
 
 def heat_page(is_terminal: bool) -> Page:
-    """What suits the terminal, if it is one."""
+    """Return a page with colours if the output is a terminal that supports them, otherwise one with digits."""
     console = Console()
     return ColourPage(console) if is_terminal and has_colours(console) else DigitPage(is_terminal)
 
 
 def explain(is_terminal: bool) -> None:
-    """Say how the surprise is to be read."""
+    """Explain on standard error how surprise is shown."""
     console = Console()
     if is_terminal and has_colours(console):
         Console(stderr=True).print(legend())
     else:
-        say("each text comes once more, under each character its surprise in whole bits, 9 for more")
+        say("each text is repeated with the surprise of each character below it, in whole bits; 9 means 9 or more")
 
 
 def has_colours(console: Console) -> bool:
-    """Whether the terminal has colours, and its user wants them."""
+    """Whether the terminal supports colours and the user has not disabled them."""
     return console.color_system is not None and not console.no_color
 
 
 class DigitPage(Page):
-    """A text, and then, on standard error, once more with a digit under each character that was generated."""
+    """Plain output; the generated text is repeated on standard error with a digit below each character."""
 
     def __init__(self, is_terminal: bool) -> None:
         super().__init__(is_terminal)
@@ -45,7 +45,7 @@ class DigitPage(Page):
         self._bits: list[float] = []
 
     def end(self) -> None:
-        """Finish the last line, and show the digits."""
+        """Finish the last line and print the digits."""
         super().end()
         for line in heat_digits(self._text, self._bits, columns()):
             say(line)
@@ -58,9 +58,9 @@ class DigitPage(Page):
 
 
 class ColourPage(Page):
-    """A text with each character that was generated on the colour of its surprise.
+    """Output in which the background colour of each generated character shows its surprise.
 
-    It breaks the lines itself: a terminal that does may fill the rest of the new line with the last colour.
+    Lines are wrapped here, because a terminal that wraps a line may fill the rest of the next one with the last colour.
     """
 
     def __init__(self, console: Console) -> None:

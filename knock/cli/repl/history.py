@@ -1,4 +1,4 @@
-"""What was typed into the REPL, kept between sessions in a file that its user alone can read."""
+"""History of the REPL, saved between sessions in a file that only its user can read."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from knock_kernels.cache.store import Refused, reason, user_folder, writable
 
 NAME = "history"
 
-_RECALLED = 1000  # lines, the newest
+_RECALLED = 1000  # most recent lines that are loaded
 
 
 class FileHistory(History):
-    """A line of JSON for each that was typed, whatever is in it.
+    """History in a file: a JSON string per line, so that an entry may contain newlines or invalid UTF-8.
 
     Args:
-        path: of the file, in a folder that can be trusted.
+        path: Path of the file, in a trusted folder.
 
     Raises:
-        Refused: if it cannot be read and written to.
+        Refused: if the file cannot be read and written.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = path
-        self._is_kept = True
+        self._is_saved = True
         try:
             with _opened(path) as file:
                 file.seek(0)
@@ -41,32 +41,32 @@ class FileHistory(History):
             raise Refused(f"{path} cannot be used: {reason(error)}") from error
 
     def load_history_strings(self) -> Iterable[str]:
-        """The lines of earlier sessions, newest first; one that is damaged is left out."""
+        """Yield the entries of earlier sessions, newest first; damaged lines are skipped."""
         return filter(None, map(_decoded, reversed(self._newest)))
 
     def store_string(self, string: str) -> None:
-        """Add a line, while that can be done."""
-        if not self._is_kept:
+        """Append an entry; after a failed write, a notice is printed once and entries are no longer saved."""
+        if not self._is_saved:
             return
         try:
             with _opened(self._path) as file:
                 file.write(json.dumps(string).encode() + b"\n")
         except OSError as error:
-            self._is_kept = False
-            say(f"knock: the history is no longer kept: {self._path}: {reason(error)}")
+            self._is_saved = False
+            say(f"knock: the history is no longer saved: {self._path}: {reason(error)}")
 
 
 def history() -> History:
-    """The history of this user; where it cannot be kept, that of this session."""
+    """Return the user's saved history, or one in memory if it cannot be saved."""
     try:
         return FileHistory(writable(user_folder()) / NAME)
     except Refused as refused:
-        say(f"knock: the history is not kept: {refused}")
+        say(f"knock: the history is not saved: {refused}")
         return InMemoryHistory()
 
 
 def _opened(path: Path) -> IO[bytes]:
-    """The file, made if it is not there, at its end."""
+    """Open the file for reading and appending; create it if needed."""
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "a+b")
 
 

@@ -1,4 +1,4 @@
-"""What a text of the REPL is written on: standard output."""
+"""Output of the REPL: writes a text to standard output."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from knock.cli.ui.terminal import visible_lines, write
 
 
 class Page:
-    """One text, as it comes.
+    """Writes one text as it is generated.
 
     Args:
-        is_terminal: whether standard output is one, which must not be steered by what is in a text.
+        is_terminal: Whether standard output is a terminal. If so, control characters in the text are made visible.
     """
 
     def __init__(self, is_terminal: bool) -> None:
@@ -19,11 +19,11 @@ class Page:
         self._end = "\n"
 
     def write(self, text: str, bits: Sequence[float] | None = None) -> None:
-        """Write some more.
+        """Write the next part of the text.
 
         Args:
-            text: what comes next.
-            bits: the surprise of each of its characters; None of a prompt, or where it is not shown.
+            text: The next part.
+            bits: Surprise of each of its characters; None for a prompt, or if surprise is not shown.
         """
         self._end = text[-1:] or self._end
         self._show(text, bits)

@@ -15,9 +15,9 @@ from knock.cli.repl.session import Session
 
 
 def reader(session: Session, prompt: str) -> Callable[[], str]:
-    """A function that lets the user type a line, or paste several as one.
+    """Return a function that reads a line from the terminal; several pasted lines are read as one.
 
-    It raises KeyboardInterrupt on Ctrl-C, and EOFError on Ctrl-D.
+    The function raises KeyboardInterrupt on Ctrl-C and EOFError on Ctrl-D.
     """
     line: PromptSession[str] = PromptSession(
         prompt,
@@ -30,10 +30,10 @@ def reader(session: Session, prompt: str) -> Callable[[], str]:
 
 
 class CommandCompleter(Completer):
-    """Commands, and what can be given to them; nothing in a prompt.
+    """Completes commands and their arguments, but not prompts.
 
     Args:
-        session: whose settings stand.
+        session: The session, whose current settings are among the completions.
     """
 
     def __init__(self, session: Session) -> None:
@@ -41,7 +41,7 @@ class CommandCompleter(Completer):
         self._paths = PathCompleter(expanduser=True)
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
-        """What can stand where the cursor is."""
+        """Yield the completions at the cursor."""
         name, space, given = document.text_before_cursor.partition(" ")
         if not space:
             known = COMMANDS if name.startswith("/") else ()

@@ -1,4 +1,4 @@
-"""A session of the REPL: its model, its settings, and the text it wrote last."""
+"""A session of the REPL: its model, its settings and the last text."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from knock.generation.results import TextStream
 from knock.language_model import load
 from knock.validation import shown
 
-_TOLD = 8  # unknown characters in a message
-_NAMED = 200  # characters of a path in one
+_MAX_UNKNOWN = 8  # unknown characters listed in a message
+_MAX_PATH = 200  # characters of a path shown in a message
 
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """A text that was written.
+    """A generated text.
 
     Attributes:
-        prompt: what it goes on from.
-        text: what was generated, as far as it came.
-        seed: which repeats it.
+        prompt: The prompt.
+        text: The generated text, without the prompt; incomplete if it was interrupted.
+        seed: The seed that reproduces it.
     """
 
     prompt: str
@@ -38,19 +38,19 @@ class Text:
 
 
 class Session:
-    """What the lines of a REPL work on.
+    """State of the REPL.
 
     Args:
-        model: a shipped model, a file or a folder.
-        settings: to begin with.
-        backend: what runs the model.
-        is_terminal: whether texts go to a terminal.
+        model: Name of a shipped model, or path of a file or folder.
+        settings: Initial settings.
+        backend: Backend that runs the model.
+        is_terminal: Whether texts are written to a terminal.
 
     Attributes:
-        name: the model's, as it was given.
-        model: the model.
-        settings: of the next text.
-        last: the text that was written last, None before the first.
+        name: Name or path of the model, as given.
+        model: The model.
+        settings: Settings of the next text.
+        last: The last text; None before the first.
 
     Raises:
         CheckpointError: if the model cannot be loaded.
@@ -64,25 +64,25 @@ class Session:
         self.load(model)
 
     def load(self, model: str) -> None:
-        """Go on with another model.
+        """Switch to another model.
 
         Raises:
-            CheckpointError: if it cannot be loaded; the one before stays.
+            CheckpointError: if the model cannot be loaded; the current model is kept.
         """
         self.model = load(_path(model), backend=self._backend)
         self.name = model
 
     def write(self, prompt: str, seed: int | None = None) -> None:
-        """Generate a text and show it as it comes; its seed and, if they are wanted, its statistics come after it.
+        """Generate a text and print it as it is generated, followed by statistics, if enabled, and its seed.
 
         Args:
-            prompt: what to go on from.
-            seed: of this text; None for what the settings say.
+            prompt: The prompt.
+            seed: Seed of this text; if None, that of the settings.
 
         Raises:
-            VocabError: if the model does not know characters of the prompt.
-            GenerationError: if the model's logits are not finite; what came before is kept.
-            KeyboardInterrupt: after Ctrl-C; what was written by then is kept.
+            VocabError: if the prompt has characters that the model does not know.
+            GenerationError: if the model's logits are not finite; the text so far is kept as `last`.
+            KeyboardInterrupt: after Ctrl-C; the text so far is kept as `last`.
         """
         self._check(prompt)
         settings = self.settings
@@ -112,25 +112,25 @@ class Session:
         interrupts.check()
 
     def save(self, file: str, *, force: bool = False) -> Path:
-        """Write the last text, prompt and all, to a file; return its path.
+        """Save the last text, including its prompt, to a file; return the path.
 
         Args:
-            file: its name.
-            force: whether to overwrite a file that already exists.
+            file: Path of the file; `~` is expanded.
+            force: Whether to overwrite an existing file.
 
         Raises:
             OutputError: if there is no text yet, the file already exists, or it cannot be written.
         """
         path = Path(_path(file))
-        named = shown(str(path), _NAMED)
+        named = shown(str(path), _MAX_PATH)
         if self.last is None:
-            raise OutputError("there is no text yet; give a prompt first")
+            raise OutputError("nothing has been generated yet; enter a prompt first")
         try:
             if path.is_dir():
                 raise OutputError(f"{named} is a folder; choose another name")
             check_free(path, force=force)
             write_whole(path, (self.last.prompt + self.last.text).encode())
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        except (OSError, ValueError) as error:  # ValueError: NUL in the path
             reason = (getattr(error, "strerror", None) or str(error)).lower()
             raise OutputError(f"cannot write {named}: {reason}; choose another name") from error
         return path
@@ -139,23 +139,23 @@ class Session:
         vocab = self.model.vocab
         unknown = sorted({char for char in vocab.normalize(prompt) if char not in vocab})
         if unknown:
-            told = ", ".join(map(repr, unknown[:_TOLD]))
-            more = f" and {len(unknown) - _TOLD} more" if len(unknown) > _TOLD else ""
-            raise VocabError(f"the model does not know {told}{more}; it knows {vocab.describe()}")
+            listed = ", ".join(map(repr, unknown[:_MAX_UNKNOWN]))
+            more = f" and {len(unknown) - _MAX_UNKNOWN} more" if len(unknown) > _MAX_UNKNOWN else ""
+            raise VocabError(f"the model does not know {listed}{more}; it knows {vocab.describe()}")
 
     def _page(self) -> Page:
         if not self.settings.heat:
             return Page(self.is_terminal)
-        from knock.cli.repl.heat_page import heat_page  # which takes rich
+        from knock.cli.repl.heat_page import heat_page  # imports rich
 
         return heat_page(self.is_terminal)
 
 
 def _surprise(stream: TextStream, count: int) -> list[float]:
-    """The surprise of the last characters that came, which are kept."""
+    """Return the surprise of the last `count` characters, for a stream with `token_stats=True`."""
     surprise: list[float] = stream.latest_stats(count).surprise.tolist()
     return surprise
 
 
 def _path(given: str) -> str:
-    return os.path.expanduser(given)  # noqa: PTH111  # this one raises nothing
+    return os.path.expanduser(given)  # noqa: PTH111  # Path.expanduser raises if there is no home

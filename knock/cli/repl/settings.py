@@ -1,4 +1,4 @@
-"""Settings of a REPL: what its commands change, and which of them decide how a character is drawn."""
+"""Settings of the REPL, and which of them currently affect sampling."""
 
 from __future__ import annotations
 
@@ -11,32 +11,33 @@ from knock.validation import shown, whole_number
 
 CONTROLS = ("temperature", "top_k", "top_p", "min_p", "target_entropy", "min_temp", "max_temp", "mirostat")
 
-_LONGEST = 10**9  # characters of a text
+_MAX_LENGTH = 10**9  # characters
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the next text is made with. Immutable; checked when made.
+    """Settings for the next text. Immutable and validated on construction.
 
-    Every control keeps its value while another way of sampling is chosen; `unused` tells which have no effect.
+    A control keeps its value while the chosen sampling method does not use it; `unused` reports such controls.
 
     Attributes:
-        length: how many characters to generate.
-        sampling: `"basic"`, `"top_k"` or `"top_p"`: that filter alone; `"entropy"`: the entropy rule, then top_p.
-        temperature: divides the logits; 0 always takes the most likely character.
-        top_k: how many of the most likely characters are kept; 0 is off.
-        top_p: how much probability the characters that are kept hold; 1 is off.
-        min_p: how likely, measured against the most likely, a character must be; 0 is off.
-        target_entropy: of the entropy rule, in bits.
-        min_temp: lowest temperature of the entropy rule.
-        max_temp: highest temperature of the entropy rule.
-        mirostat: the surprise to keep near, in bits a character, in place of the filters; None is off.
-        seed: of every text; None draws one for each.
-        stats: whether statistics follow each text.
-        heat: whether each character is shown with its surprise.
+        length: Number of characters to generate.
+        sampling: `"basic"` for no filter, `"top_k"` or `"top_p"` for that filter, `"entropy"` for the entropy rule
+            followed by top_p.
+        temperature: Divides the logits; 0 always picks the most likely character.
+        top_k: Number of most likely characters to keep; 0 turns it off.
+        top_p: Total probability of the most likely characters to keep; 1 turns it off.
+        min_p: Lowest probability to keep, relative to the most likely character; 0 turns it off.
+        target_entropy: Target of the entropy rule, in bits.
+        min_temp: Lowest temperature of the entropy rule.
+        max_temp: Highest temperature of the entropy rule.
+        mirostat: Target surprise in bits per character; replaces the filters. None turns it off.
+        seed: Seed of every text; if None, each text gets a random seed.
+        stats: Whether statistics follow each text.
+        heat: Whether the surprise of each character is shown.
 
     Raises:
-        SamplingError: if a setting is out of range, or two that are in use exclude each other.
+        SamplingError: if a setting is out of range, or two active settings exclude each other.
     """
 
     length: int = 300
@@ -54,34 +55,34 @@ class Settings:
     heat: bool = False
 
     def __post_init__(self) -> None:
-        whole_number("length", self.length, 0, _LONGEST, error=SamplingError)
+        whole_number("length", self.length, 0, _MAX_LENGTH, error=SamplingError)
         if self.seed is not None:
             whole_number("seed", self.seed, 0, 2**64 - 1, error=SamplingError)
         if self.sampling not in PRESET_NAMES:
             raise SamplingError(f"sampling must be one of {', '.join(PRESET_NAMES)}, got {shown(self.sampling)}")
-        # Those that wait for another way of sampling too; in groups, since not all of them go together.
+        # Also validate the controls that are not in use; in groups, because some exclude each other.
         Sampling(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p, min_p=self.min_p)
         Sampling(target_entropy=self.target_entropy, min_temp=self.min_temp, max_temp=self.max_temp)
         Sampling(mirostat=self.mirostat)
         self.controls()
 
     def controls(self) -> Sampling:
-        """The controls that are in use."""
+        """Return the controls that are in use."""
         return Sampling(**{name: getattr(self, name) for name in CONTROLS if self.unused(name) is None})
 
     def unused(self, name: str) -> str | None:
-        """Why a setting has no effect as the others are, and what gives it one; None if it has."""
+        """Return why a setting currently has no effect and how to change that, or None if it has an effect."""
         by_rule = self.sampling == "entropy"
         if name == "temperature" and by_rule:
-            return "the entropy rule sets the temperature; /sampling basic, top_k or top_p leaves the rule"
+            return "the entropy rule sets the temperature; choose /sampling basic, top_k or top_p to set it yourself"
         if name in ("target_entropy", "min_temp", "max_temp") and not by_rule:
-            return "/sampling entropy uses it"
+            return "only /sampling entropy uses it"
         if name == "top_k" and self.sampling != "top_k":
-            return "/sampling top_k uses it"
+            return "only /sampling top_k uses it"
         if name == "top_p" and self.sampling not in ("top_p", "entropy"):
-            return "/sampling top_p or entropy uses it"
+            return "only /sampling top_p and entropy use it"
         if name in ("top_k", "top_p", "min_p") and self.mirostat is not None:
-            return "mirostat takes the place of the filters; /mirostat off brings them back"
+            return "mirostat replaces the filters; /mirostat off restores them"
         if name in ("top_k", "top_p", "min_p") and self.temperature == 0 and not by_rule:
-            return "temperature 0 takes the most likely character in any case; /temp X above 0 draws again"
+            return "temperature 0 always picks the most likely character; set /temp above 0 to sample"
         return None

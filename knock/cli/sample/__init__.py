@@ -1,7 +1,7 @@
 r"""Generate many texts: from one prompt, or from a file of them.
 
-Texts come out in the order of the prompts, a row each. A row depends on the model, its prompt, its controls, the seed
-and its index: not on the other rows, nor on the number of threads.
+Writes one row per text, in the order of the prompts. A row depends only on the model, its prompt, its controls, the
+seed and its index, not on the other rows or the number of threads.
 """
 
 from __future__ import annotations
@@ -41,55 +41,55 @@ EXAMPLES = r"""examples:
   cat names.txt | knock sample --prompts - --count 3 --length 40 > rows.jsonl
   knock sample --prompts prompts.parquet --out texts.parquet --engine ray
 
-A line of prompts.jsonl, of which every field may be missing:
+A line of prompts.jsonl; every field is optional:
   {"prompt": "ROMEO:", "max_new_tokens": 100, "stop": ["\n\n"], "temperature": 0.8, "top_p": 0.9}
 """
 
 _ENGINES = ("local", "ray")
 
-_LONG = 10**9  # steps: what is to come of a file of prompts, for all that is known
+_LONG = 10**9  # steps expected from a prompt file, whose length is unknown: enough for compilation to pay off
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
+    """Add the command's options to its parser."""
     parser.add_argument("prompt", nargs="?", metavar="PROMPT",
-                        help="text to go on from; - reads it from standard input; none starts a new line")  # fmt: skip
+                        help="text to continue; - is standard input (default: start a new line)")  # fmt: skip
     parser.add_argument("--prompts", metavar="FILE",
-                        help="a prompt a line; or, in a .jsonl file, a JSON object, in a .parquet file, a row; "
-                             "- is standard input")  # fmt: skip
-    parser.add_argument("--jsonl", action="store_true", help="read --prompts as JSON objects whatever its name")
-    parser.add_argument("--skip-bad", action="store_true", help="pass over lines of --prompts that cannot be used")
-    parser.add_argument("--count", type=whole_number(1), default=1, metavar="N", help="texts a prompt (default: 1)")
+                        help="read one prompt per line, per JSON object of a .jsonl file, or per row of a .parquet "
+                             "file; - is standard input")  # fmt: skip
+    parser.add_argument("--jsonl", action="store_true", help="read --prompts as JSON objects, whatever its name")
+    parser.add_argument("--skip-bad", action="store_true", help="skip invalid lines of --prompts")
+    parser.add_argument("--count", type=whole_number(1), default=1, metavar="N", help="texts per prompt (default: 1)")
     parser.add_argument("--out", default="-", metavar="FILE",
-                        help="a new .jsonl, .txt or .parquet file; in .txt a line is a prompt with its text, empty "
-                             "for an error; - is standard output (default: -)")  # fmt: skip
+                        help="write a new .jsonl, .txt or .parquet file; a .txt line is a prompt followed by its text, "
+                             "or empty for an error; - is standard output (default: -)")  # fmt: skip
     parser.add_argument("--format", choices=ROW_FORMATS,
-                        help="of the rows, where the name of FILE does not tell (default: jsonl)")  # fmt: skip
-    parser.add_argument("--resume", action="store_true", help="go on with FILE where an earlier run stopped")
+                        help="row format, if the name of FILE does not imply it (default: jsonl)")  # fmt: skip
+    parser.add_argument("--resume", action="store_true", help="resume the interrupted run that wrote FILE")
     add_force_argument(parser)
-    parser.add_argument("--unique", action="store_true", help="leave out texts that are the same as an earlier one")
+    parser.add_argument("--unique", action="store_true", help="drop duplicate texts")
     parser.add_argument("--log-probs", action="store_true", help="add each character's log-probability to its row")
     parser.add_argument("--entropies", action="store_true", help="add the entropy at each character, in bits")
     parser.add_argument("--model", default=DEFAULT, help=f"a shipped model, a file or a folder (default: {DEFAULT})")
     parser.add_argument("--length", type=whole_number(0), default=300, metavar="N",
-                        help="characters to generate for each text (default: 300)")  # fmt: skip
+                        help="characters to generate per text (default: 300)")  # fmt: skip
     parser.add_argument("--seed", type=whole_number(0, 2**64 - 1), metavar="N",
-                        help="the same seed gives the same texts (default: a new one, told in each row)")  # fmt: skip
+                        help="seed that determines the texts (default: random, reported in each row)")  # fmt: skip
     parser.add_argument("--stop", type=unescape, action="append", metavar="TEXT",
-                        help=r"end where TEXT comes up, and leave it out; again for more; \n is a newline")  # fmt: skip
+                        help=r"end a text before TEXT; \n is a newline; can be repeated")  # fmt: skip
     parser.add_argument("--unknown", choices=UNKNOWN, default="error",
-                        help="what to do with characters that the model does not know (default: error)")  # fmt: skip
+                        help="how to handle characters that the model does not know (default: error)")  # fmt: skip
     parser.add_argument("--threads", type=whole_number(1, 1024), metavar="N",
-                        help="how many work on it (default: as many as there are CPUs)")  # fmt: skip
+                        help="number of threads, or of Ray workers (default: one per CPU)")  # fmt: skip
     parser.add_argument("--engine", choices=_ENGINES, default="local",
-                        help="what works on it: threads here, or workers on the machines of a Ray cluster "
+                        help="run on threads of this process, or on the workers of a Ray cluster "
                              "(default: local)")  # fmt: skip
     add_backend_argument(parser)
     add_sampling_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the texts."""
+    """Generate the texts and write their rows; return the exit code."""
     from knock.cli.sample.output import on_cluster, on_threads, open_writer, write
     from knock.cli.sample.prompts import count_rows, open_prompts, skip_done
     from knock.cli.ui.progress import Bar
@@ -98,14 +98,14 @@ def run(options: argparse.Namespace) -> int:
 
     form = _form(options)
     if not is_stream(options.out):
-        may, inputs = options.force or options.resume, [options.prompts or "-"]
-        check_free(options.out, force=may, resumable=form != "parquet", inputs=inputs)
-    earlier = _earlier(options)
+        may_exist, inputs = options.force or options.resume, [options.prompts or "-"]
+        check_free(options.out, force=may_exist, resumable=form != "parquet", inputs=inputs)
+    earlier = _earlier_settings(options)
     sampling = Sampling.preset(options.sampling, sampling_options(options))  # type: ignore[arg-type]
     options.seed = resolve_seed(earlier.get("seed") if options.seed is None else options.seed)
     text = None if options.prompts is not None else prompt_text(options.prompt or "")
     model = _model(options, earlier)
-    model.generate_batch([text or ""], sampling, max_new_tokens=0, unknown=options.unknown)  # which says what is wrong
+    model.generate_batch([text or ""], sampling, max_new_tokens=0, unknown=options.unknown)  # validate
     settings = _settings(options, sampling, model, text, form)
     with contextlib.ExitStack() as opened:
         interrupts = opened.enter_context(Interrupts())
@@ -119,56 +119,55 @@ def run(options: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             bar.close()
             if not is_stream(options.out):
-                more = "" if form == "parquet" else ", and --resume goes on with it"
+                more = "" if form == "parquet" else "; pass --resume to continue"
                 say(f"interrupted; {writer.place.rows:,} rows are in {options.out}{more}")
             raise
     return _report(options, writer.place, bar.speed)
 
 
 def _form(options: argparse.Namespace) -> RowFormat:
-    """The format of the rows; ends the command where options are at odds."""
+    """Return the row format; exit with a usage error if options contradict each other."""
     if options.prompts is not None and options.prompt is not None:
         options.error("give a PROMPT or --prompts FILE, not both")
     for name in ("jsonl", "skip_bad"):
         if getattr(options, name) and options.prompts is None:
-            options.error(f"--{name.replace('_', '-')} is about --prompts FILE, which is not given")
+            options.error(f"--{name.replace('_', '-')} needs --prompts FILE")
     suffix = Path(options.out).suffix[1:]
     form = options.format or next((known for known in ROW_FORMATS if known == suffix), None)
     if form is None and not is_stream(options.out):
-        options.error(f"--out must end in .{', .'.join(ROW_FORMATS)}, or --format say what it is; got {options.out!r}")
+        options.error(f"--out must end in .{', .'.join(ROW_FORMATS)}, got {options.out!r}; rename it, or pass --format")
     if form == "txt" and (options.log_probs or options.entropies):
-        options.error("--log-probs and --entropies are for rows with fields; write .jsonl or .parquet")
+        options.error("a .txt file cannot hold --log-probs or --entropies; write .jsonl or .parquet")
     if options.resume and is_stream(options.out):
-        options.error("--resume needs --out FILE to go on with")
+        options.error("--resume needs --out FILE, the file to continue")
     if options.resume and options.force:
         options.error("--resume continues FILE and --force overwrites it; give one of them")
     if form == "parquet" and (options.resume or is_stream(options.out)):
-        options.error("a Parquet file is written to its end or not at all; write .jsonl to a stream, or to resume it")
+        options.error("a Parquet file can be neither streamed nor resumed; write .jsonl")
     return form or "jsonl"
 
 
-def _earlier(options: argparse.Namespace) -> dict[str, Any]:
-    """The settings of the run to go on with, if there is one."""
-    from knock.jobs.row_file import described
+def _earlier_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings of the run to resume; empty for a new run."""
+    from knock.jobs.row_file import read_settings
 
-    return (described(options.out) if options.resume else None) or {}
+    return (read_settings(options.out) if options.resume else None) or {}
 
 
 def _model(options: argparse.Namespace, earlier: Mapping[str, Any]) -> LanguageModel:
-    """The model, on one backend from the first row to the last: two may draw differently once in a while."""
+    """Load the model on one backend for the whole run: in rare cases two backends draw different characters."""
     from knock.language_model import load
 
     backend = earlier.get("backend", "auto") if options.backend == "auto" else options.backend
     model = load(options.model, backend=backend)
-    model.model.engine.expect(steps=_LONG if options.prompts is not None else options.count * options.length)
-    chosen = model.model.engine.backend
-    return load(options.model, backend="numpy") if chosen == "numpy" != backend else model
+    model.model.engine.settle(steps=_LONG if options.prompts is not None else options.count * options.length)
+    return model
 
 
 def _settings(
     options: argparse.Namespace, sampling: Sampling, model: LanguageModel, text: str | None, form: RowFormat
 ) -> dict[str, Any]:
-    """What decides the rows."""
+    """Return the settings that determine the rows."""
     settings = {
         "knock": __version__,
         "model": model.digest,
@@ -191,13 +190,13 @@ def _settings(
 
 
 def _report(options: argparse.Namespace, place: Place, speed: str) -> int:
-    """Tell how it went; return the exit code."""
+    """Print a summary; return the exit code."""
     if is_live():
         say(f"{place.rows:,} texts, {speed}")
     if options.unique:
-        say(f"duplicates left out: {place.duplicates:,}")
+        say(f"duplicates dropped: {place.duplicates:,}")
     if place.skipped:
-        say(f"lines of the prompts passed over: {place.skipped:,}")
+        say(f"invalid prompt lines skipped: {place.skipped:,}")
     if place.errors:
-        say(f"rows with an error for a text: {place.errors:,}")
+        say(f"rows with an error: {place.errors:,}")
     return 1 if place.errors else 0

@@ -1,4 +1,4 @@
-"""Where `knock sample` has its prompts from: the command line, a file of lines, a Parquet file, standard input."""
+"""Read the prompts of `knock sample`: from the command line, a text, JSON lines or Parquet file, or standard input."""
 
 from __future__ import annotations
 
@@ -27,17 +27,20 @@ def open_prompts(
     interrupts: Interrupts,
     opened: contextlib.ExitStack,
 ) -> PromptFile:
-    """The prompts, from wherever they are.
+    """Open the source of prompts.
 
     Args:
-        options: those of the command.
-        sampling: the controls of prompts that have none of their own.
-        text: the one prompt, if there is one.
-        interrupts: what stops the reading.
-        opened: closes what is opened here.
+        options: the command's options.
+        sampling: controls for prompts without their own.
+        text: the prompt of the command line; None to read `--prompts`.
+        interrupts: allows Ctrl-C while waiting for input.
+        opened: the exit stack that closes the file.
+
+    Returns:
+        An iterable of one prompt per row.
 
     Raises:
-        PromptError: if they cannot be read.
+        PromptError: if the file or standard input cannot be read.
     """
     from knock.jobs.prompt_file import PromptFile
 
@@ -51,15 +54,15 @@ def open_prompts(
 
         lines = prompt_lines(options.prompts)
     else:
-        with _told_reading(name), interrupts.idle():  # opening a pipe waits for who writes to it
+        with _read_errors(name), interrupts.idle():  # opening a pipe waits for a writer
             if options.prompts == "-":
                 if sys.stdin is None:
-                    raise PromptError("standard input is closed, so there are no prompts to read")
+                    raise PromptError("standard input is closed; pass --prompts FILE")
                 lines = sys.stdin.buffer
             else:
                 lines = opened.enter_context(Path(options.prompts).open("rb"))  # noqa: SIM115  # `opened` closes it
     return PromptFile(
-        _idly(lines, name, interrupts),
+        _interruptible(lines, name, interrupts),
         name,
         is_jsonl=is_jsonl(options),
         n=options.count,
@@ -73,14 +76,14 @@ def _is_parquet(options: argparse.Namespace) -> bool:
 
 
 def is_jsonl(options: argparse.Namespace) -> bool:
-    """Whether the lines of the prompts are JSON."""
+    """Return whether each line of `--prompts` is a JSON object."""
     return options.jsonl or Path(options.prompts).suffix == ".jsonl" or _is_parquet(options)
 
 
-def _idly(lines: Iterable[bytes], name: str, interrupts: Interrupts) -> Iterator[bytes]:
-    """Lines, where waiting for the next one can be interrupted."""
+def _interruptible(lines: Iterable[bytes], name: str, interrupts: Interrupts) -> Iterator[bytes]:
+    """Yield lines; Ctrl-C ends the wait for the next one."""
     lines = iter(lines)
-    with _told_reading(name):
+    with _read_errors(name):
         while True:
             with interrupts.idle():
                 interrupts.check()
@@ -91,33 +94,33 @@ def _idly(lines: Iterable[bytes], name: str, interrupts: Interrupts) -> Iterator
 
 
 @contextlib.contextmanager
-def _told_reading(name: str) -> Iterator[None]:
-    """What the system says of prompts that are read, as one of knock's errors."""
+def _read_errors(name: str) -> Iterator[None]:
+    """Raise system errors of reading prompts as `PromptError`."""
     try:
         yield
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise PromptError(f"cannot read the prompts in {name}: {reason.lower()}; check the path") from error
+        raise PromptError(f"cannot read prompts from {name}: {reason.lower()}; check the path") from error
 
 
 def skip_done(options: argparse.Namespace, prompts: PromptFile, place: Place) -> None:
-    """Pass over the prompts of the rows that are there.
+    """Skip the prompts whose rows are already written.
 
     Raises:
-        OutputError: if those are the rows of other prompts.
+        OutputError: if the written rows belong to different prompts.
     """
     prompts.skip(place.index)
     prompts.confirm(place.index)
     if options.prompts is not None and place.prompts and prompts.digest != place.prompts:
         raise OutputError(
-            f"{options.out!r} belongs to other prompts: {options.prompts!r} differs in the lines of its first "
-            f"{place.index:,} rows; resume it with the prompts it was begun with"
+            f"cannot resume {options.out!r}: the prompts of its first {place.index:,} rows have changed in "
+            f"{options.prompts!r}. Pass the original prompts"
         )
     prompts.skipped = place.skipped
 
 
 def count_rows(options: argparse.Namespace) -> int | None:
-    """How many rows there will be, if that is known and somebody looks."""
+    """Return the number of rows for the progress bar; None if it is unknown or no bar is shown."""
     if options.prompts is None:
         return int(options.count)
     if not is_live() or not Path(options.prompts).is_file() or _is_parquet(options):

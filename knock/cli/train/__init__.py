@@ -1,7 +1,7 @@
 """Train a model on a text.
 
-Progress goes to standard error. The weights with the best validation loss are kept in FILE as training goes on, and
-the state of the run beside it in FILE.run, until the run is done: Ctrl-C ends it early, and --resume continues it.
+Progress goes to standard error. During the run, FILE holds the weights with the best validation loss so far, and
+FILE.run the state to resume from. Ctrl-C stops early; --resume continues.
 """
 
 from __future__ import annotations
@@ -53,67 +53,69 @@ _RECIPE = (
 _TINY = 20_000  # characters
 _SIZES = ("auto", "nano", "small")
 _SMALLEST = "nano"
-_AFTER_INTERRUPT = 10.0  # seconds for the evaluation of a run that was interrupted
+_AFTER_INTERRUPT = 10.0  # seconds for the final evaluation of an interrupted run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
+    """Add the command's options to its parser."""
 
     def option(group: Any, name: str, type_: Any, metavar: str, help_: str) -> None:
         group.add_argument(name, type=type_, metavar=metavar, default=argparse.SUPPRESS, help=help_)
 
     count = whole_number(1)
     parser.add_argument("corpus", nargs="+", metavar="CORPUS",
-                        help="UTF-8 texts, one after the other; of a folder, its .txt files; - alone is standard "
-                             "input. The last 10%% of all are for validation")  # fmt: skip
+                        help="UTF-8 text files, or folders of .txt files, joined in this order; - alone is standard "
+                             "input. The last 10%% are held out for validation")  # fmt: skip
     parser.add_argument("--out", required=True, metavar="FILE",
-                        help="where the model goes, a .safetensors or .npz file")  # fmt: skip
+                        help="write the model to FILE, ending in .safetensors or .npz")  # fmt: skip
     parser.add_argument("--resume", action="store_true",
-                        help="continue the run that stopped before it was done, as it was planned")  # fmt: skip
+                        help="resume an interrupted run with its original settings")  # fmt: skip
     add_force_argument(parser)
     parser.add_argument("--size", choices=_SIZES, default="auto",
-                        help="of the model: nano learns in minutes, small in an hour and better (default: what suits "
-                             "the corpus and the time)")  # fmt: skip
-    parser.add_argument("--minutes", type=_minutes, metavar="M", help="train for M minutes, everything included")
+                        help="model size: nano trains in minutes, small takes an hour and writes better (default: "
+                             "chosen by corpus length and available time)")  # fmt: skip
+    parser.add_argument("--minutes", type=_minutes, metavar="M",
+                        help="train for M minutes, including loading and evaluation")  # fmt: skip
     parser.add_argument("--vocab-from", metavar="MODEL",
-                        help="go on from a model, with its vocabulary and its shape")  # fmt: skip
+                        help="fine-tune MODEL, keeping its vocabulary and shape")  # fmt: skip
     parser.add_argument("--unknown", choices=UNKNOWN, default="error",
-                        help="what to do with characters that MODEL does not know (default: error)")  # fmt: skip
-    parser.add_argument("--lowercase", action="store_true", help="read upper-case letters as lower-case")
-    parser.add_argument("--metrics", metavar="FILE", help="write losses and speed as lines of JSON")
-    parser.add_argument("--tensorboard", metavar="FOLDER", help="write them for TensorBoard")
-    parser.add_argument("--device", metavar="NAME", help="cpu or cuda (default: a GPU, if there is one)")
+                        help="how to handle characters that MODEL does not know (default: error)")  # fmt: skip
+    parser.add_argument("--lowercase", action="store_true", help="convert the corpus to lower case")
+    parser.add_argument("--metrics", metavar="FILE", help="write losses and speed to FILE as JSON lines")
+    parser.add_argument("--tensorboard", metavar="FOLDER", help="write losses and speed for TensorBoard")
+    parser.add_argument("--device", metavar="NAME", help="cpu or cuda (default: a GPU if available)")
     parser.add_argument(
         "--threads",
         type=whole_number(1, 1024),
         metavar="N",
-        help="CPU threads; with 1, runs repeat exactly (default: as many as are fastest, timed now and then)",
+        help="CPU threads; 1 makes runs reproducible (default: the fastest number, timed during the run)",
     )
-    shape = parser.add_argument_group("shape, instead of that of --size")
-    option(shape, "--T", count, "N", "context window of one layer")
+    shape = parser.add_argument_group("shape, overriding --size")
+    option(shape, "--T", count, "N", "context window of one block, in characters")
     option(shape, "--n-emb", count, "N", "embedding width")
-    option(shape, "--nodes", count, "N", "width of the MLP")
-    option(shape, "--n-blocks", count, "N", "blocks")
-    option(shape, "--n-heads", count, "N", "attention heads a block")
+    option(shape, "--nodes", count, "N", "MLP width")
+    option(shape, "--n-blocks", count, "N", "number of blocks")
+    option(shape, "--n-heads", count, "N", "attention heads per block")
     option(shape, "--head-type", str, "TYPE", "hybrid, reweight or content")
-    option(shape, "--position", str, "MODE", "relative or absolute (default: what suits the heads)")
-    option(shape, "--alpha", float, "X", "where the hybrid heads' gates start, 0 to 1 (default: 0.5)")
-    recipe = parser.add_argument_group("recipe, instead of that of --size")
+    option(shape, "--position", str, "MODE", "relative or absolute (default: depends on --head-type)")
+    option(shape, "--alpha", float, "X", "initial gate of hybrid heads, 0 to 1 (default: 0.5)")
+    recipe = parser.add_argument_group("recipe, overriding --size")
     option(recipe, "--steps", count, "N", "optimiser steps")
-    option(recipe, "--batch-chars", count, "N", "characters a step (default: 4096)")
+    option(recipe, "--batch-chars", count, "N", "characters per step (default: 4096)")
     option(recipe, "--windows", count, "N", "length of a training sequence, in windows of T (default: 4)")
-    option(recipe, "--optimizer", str, "NAME", "of the matrices in blocks: muon or adamw (default: muon)")
-    option(recipe, "--learning-rate", float, "X", "largest of AdamW")
-    option(recipe, "--matrix-learning-rate", float, "X", "largest of Muon")
+    option(recipe, "--optimizer", str, "NAME", "optimiser for the blocks' matrices: muon or adamw (default: muon)")
+    option(recipe, "--learning-rate", float, "X", "peak learning rate of AdamW")
+    option(recipe, "--matrix-learning-rate", float, "X", "peak learning rate of Muon")
     option(recipe, "--precision", str, "NAME",
-           "of products, float32 or bfloat16 (default: bfloat16 where the processor is made for it)")  # fmt: skip
-    option(recipe, "--schedule", str, "NAME", "cosine, or wsd: constant, then falling (default: cosine)")
-    option(recipe, "--weight-decay", float, "X", "of matrices (default: 0.1)")
-    option(recipe, "--ema", float, "X", "how much of the running average of the weights stays at a step, 0 for none")
-    option(recipe, "--dropout", float, "X", "share that is dropped of what embeddings, attention and MLP write")
-    option(recipe, "--eval-interval", count, "N", "steps between validation losses (default: 250)")
-    option(recipe, "--patience", count, "N", "stop after so many validation losses without a lower one")
-    option(recipe, "--seed", whole_number(0, 2**64 - 1), "N", "of weights, batches and dropout (default: 42)")
+           "float32 or bfloat16 for matrix products (default: bfloat16 if accelerated)")  # fmt: skip
+    option(recipe, "--schedule", str, "NAME",
+           "learning rate schedule: cosine, or wsd (constant, then decay) (default: cosine)")  # fmt: skip
+    option(recipe, "--weight-decay", float, "X", "weight decay of matrices (default: 0.1)")
+    option(recipe, "--ema", float, "X", "decay of the moving average of the weights; 0 disables it")
+    option(recipe, "--dropout", float, "X", "dropout rate of embeddings, attention and MLP outputs")
+    option(recipe, "--eval-interval", count, "N", "steps between evaluations (default: 250)")
+    option(recipe, "--patience", count, "N", "stop after N evaluations without a lower validation loss")
+    option(recipe, "--seed", whole_number(0, 2**64 - 1), "N", "seed of weights, batches and dropout (default: 42)")
 
 
 def _minutes(text: str) -> float:
@@ -127,23 +129,23 @@ def _minutes(text: str) -> float:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train, save, evaluate, report."""
+    """Train a model, save it, evaluate it and print the results; return the exit code."""
     if importlib.util.find_spec("torch") is None:
         raise KnockError("training needs PyTorch, which is not installed; run: pip install 'knock-lm[train]'")
     from knock.files.checkpoint import check_writable
 
     started = time.monotonic()
-    _check_shape(options)  # before the wait for PyTorch
+    _check_shape(options)  # before PyTorch takes seconds to import
     check_writable(options.out)
     if "-" in options.corpus and len(options.corpus) > 1:
-        options.error("- is standard input only where it is the only CORPUS")
+        options.error("- (standard input) must be the only CORPUS")
     if options.metrics is not None and Path(options.metrics) == Path(options.out):
-        options.error("--metrics and --out are the same file; choose another name for one of them")
+        options.error("--metrics and --out name the same file; rename one of them")
     if options.vocab_from is not None and (options.lowercase or _given(options, _SHAPE)):
-        options.error("--vocab-from goes on with the model's vocabulary and shape; leave --lowercase and shapes out")
+        options.error("--vocab-from keeps the model's vocabulary and shape; drop --lowercase and the shape options")
     if options.minutes is not None and "steps" in vars(options):
-        options.error("--minutes plans the steps; leave --steps out")
-    base = None if options.vocab_from is None else _base(options)
+        options.error("--minutes sets the number of steps; drop --steps")
+    base = None if options.vocab_from is None else _base_model(options)
     _check_files(options)
 
     import torch
@@ -157,22 +159,23 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check_files(options: argparse.Namespace) -> None:
-    """Complain about files that would be overwritten, before there is work."""
+    """Reject output files that would overwrite existing ones, before any work is done."""
     from knock.files.output import check_free
     from knock_training.state import state_path
 
     if options.resume and options.force:
         options.error("--resume continues the run and --force overwrites it; give one of them")
-    may = options.resume or options.force
+    may_exist = options.resume or options.force
     inputs = [path for path in options.corpus if path != "-"]
-    check_free(state_path(options.out), force=may, problem="holds an unfinished run", resumable=True, inputs=inputs)
-    check_free(options.out, force=may, inputs=inputs)
+    state = state_path(options.out)
+    check_free(state, force=may_exist, problem="holds an unfinished run", resumable=True, inputs=inputs)
+    check_free(options.out, force=may_exist, inputs=inputs)
     if options.metrics is not None and not is_stream(options.metrics):
-        check_free(options.metrics, force=may, inputs=[*inputs, options.out])
+        check_free(options.metrics, force=may_exist, inputs=[*inputs, options.out])
 
 
 def _check_shape(options: argparse.Namespace) -> None:
-    """Complain about a shape that fits no size that the model may come to have."""
+    """Raise `ConfigError` if the shape options are invalid for every size that could be chosen."""
     from knock.config import ModelConfig
     from knock_training.sizes import SIZES
 
@@ -187,17 +190,17 @@ def _check_shape(options: argparse.Namespace) -> None:
     raise errors[0]
 
 
-def _base(options: argparse.Namespace) -> Checkpoint:
-    """The model to go on from."""
+def _base_model(options: argparse.Namespace) -> Checkpoint:
+    """Read the model to fine-tune."""
     from knock.files.checkpoint import read_checkpoint
     from knock.models import locate
 
     path = locate(options.vocab_from)
     if Path(options.out).exists() and path.samefile(options.out):
-        options.error("--vocab-from and --out are the same file, which would be written over; choose another --out")
+        options.error("--vocab-from and --out name the same file; choose another --out")
     base = read_checkpoint(path)
     if base.vocab is None:
-        raise VocabError(f"{options.vocab_from!r} has no vocabulary to go on with; choose a model that has one")
+        raise VocabError(f"model {options.vocab_from!r} has no vocabulary; choose a model that has one")
     return base
 
 
@@ -210,36 +213,39 @@ def _train(options: argparse.Namespace, team: Team, base: Checkpoint | None, sta
     from knock_training.state import state_path
     from knock_training.trainer import train
 
-    tell = say if team.leads else _silence
+    notify = say if team.leads else _ignore
     if team.size > 1 and options.corpus == ["-"]:
-        raise TrainingError("several processes cannot read one standard input; write the text to a file, and name that")
+        raise TrainingError("several processes cannot share standard input; write the text to a file")
     state, threads = state_path(options.out), _threads(options, team)
-    job = _resumed(options, state, base) if options.resume else _begun(options, team, base, threads, started, tell)
+    if options.resume:
+        job = _resumed_job(options, state, base)
+    else:
+        job = _new_job(options, team, base, threads, started, notify)
     corpus, config, recipe = job.corpus, job.config, job.recipe
     length = sequence_length(config, corpus, recipe)
     name = printable(corpus.name)
-    tell(f"{name}: {len(corpus):,} characters, {corpus.vocab.vocab_size} distinct, in sequences of {length}")
+    notify(f"{name}: {len(corpus):,} characters, {corpus.vocab.vocab_size} distinct, in sequences of {length}")
     if corpus.unknown_count:
         share = corpus.unknown_count / (len(corpus) + (corpus.unknown_count if corpus.unknown == "skip" else 0))
-        tell(f"{_UNKNOWN_TOLD[corpus.unknown]} unknown characters: {corpus.unknown_count:,}, {share:.2%} of the text")
+        notify(f"{_UNKNOWN_DONE[corpus.unknown]} unknown characters: {corpus.unknown_count:,}, {share:.2%} of the text")
     if len(corpus) < _TINY:
-        tell(f"that is little: a model learns it by heart. Some {5 * _TINY:,} characters are a start")
+        notify(f"the corpus is small, so the model may overfit; {5 * _TINY:,} characters or more work better")
     size = sum(math.prod(shape) for shape in shapes(config).values())
-    told = " ".join(f"{name}={getattr(config, name)}" for name in _SHAPE[:5])
-    tell(f"{config.head_type} heads, {config.position} positions, {told}, {size:,} parameters")
+    shape = " ".join(f"{name}={getattr(config, name)}" for name in _SHAPE[:5])
+    notify(f"{config.head_type} heads, {config.position} positions, {shape}, {size:,} parameters")
     about = "about " if job.ends is not None else ""
-    tell(f"{about}{recipe.steps:,} steps; Ctrl-C stops early and keeps the best so far")
+    notify(f"{about}{recipe.steps:,} steps; Ctrl-C stops early and keeps the best weights")
     is_there = Path(options.out).exists()
     with (
         locked(Path(options.out)) if team.leads else contextlib.nullcontext(),
         Interrupts() as interrupts,
-        _told_when_too_large(),
-        Display(options, corpus.vocab, tell) if team.leads else contextlib.nullcontext() as display,
+        _memory_errors(),
+        Display(options, corpus.vocab, notify) if team.leads else contextlib.nullcontext() as display,
     ):
 
         def keep(weights: Weights, record: dict[str, Any]) -> None:
             if is_there and record["best_validation_loss"] > record["unigram_loss"]:
-                return  # what is there may be better
+                return  # the existing model may be better
             write_checkpoint(options.out, weights, corpus.vocab, record)
 
         result = train(
@@ -253,8 +259,8 @@ def _train(options: argparse.Namespace, team: Team, base: Checkpoint | None, sta
             threads=threads,
             seconds=None if job.ends is None else job.ends - time.monotonic(),
             watched=job.watched,
-            report=display.report if display else _silence,
-            should_stop=_said_once(interrupts, tell),
+            report=display.report if display else _ignore,
+            should_stop=_stop_check(interrupts, notify),
             keep=keep,
         )
         if not team.leads:
@@ -264,15 +270,15 @@ def _train(options: argparse.Namespace, team: Team, base: Checkpoint | None, sta
         say(f"{_ENDED[result.ended]} after {result.record['steps_done']:,} steps; "
             f"best at step {result.record['best_step']:,}")  # fmt: skip
         if result.ended == "diverged":
-            say("the loss rose and did not recover; try smaller learning rates")
+            say("the loss rose and did not recover; try lower learning rates")
         if result.ended == "interrupted":
-            say("--resume continues it")
+            say("pass --resume to continue")
         code = {"done": 0, "early": 0, "interrupted": exit_code(), "diverged": 1}[result.ended]
         if is_there and (not result.is_evaluated or result.is_lost):
             reason = "there is no validation loss yet"
             if result.is_lost:
-                reason = "the new weights predict worse than the characters' frequencies alone"
-            say(f"{options.out} is left as it was: {reason}")
+                reason = "the new weights are worse than character frequencies alone"
+            say(f"{options.out} was not overwritten: {reason}")
             return code or 1
         digest = write_checkpoint(options.out, result.weights, corpus.vocab, result.record)
         say(f"saved {options.out}, {result.weights.n_parameters:,} parameters, digest {digest[:16]}")
@@ -285,7 +291,7 @@ def _train(options: argparse.Namespace, team: Team, base: Checkpoint | None, sta
 
 
 def _evaluate(options: argparse.Namespace, job: _Job, result: TrainingResult, team: Team) -> None:
-    """Evaluate the finished model, add what was found to its file, and report it."""
+    """Evaluate the finished model, record the losses in its file and print them."""
     from knock.cli.ui.progress import ShareLine
     from knock.files.checkpoint import write_checkpoint
     from knock_training.evaluate import as_record, evaluate
@@ -302,10 +308,10 @@ def _evaluate(options: argparse.Namespace, job: _Job, result: TrainingResult, te
         say(f"validation, {name.replace('_', ' ')}: {loss}{part}")
 
 
-_UNKNOWN_TOLD = {"skip": "skipped", "replace": "replaced"}
+_UNKNOWN_DONE = {"skip": "skipped", "replace": "replaced"}
 _ENDED = {
     "done": "done",
-    "early": "done early, the validation loss having ceased to fall,",
+    "early": "stopped early because the validation loss stopped falling,",
     "interrupted": "interrupted",
     "diverged": "diverged",
 }
@@ -313,15 +319,15 @@ _ENDED = {
 
 @dataclass(frozen=True, kw_only=True)
 class _Job:
-    """What a run is about.
+    """A planned training run.
 
     Attributes:
         corpus: the text.
         config: the model's shape.
-        recipe: how to train.
-        ends: when its steps have to be done, by `time.monotonic`; None without a limit.
-        watched: validation blocks of an evaluation.
-        closing_seconds: time for the evaluation at the end; None without a limit.
+        recipe: the training recipe.
+        ends: deadline of the last step, by `time.monotonic`; None without a limit.
+        watched: validation blocks per evaluation.
+        closing_seconds: time limit of the final evaluation; None without a limit.
     """
 
     corpus: Corpus
@@ -333,7 +339,7 @@ class _Job:
 
 
 def _threads(options: argparse.Namespace, team: Team) -> Threads | None:
-    """What chooses the CPU threads of a step; None where the user has chosen, or it does not matter."""
+    """Return the tuner of CPU threads per step; None if the user set them or they do not matter."""
     import torch
 
     from knock.cpus import available_threads
@@ -344,15 +350,15 @@ def _threads(options: argparse.Namespace, team: Team) -> Threads | None:
     return Threads(min(available_threads(), torch.get_num_threads()))  # the latter follows OMP_NUM_THREADS
 
 
-def _begun(
+def _new_job(
     options: argparse.Namespace,
     team: Team,
     base: Checkpoint | None,
     threads: Threads | None,
     started: float,
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> _Job:
-    """What a new run is about."""
+    """Plan a new run."""
     from knock_training.run import WATCHED_BLOCKS
     from knock_training.sizes import size_for
 
@@ -363,10 +369,10 @@ def _begun(
         return _Job(
             corpus=corpus, config=config, recipe=recipe, ends=None, watched=WATCHED_BLOCKS, closing_seconds=None
         )
-    return _planned(options, names, corpus, team, base, threads, started, tell)
+    return _timed_job(options, names, corpus, team, base, threads, started, notify)
 
 
-def _planned(
+def _timed_job(
     options: argparse.Namespace,
     names: list[str],
     corpus: Corpus,
@@ -374,12 +380,12 @@ def _planned(
     base: Checkpoint | None,
     threads: Threads | None,
     started: float,
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> _Job:
-    """A new run of so many minutes, of the largest size that has time to learn.
+    """Plan a new run of `--minutes`, with the largest model that has time to learn.
 
     Raises:
-        TrainingError: if there is time for too few steps; it says what would fit.
+        TrainingError: if there is time for too few steps; the message says what would fit.
     """
     from knock_training.planning import LEAST_STEPS, plan
     from knock_training.sizes import SIZES
@@ -396,8 +402,8 @@ def _planned(
     config, planned = plan_for(name)
     enough = SIZES[name].recipe["steps"] // 2 if name != _SMALLEST else LEAST_STEPS
     if options.size == "auto" and name != _SMALLEST and planned.steps < enough:
-        tell(f"--minutes {options.minutes:g} is time for {planned.steps:,} steps of a model of the size {name}, which "
-             f"needs some {enough:,}: training {_SMALLEST}, unless --size {name} is given")  # fmt: skip
+        notify(f"--minutes {options.minutes:g} allows {planned.steps:,} steps of size {name}, which needs about "
+               f"{enough:,}; training {_SMALLEST} instead. Pass --size {name} to override")  # fmt: skip
         name = _SMALLEST
         config, planned = plan_for(name)
     if planned.steps < LEAST_STEPS:
@@ -405,10 +411,10 @@ def _planned(
         fits = [f"--minutes {_rounded_up(minutes):g}"]
         if name != _SMALLEST and base is None:
             smaller = plan_for(_SMALLEST)[1].steps
-            fits += [f"--size {_SMALLEST}, of which there is time for {smaller:,} steps"] * (smaller >= LEAST_STEPS)
+            fits += [f"--size {_SMALLEST} ({smaller:,} steps)"] * (smaller >= LEAST_STEPS)
         raise TrainingError(
-            f"--minutes {options.minutes:g} is time for {planned.steps} steps of this model here, and with fewer than "
-            f"{LEAST_STEPS} it learns too little; give {' or '.join(fits)}"
+            f"--minutes {options.minutes:g} allows {planned.steps} steps of this model on this machine, fewer than the "
+            f"{LEAST_STEPS} it needs; pass {' or '.join(fits)}"
         )
     return _Job(
         corpus=corpus,
@@ -421,7 +427,7 @@ def _planned(
 
 
 def _rounded_up(minutes: float) -> float:
-    """Minutes to two digits, no fewer than they are."""
+    """Return minutes rounded up to two significant digits."""
     unit = 10.0 ** (math.floor(math.log10(minutes)) - 1)
     return math.ceil(minutes / unit) * unit
 
@@ -429,7 +435,7 @@ def _rounded_up(minutes: float) -> float:
 def _shape_and_recipe(
     options: argparse.Namespace, size: str, corpus: Corpus, team: Team, base: Checkpoint | None
 ) -> tuple[ModelConfig, Recipe]:
-    """Those of a size, with what the options change."""
+    """Return the shape and recipe of a size (or the shape of `base`), with the overrides of the options."""
     from knock.config import ModelConfig
     from knock_training.optimizing import native_precision
     from knock_training.recipe import Recipe
@@ -443,8 +449,11 @@ def _shape_and_recipe(
     return config, Recipe(**{**known.recipe, "precision": native_precision(team.device), **_given(options, _RECIPE)})
 
 
-def _resumed(options: argparse.Namespace, state: Path, base: Checkpoint | None) -> _Job:
-    """What the run to continue is about, but for what is asked for otherwise, which `train` will reject."""
+def _resumed_job(options: argparse.Namespace, state: Path, base: Checkpoint | None) -> _Job:
+    """Restore corpus, config and recipe from the saved state.
+
+    Options override the restored values, so that `train` can reject those that differ.
+    """
     from knock.config import ModelConfig
     from knock.vocab import Vocab
     from knock_training.recipe import Recipe
@@ -464,7 +473,7 @@ def _resumed(options: argparse.Namespace, state: Path, base: Checkpoint | None) 
     try:
         corpus = _read(options, vocab)
     except VocabError as error:
-        raise TrainingError(f"{str(state)!r} is of a run on another corpus: {error}") from error
+        raise TrainingError(f"{str(state)!r} belongs to a run on another corpus: {error}") from error
     recipe = what["recipe"] | {"betas": tuple(what["recipe"]["betas"])} | _given(options, _RECIPE)
     size = {} if options.size == "auto" or base is not None else SIZES[options.size].shape
     left = saved["numbers"]["seconds_left"]
@@ -473,7 +482,7 @@ def _resumed(options: argparse.Namespace, state: Path, base: Checkpoint | None) 
         config=ModelConfig(**{**what["config"], **size, **_given(options, _SHAPE)}),
         recipe=Recipe(**recipe),
         ends=None if left is None else time.monotonic() + left,
-        watched=WATCHED_BLOCKS,  # `train` takes both from the state
+        watched=WATCHED_BLOCKS,  # `train` restores this and closing_seconds from the state
         closing_seconds=None,
     )
 
@@ -493,30 +502,30 @@ def _given(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any
     return {name: given[name] for name in names if name in given}
 
 
-def _silence(*_: Any) -> None:
-    """Say nothing."""
+def _ignore(*_: Any) -> None:
+    """Do nothing: the callback of processes that do not report."""
 
 
-def _said_once(interrupts: Interrupts, tell: Callable[[str], None]) -> Callable[[], bool]:
-    """Whether to stop, asked before every step; says so the first time."""
-    has_said = False
+def _stop_check(interrupts: Interrupts, notify: Callable[[str], None]) -> Callable[[], bool]:
+    """Return a function that says whether to stop before the next step, and notifies the user once."""
+    has_notified = False
 
     def should_stop() -> bool:
-        nonlocal has_said
-        if interrupts.asked and not has_said:
-            has_said = True
-            tell("\nstopping; Ctrl-C again to stop without saving")
+        nonlocal has_notified
+        if interrupts.asked and not has_notified:
+            has_notified = True
+            notify("\nstopping; press Ctrl-C again to stop without saving")
         return interrupts.asked
 
     return should_stop
 
 
 @contextmanager
-def _told_when_too_large() -> Iterator[None]:
-    """PyTorch tells that memory is short by a RuntimeError like any other."""
+def _memory_errors() -> Iterator[None]:
+    """Raise PyTorch's out-of-memory `RuntimeError` as `MemoryError`."""
     try:
         yield
     except RuntimeError as error:
         if "alloc" not in str(error):
             raise
-        raise MemoryError("PyTorch could not allocate what a training step needs") from error
+        raise MemoryError("PyTorch could not allocate the memory of a training step") from error

@@ -1,4 +1,4 @@
-"""What `knock train` shows while it works: a live picture on a terminal, plain lines elsewhere; files of figures."""
+"""Show the progress of `knock train`, live on a terminal or as plain lines, and write metrics files."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ if TYPE_CHECKING:
 
 _SAMPLE_EVERY = 3  # evaluations
 _SAMPLE_LENGTH = 160
-_START = b'{"step": '  # of a line of metrics
+_START = b'{"step": '  # start of a line of metrics
 _METRICS_EVERY = 10  # steps
-_WORSE = 3  # evaluations in which the validation loss does not fall, before that is told
+_WORSE = 3  # evaluations without a lower validation loss before the user is warned
 _REFRESH = 0.25  # seconds
 _HEIGHT = 10  # lines of the curve
-_LOWEST = 4  # below that, it shows nothing
-_AROUND = 4  # lines of the picture that are not the curve's or, but for the first, the sample's; one is left free
+_LOWEST = 4  # a curve of fewer lines is not worth showing
+_AROUND = 4  # caption, status line, first line of the sample and one free line
 
 
 class Display(AbstractContextManager["Display"]):
-    """Shows progress, and writes it where the options want it. Use it in a `with`.
+    """Progress display and metrics files of a run; a context manager.
 
     Args:
-        options: those of the command: `metrics`, `tensorboard`, `resume`, `force`.
-        vocab: of the model, for samples of its writing.
-        tell: says a line.
+        options: the command's options: `metrics`, `tensorboard`, `resume`, `force`.
+        vocab: the model's vocabulary, to decode samples.
+        notify: prints a line.
 
     Raises:
         KnockError: if a file cannot be written, or TensorBoard is missing.
     """
 
-    def __init__(self, options: argparse.Namespace, vocab: Vocab, tell: Callable[[str], None]) -> None:
+    def __init__(self, options: argparse.Namespace, vocab: Vocab, notify: Callable[[str], None]) -> None:
         self._vocab = vocab
-        self._tell = tell
+        self._notify = notify
         self._files: list[_Metrics | _TensorBoard] = [
             *([_TensorBoard(options.tensorboard)] if options.tensorboard else []),
             *([_Metrics(Path(options.metrics), options)] if options.metrics else []),
@@ -62,7 +62,7 @@ class Display(AbstractContextManager["Display"]):
             from rich.live import Live
 
             self._live = Live(console=Console(stderr=True), auto_refresh=False)
-            with self._dropped_if_gone():
+            with self._terminal_may_close():
                 self._live.start()
 
     def __exit__(self, *exception: object) -> None:
@@ -71,22 +71,22 @@ class Display(AbstractContextManager["Display"]):
             file.close()
 
     def close(self) -> None:
-        """Leave the live picture as it is."""
+        """End the live display, leaving its last frame on the terminal."""
         if self._live is not None:
             live, self._live = self._live, None
             with contextlib.suppress(OSError):
                 live.stop()
 
     @contextlib.contextmanager
-    def _dropped_if_gone(self) -> Iterator[None]:
-        """Do without the picture when its terminal is gone, which is no reason to stop a run."""
+    def _terminal_may_close(self) -> Iterator[None]:
+        """Drop the live display if its terminal is closed: the run continues without it."""
         try:
             yield
         except OSError:
             self._live = None
 
     def report(self, progress: Progress) -> None:
-        """Show where the run is."""
+        """Show progress and write it to the metrics files."""
         for file in self._files:
             file.write(progress)
         line = (
@@ -99,19 +99,19 @@ class Display(AbstractContextManager["Display"]):
             self._points.append((progress.step, progress.loss, None))
         if self._live is not None and (progress.weights is not None or time.monotonic() >= self._next):
             self._next = time.monotonic() + _REFRESH
-            with self._dropped_if_gone():
+            with self._terminal_may_close():
                 self._live.update(self._picture(progress, line), refresh=True)
 
     def _evaluated(self, progress: Progress, line: str) -> None:
         assert progress.weights is not None
         assert progress.validation_loss is not None
         self._points.append((progress.step, progress.loss, progress.validation_loss))
-        told = line.format(f"  validation {progress.validation_loss:.4f}")
+        message = line.format(f"  validation {progress.validation_loss:.4f}")
         if self._evaluations % _SAMPLE_EVERY == 0:
             self._sample = self._write(progress.weights)
-            told += "\n" + _indent(self._sample)
+            message += "\n" + _indent(self._sample)
         if self._live is None:
-            self._tell(told)
+            self._notify(message)
         self._evaluations += 1
         self._worse += 1
         if progress.validation_loss < self._lowest:
@@ -119,28 +119,27 @@ class Display(AbstractContextManager["Display"]):
         is_overfitting = self._worse >= _WORSE and progress.loss < self._loss_at_lowest
         if is_overfitting:
             self._warn(
-                f"the validation loss has not fallen for {self._worse} evaluations, and the training loss has: the "
-                "model memorises the text. "
-                "The best weights are kept; more text, more --dropout or a smaller model help, and --patience stops",
+                f"the model overfits: for {self._worse} evaluations only the training loss has fallen. The best "
+                "weights are kept; add text, raise --dropout, use a smaller model, or stop with --patience",
                 "overfitting",
             )
         if progress.is_lost:
             self._warn(
-                f"the validation loss {progress.validation_loss:.2f} is above {progress.unigram_loss:.2f}, that of the "
-                "characters' frequencies alone: the learning rates are probably too large",
+                f"the validation loss {progress.validation_loss:.2f} is above that of character frequencies alone, "
+                f"{progress.unigram_loss:.2f}; the learning rates are probably too high",
                 "lost",
             )
 
     def _warn(self, message: str, kind: str) -> None:
-        """Warn once of each kind of trouble."""
+        """Print a warning, once of each kind."""
         if kind in self._warned:
             return
         self._warned.add(kind)
         if self._live is not None:
-            with self._dropped_if_gone():
+            with self._terminal_may_close():
                 self._live.console.print(message, markup=False, highlight=False)
         else:
-            self._tell(message)
+            self._notify(message)
 
     def _picture(self, progress: Progress, line: str) -> Any:
         from rich.console import Group
@@ -162,7 +161,7 @@ class Display(AbstractContextManager["Display"]):
 
 
 class _Metrics:
-    """Lines of JSON."""
+    """A file of metrics, one JSON object per line."""
 
     def __init__(self, path: Path, options: argparse.Namespace) -> None:
         self._path = path
@@ -179,10 +178,10 @@ class _Metrics:
         self._ends = self._line_ends() if mode == "r+" else None
 
     def _line_ends(self) -> list[tuple[int, int]]:
-        """Step of each line, and where it ends in the file, but for a last one that was cut.
+        """Return the step and end offset of each line; a truncated last line is left out.
 
         Raises:
-            TrainingError: if the file is something else.
+            TrainingError: if the file was not written by `--metrics`.
         """
         ends, end = [], 0
         for line in self._path.read_bytes().splitlines(keepends=True):
@@ -195,16 +194,15 @@ class _Metrics:
             except (ValueError, KeyError, TypeError):
                 self.close()
                 raise TrainingError(
-                    f"{str(self._path)!r} has other lines than those of --metrics; it was left as it is; choose "
-                    "another name"
+                    f"{str(self._path)!r} was not written by --metrics, so it is left unchanged; choose another name"
                 ) from None
         return ends
 
     def write(self, progress: Progress) -> None:
-        """Write where the run is, at evaluations and now and then."""
+        """Write a line at every evaluation and every `_METRICS_EVERY` steps."""
         try:
             if self._is_empty and self._ends is not None:
-                # Of a run that is gone on with, what was written after its state was saved comes anew.
+                # A resumed run repeats the steps after its saved state: drop their lines.
                 self._file.seek(max((end for step, end in self._ends if step < progress.step), default=0))
                 self._file.truncate()
             self._is_empty = False
@@ -217,7 +215,7 @@ class _Metrics:
             raise _unwritable(self._path, error) from error
 
     def close(self) -> None:
-        """Let go of the file; one that has come to nothing is removed."""
+        """Close the file; remove it if it is new and empty."""
         with contextlib.suppress(OSError):
             self._file.close()
             if self._is_new and self._is_empty:
@@ -225,7 +223,7 @@ class _Metrics:
 
 
 class _TensorBoard:
-    """Events for TensorBoard."""
+    """A TensorBoard event log."""
 
     def __init__(self, folder: str) -> None:
         try:
@@ -240,7 +238,7 @@ class _TensorBoard:
             raise _unwritable(Path(folder), error) from error
 
     def write(self, progress: Progress) -> None:
-        """Write where the run is."""
+        """Add the losses, learning rate and speed of a step."""
         add = self._writer.add_scalar
         if progress.validation_loss is not None:
             add("loss/validation", progress.validation_loss, progress.step)
@@ -250,25 +248,28 @@ class _TensorBoard:
             add("characters per second", progress.chars_per_second, progress.step)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Flush and close the log."""
         self._writer.close()
 
 
 def loss_curve(points: Sequence[tuple[int, float, float | None]], steps: int, width: int, height: int = _HEIGHT) -> str:
-    """Losses against steps as lines of text: · for training, ● for validation.
+    """Plot losses against steps as text: · for training, ● for validation.
 
     Args:
         points: step, training loss, validation loss or None.
-        steps: where the axis ends.
-        width: of the lines.
-        height: lines of the picture, at least 2; the caption comes below.
+        steps: last step of the axis.
+        width: width of the plot, in characters.
+        height: lines of the plot without its caption, at least 2.
+
+    Returns:
+        The plot; empty if there are no points or the width is too small.
     """
     values = [value for _, *losses in points for value in losses if value is not None]
     label = 7
     across = width - label
     if not values or across < 10:
         return ""
-    # What comes first is far above the rest: the axis begins where nine tenths of the points are.
+    # The first losses are far above the rest, so the axis covers the lowest nine tenths of the points.
     high, low = sorted(values)[int(0.9 * (len(values) - 1))], min(values)
     span = max(high - low, 0.01)
     cells = [[" "] * across for _ in range(height)]
@@ -282,12 +283,12 @@ def loss_curve(points: Sequence[tuple[int, float, float | None]], steps: int, wi
         (f"{low + span * (1 - row / (height - 1)):{label - 1}.3f} " if row % 3 == 0 else " " * label) + "".join(line)
         for row, line in enumerate(cells)
     ]
-    return "\n".join([*(line.rstrip() for line in lines), " " * label + "nats a character: · training, ● validation"])
+    return "\n".join([*(line.rstrip() for line in lines), " " * label + "nats per character: · training, ● validation"])
 
 
 def _unwritable(path: Path, error: Exception) -> TrainingError:
     reason = (getattr(error, "strerror", None) or str(error)).lower()
-    return TrainingError(f"cannot write {str(path)!r}: {reason}; choose another place")
+    return TrainingError(f"cannot write {str(path)!r}: {reason}; choose another location")
 
 
 def _indent(text: str) -> str:

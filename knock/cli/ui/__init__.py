@@ -1,1 +1,1 @@
-"""What the commands share: options, the terminal, progress, signals."""
+"""Shared by the commands: options, terminal output, progress and signals."""

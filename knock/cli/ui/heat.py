@@ -1,4 +1,4 @@
-"""A text coloured by the surprise of each character: the heat map of `score`, `inspect` and the REPL."""
+"""Heat map: a text coloured by the surprise of each character, for `score`, `inspect` and the REPL."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from rich.text import Text
 
 from knock.cli.ui.terminal import printable
 
-# From no surprise to much: Cividis (Nuñez et al. 2018), whose steps colour-blind readers tell apart, with the ink that
-# is read best on each. A character belongs to the last step that begins at or below its surprise in bits.
+# Start in bits, background and text colour of each step, from low to high surprise. The backgrounds are Cividis (Nuñez
+# et al. 2018), which colour-blind readers can distinguish. A character belongs to the last step that starts at or below
+# its surprise.
 STEPS: tuple[tuple[float, str, str], ...] = (
     (0.0, "#00224e", "#ffffff"),
     (0.5, "#2a3f6d", "#ffffff"),
@@ -25,29 +26,28 @@ STEPS: tuple[tuple[float, str, str], ...] = (
     (8.0, "#fee838", "#000000"),
 )
 _STYLES = [(start, Style(color=ink, bgcolor=paper)) for start, paper, ink in STEPS]
-_PASSED_OVER = Style()
+_SKIPPED = Style()
 _NEWLINE = "↵"
 
-DIGITS = "under each character its surprise in whole bits; 9 is 9 or more, ? a character that was passed over"
+DIGITS = "the surprise of each character below it, in whole bits; 9 means 9 or more, ? a skipped character"
 
 
 def style_of(bits: float) -> Style:
-    """How a character of that surprise is shown; without a colour where it is NaN, for want of one."""
+    """Return the style of a character with the given surprise; NaN, for a skipped character, has no colour."""
     if math.isnan(bits):
-        return _PASSED_OVER
+        return _SKIPPED
     return next((style for start, style in reversed(_STYLES) if bits >= start), _STYLES[0][1])
 
 
 def heat_lines(text: Iterable[str], bits: Iterable[float], width: int) -> Iterator[Text]:
-    """The text in lines of at most `width` cells, each character on the colour of its surprise.
+    """Yield the text in lines of at most `width` cells, with the surprise of each character as its background.
 
-    A newline is shown as a sign of its own, since it too is a character that was more or less expected; what could
-    steer the terminal is written out.
+    A newline has a surprise too, so it is shown as a visible symbol. Control characters are made visible.
 
     Args:
-        text: its characters; taken one by one, so that it may be long.
-        bits: the surprise of each of them; NaN for one that has none.
-        width: of the lines, in cells; at least 10, which a character that is written out can take.
+        text: Characters of the text, consumed lazily.
+        bits: Surprise of each character; NaN for a skipped character.
+        width: Maximum width of a line in cells; at least 10, the width of the longest escape.
     """
     for row in _rows(text, bits, width):
         line = Text(no_wrap=True, overflow="ignore")
@@ -57,10 +57,10 @@ def heat_lines(text: Iterable[str], bits: Iterable[float], width: int) -> Iterat
 
 
 def heat_digits(text: Iterable[str], bits: Iterable[float], width: int) -> Iterator[str]:
-    """The same without colours: under each line of text one of digits, the surprise in whole bits, 9 for more.
+    """Yield the same without colours: each line of text, then a line with the surprise in whole bits, at most 9.
 
-    A digit stands under the first cell of its character, a ? under one that has no surprise. A character that has no
-    cell, such as an accent that goes onto the letter before it, has no digit either.
+    The digit is below the first cell of its character; a skipped character has a `?`. A character of zero width, such
+    as a combining accent, has no digit.
     """
     for row in _rows(text, bits, width):
         line = under = ""
@@ -73,12 +73,13 @@ def heat_digits(text: Iterable[str], bits: Iterable[float], width: int) -> Itera
 
 
 def _rows(text: Iterable[str], bits: Iterable[float], width: int) -> Iterator[list[tuple[str, float]]]:
-    """The characters of each line as they are shown, with their surprise."""
+    """Yield the lines, each a list of displayed characters and their surprise."""
     row: list[tuple[str, float]] = []
     line = ""
     for char, surprise in zip(text, bits, strict=True):
         shown = _NEWLINE if char == "\n" else printable(char)
-        if line and cell_len(line + shown) > width:  # of the whole line: characters that join take less than each alone
+        # Measure the whole line, because joined characters are narrower than their sum.
+        if line and cell_len(line + shown) > width:
             yield row
             row, line = [], ""
         row.append((shown, surprise))
@@ -91,8 +92,8 @@ def _rows(text: Iterable[str], bits: Iterable[float], width: int) -> Iterator[li
 
 
 def legend() -> Text:
-    """The colours with the bits at which they begin."""
-    told = Text("surprise in bits: ")
+    """Return the legend: the colours with the bits at which they start."""
+    line = Text("surprise in bits: ")
     for start, _, _ in STEPS:
-        told.append(f" {start:g}+ ", style_of(start))
-    return told
+        line.append(f" {start:g}+ ", style_of(start))
+    return line

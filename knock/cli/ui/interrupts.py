@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP as requests to stop, so that nothing is lost."""
+"""Treat Ctrl-C, SIGTERM and SIGHUP as requests to stop, so that no work is lost."""
 
 from __future__ import annotations
 
@@ -8,68 +8,70 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Self
 
-# Those that ask a program to stop: Ctrl-C; kill, a service manager, a batch system; a terminal that closes.
+# Signals that ask a program to stop, sent by: Ctrl-C; kill, service managers, batch systems; a closing terminal.
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
-# Seconds in which a second signal counts as the first: timeout, torchrun and terminals send theirs to a process and to
-# its group, so that it arrives twice.
-_SAME = 0.5
+# Seconds within which a second signal is a duplicate: timeout, torchrun and terminals signal both the process and its
+# group, so each signal arrives twice.
+_DUPLICATE_WITHIN = 0.5
 
 
 class _Last:
-    """The signal that arrived last in this process."""
+    """The last signal that this process received."""
 
     number: int = signal.SIGINT
     time: float = -1.0
 
 
 def forget() -> None:
-    """Forget the last signal, before a command begins."""
+    """Forget the last signal; called before a command starts."""
     _Last.number, _Last.time = signal.SIGINT, -1.0
 
 
 def exit_code() -> int:
-    """The exit code of a command that a signal stopped: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
+    """Return the exit code after the last signal: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
     return 128 + _Last.number
 
 
 def is_terminated() -> bool:
-    """Whether the process was asked to end, by another signal than Ctrl-C."""
+    """Whether the last signal was SIGTERM or SIGHUP rather than Ctrl-C."""
     return _Last.number != signal.SIGINT
 
 
 def raise_on_signals() -> None:
-    """Have SIGTERM and SIGHUP, like Ctrl-C, raise KeyboardInterrupt in this process, so that commands clean up."""
+    """Make SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does, so that commands clean up."""
     for number in _SIGNALS:
-        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # not what nohup ignores
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # keep SIGHUP ignored under nohup
             signal.signal(number, _raise)
 
 
 def ignore_signals() -> None:
-    """Have the process ignore the signals, for its last moments."""
+    """Ignore the signals while the process exits."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def _raise(number: int, frame: object) -> None:
-    if not _is_repeated(number):
+    if not _is_duplicate(number):
         raise KeyboardInterrupt
 
 
-def _is_repeated(number: int) -> bool:
-    """Whether a signal belongs to the one before it; if not, record it."""
+def _is_duplicate(number: int) -> bool:
+    """Whether a signal duplicates the last one; if not, record it."""
     now = time.monotonic()
-    if _Last.time >= 0 and now - _Last.time < _SAME:
+    if _Last.time >= 0 and now - _Last.time < _DUPLICATE_WITHIN:
         return True
     _Last.number, _Last.time = number, now
     return False
 
 
 class Interrupts(AbstractContextManager["Interrupts"]):
-    """In a `with`, the first signal only sets `asked`, except where nothing can be lost; the second stops at once.
+    """Context manager that defers the first signal: it only sets `asked`. The second raises KeyboardInterrupt.
+
+    Inside `idle()`, the first signal raises as well.
 
     Attributes:
-        asked: whether a signal arrived.
+        asked: Whether a signal has arrived.
     """
 
     def __init__(self) -> None:
@@ -81,21 +83,21 @@ class Interrupts(AbstractContextManager["Interrupts"]):
         _Last.time = -1.0
         for number in _SIGNALS:
             before = signal.getsignal(number)
-            if before is not signal.SIG_IGN:  # as SIGINT is in the background of a shell, and SIGHUP after nohup
+            if before is not signal.SIG_IGN:  # as for shell background jobs and nohup
                 self._before[number] = before
-                signal.signal(number, self._note)
+                signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *exception: object) -> None:
         for number, before in self._before.items():
             signal.signal(number, before)
 
-    def _note(self, number: int, frame: object) -> None:
-        if _is_repeated(number):
+    def _handle(self, number: int, frame: object) -> None:
+        if _is_duplicate(number):
             return
         if self.asked or self._is_idle:
             raise KeyboardInterrupt
-        self.asked = True  # no more than that: it may come in the middle of a write to standard error
+        self.asked = True  # print nothing: a write to standard error may be in progress
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if a signal arrived."""
@@ -104,7 +106,7 @@ class Interrupts(AbstractContextManager["Interrupts"]):
 
     @contextmanager
     def idle(self) -> Iterator[None]:
-        """In here nothing can be lost, so that a signal stops at once."""
+        """Context manager for code that may be stopped at once: any signal raises KeyboardInterrupt."""
         self._is_idle = True
         try:
             yield

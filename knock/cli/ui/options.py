@@ -1,4 +1,4 @@
-"""Options that commands share: the controls of sampling, and numbers with a range."""
+"""Options shared by several commands, and argument types."""
 
 from __future__ import annotations
 
@@ -13,50 +13,50 @@ from knock.validation import shown
 
 
 def add_backend_argument(parser: argparse.ArgumentParser) -> None:
-    """What runs the model."""
+    """Add the `--backend` option."""
     parser.add_argument(
         "--backend",
         choices=BACKENDS,
         default="auto",
-        help="what runs the model: the NumPy reference, compiled kernels, or auto: kernels as soon as it pays "
-        "(default: auto, or what KNOCK_BACKEND says)",
+        help="numpy: the reference; compiled: the kernels; auto: the kernels when they pay off "
+        "(default: KNOCK_BACKEND if set, otherwise auto)",
     )
 
 
 def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
-    """Every control of the sampling pipeline as an option; one that is not given keeps the preset's value."""
+    """Add an option for every sampling control; controls that are not given keep the value of the preset."""
     group = parser.add_argument_group(
         "sampling",
-        "In this order: logits + bias, top-n-sigma, temperature, top-k, typical-p, top-p, min-p, draw.",
+        "Controls apply in this order: bias, top-n-sigma, temperature, top-k, typical-p, top-p, min-p.",
     )
     group.add_argument(
-        "--sampling", choices=PRESET_NAMES, default="basic", help="controls to start from (default: basic)"
+        "--sampling", choices=PRESET_NAMES, default="basic", help="preset to start from (default: basic)"
     )
 
     def control(name: str, type_: Callable[[str], Any], metavar: str, help_: str, **more: Any) -> None:
         group.add_argument(name, type=type_, metavar=metavar, default=argparse.SUPPRESS, help=help_, **more)
 
     control("--temperature", float, "X", "divide the logits by X; 0 is greedy (default: 1)")
-    control("--top-k", int, "K", "keep the K most likely characters; 0 is off")
-    control("--top-p", float, "P", "keep the most likely characters that hold P of the probability; 1 is off")
-    control("--min-p", float, "P", "keep characters at least P times as likely as the most likely; 0 is off")
-    control("--typical-p", float, "P", "keep the most typical characters that hold P of the probability; 1 is off")
-    control("--top-n-sigma", float, "N", "keep logits within N standard deviations of the largest; 0 is off")
-    control("--entropy", float, "BITS", "set the temperature at every step so that the entropy is BITS",
+    control("--top-k", int, "K", "keep the K most likely characters; 0 turns it off")
+    control("--top-p", float, "P", "keep the most likely characters with total probability P; 1 turns it off")
+    control("--min-p", float, "P", "keep characters at least P times as likely as the most likely; 0 turns it off")
+    control("--typical-p", float, "P", "keep the most typical characters with total probability P; 1 turns it off")
+    control("--top-n-sigma", float, "N", "keep logits within N standard deviations of the largest; 0 turns it off")
+    control("--entropy", float, "BITS", "choose the temperature at each step so that the entropy is BITS",
             dest="target_entropy")  # fmt: skip
-    control("--entropy-rule", str, "RULE", "exact, or ratio: sqrt(BITS / entropy) (default: exact)",
+    control("--entropy-rule", str, "RULE", "exact, or ratio for sqrt(BITS / entropy) (default: exact)",
             choices=ENTROPY_RULES)  # fmt: skip
     control("--min-temp", float, "X", "lowest temperature of the entropy rule (default: 0.3)")
     control("--max-temp", float, "X", "highest temperature of the entropy rule (default: 2)")
-    control("--mirostat", float, "BITS", "keep the surprise near BITS a character (mirostat 2)")
-    control("--mirostat-eta", float, "X", "how fast mirostat corrects (default: 0.1)")
+    control("--mirostat", float, "BITS", "keep the surprise near BITS per character (mirostat 2)")
+    control("--mirostat-eta", float, "X", "learning rate of mirostat (default: 0.1)")
     group.add_argument("--bias", type=_bias, metavar="CHAR=X", action="append", dest="logit_bias",
-                       help=r"add X to the logit of CHAR, -inf for never; again for more; \n is a newline")  # fmt: skip
+                       help=r"add X to the logit of CHAR; -inf bans it, \n is a newline; can be repeated")  # fmt: skip
 
 
 def add_force_argument(parser: argparse.ArgumentParser) -> None:
-    """Permission to overwrite files, the same for every command that writes."""
-    parser.add_argument("--force", action="store_true", help="overwrite files that already exist")
+    """Add the `--force` option of commands that write files."""
+    parser.add_argument("--force", action="store_true", help="overwrite existing files")
 
 
 CONTROLS = (
@@ -66,7 +66,7 @@ CONTROLS = (
 
 
 def sampling_options(options: argparse.Namespace) -> dict[str, Any]:
-    """The controls that were given, as keyword arguments of `Sampling`."""
+    """Return the controls that were given, as keyword arguments of `Sampling`."""
     given = {name: getattr(options, name) for name in CONTROLS if hasattr(options, name)}
     if options.logit_bias:
         given["logit_bias"] = dict(options.logit_bias)
@@ -74,27 +74,28 @@ def sampling_options(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def prompt_text(argument: str) -> str:
-    """A prompt from the command line, or, for -, all of standard input.
+    """Return the prompt given on the command line, or read it from standard input if it is -.
 
     Raises:
-        TextError: if it is not UTF-8.
+        KnockError: if standard input cannot be read.
+        TextError: if the prompt is not UTF-8.
     """
     if argument == "-":
         return read_input()
     from knock.files.text import decode_utf8
 
-    # In a locale that is not UTF-8, Python kept the bytes it could not read.
+    # In a locale that is not UTF-8, Python represents undecodable bytes by surrogates; fsencode restores them.
     return decode_utf8(os.fsencode(argument), "the prompt")
 
 
 def unescape(text: str) -> str:
-    r"""The escapes \n, \t and \\ as the characters they stand for; other text as it is."""
+    r"""Replace the escapes \n, \t and \\ with the characters they stand for; leave other text unchanged."""
     parts = [part.replace("\\n", "\n").replace("\\t", "\t") for part in text.split("\\\\")]
     return "\\".join(parts)
 
 
 def whole_number(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
-    """An argument type: a whole number in a range."""
+    """Return an argument type for whole numbers in a range."""
     bounds = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
 
     def parse(text: str) -> int:
@@ -117,4 +118,4 @@ def _bias(text: str) -> tuple[str, float]:
             return char, float(value)
     except ValueError:
         pass
-    raise argparse.ArgumentTypeError(f"must be a character, =, and a number, like e=-2, got {text!r}")
+    raise argparse.ArgumentTypeError(f"must be a character, =, and a number, such as e=-2, got {text!r}")

@@ -1,4 +1,4 @@
-"""Progress on standard error, on a terminal: a bar that counts texts, and a line with the share that is done."""
+"""Progress on standard error, if it is a terminal: a bar that counts texts, and a line with a percentage."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Self
 
 from knock.cli.ui.terminal import is_live, say
 
-_PATIENCE = 1.0  # seconds before a share is shown
+_PATIENCE = 1.0  # seconds before a percentage is shown
 
 
 class Bar(AbstractContextManager["Bar"]):
-    """The bar; on what is no terminal, nothing.
+    """Progress bar that counts texts; shown only on a terminal.
 
     Args:
-        total: texts there will be, if that is known.
-        done: texts there were before.
+        total: Number of texts, including those done before; None if unknown.
+        done: Number of texts done before, by an earlier run.
     """
 
     def __init__(self, total: int | None, done: int) -> None:
@@ -38,7 +38,7 @@ class Bar(AbstractContextManager["Bar"]):
 
     def __enter__(self) -> Self:
         if self._progress is not None:
-            with contextlib.suppress(OSError):  # a terminal that is gone
+            with contextlib.suppress(OSError):  # the terminal may have closed
                 self._progress.start()
         return self
 
@@ -46,33 +46,33 @@ class Bar(AbstractContextManager["Bar"]):
         self.close()
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._progress is not None:
             with contextlib.suppress(OSError):
                 self._progress.stop()
 
     def texts(self, count: int) -> None:
-        """So many texts are done, beside those that were done before."""
+        """Set the number of texts done in this run."""
         if self._progress is not None:
             self._progress.update(self._task, completed=self._done + count)
 
     def chars(self, count: int) -> None:
-        """So many characters are written."""
+        """Set the number of characters written in this run."""
         self._chars = count
         if self._progress is not None:
             self._progress.update(self._task, speed=self.speed)
 
     @property
     def speed(self) -> str:
-        """Characters a second so far."""
+        """Average speed so far, such as `1,234 characters/s`."""
         return f"{self._chars / max(1e-9, time.monotonic() - self._started):,.0f} characters/s"
 
 
 class ShareLine(AbstractContextManager["ShareLine"]):
-    """A line with the share that is done and the time left, for work that takes longer than a second.
+    """Line with the percentage done and the time left, shown if the work takes longer than a second.
 
     Args:
-        label: what is done, such as `scored`.
+        label: Name of the work, such as `scored`.
     """
 
     def __init__(self, label: str) -> None:
@@ -82,7 +82,7 @@ class ShareLine(AbstractContextManager["ShareLine"]):
         self._shown = ""
 
     def show(self, share: float) -> None:
-        """Show a share, from 0 to 1."""
+        """Show the fraction done, from 0 to 1."""
         seconds = time.monotonic() - self._started
         if self._is_live and seconds > _PATIENCE and share > 0:
             self._write(f"{self._label} {share:.0%}, {seconds * (1 - share) / share:.0f} s left")

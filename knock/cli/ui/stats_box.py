@@ -1,4 +1,4 @@
-"""The box of statistics that follows a text."""
+"""Box of statistics shown after a text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _WIDTH = 37
 
 
 def stats_box(stats: Stats, columns: int = 80) -> str:
-    """The statistics in a frame of Unicode lines, without a final newline; plain lines where a frame would not fit."""
+    """Return the statistics in a box of Unicode lines, or as plain lines if the terminal is too narrow."""
     if stats["tokens"]:
         rows = [
             ("Mean entropy:", f"{stats['mean_entropy']:6.2f} bits"),
@@ -25,7 +25,7 @@ def stats_box(stats: Stats, columns: int = 80) -> str:
         return "\n".join(line.strip() for line in lines)
     width = max(_WIDTH, *(len(line) + 1 for line in lines))
     rule = "─" * width
-    # The title stands one to the right where it cannot be in the very middle.
+    # If the title cannot be centred exactly, it is one column further right.
     title = _TITLE.rjust((width + len(_TITLE) + 1) // 2).ljust(width)
     body = "\n".join(f"│{line:<{width}}│" for line in lines)
     return f"┌{rule}┐\n│{title}│\n├{rule}┤\n{body}\n└{rule}┘"

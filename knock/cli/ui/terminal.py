@@ -1,4 +1,4 @@
-"""Standard output, standard error and the terminal: where text, notices and progress go."""
+"""Write to standard output, standard error and the terminal."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import TextIO
 
 from knock.errors import KnockError
 
-_USUAL_WIDTH = 80
+_DEFAULT_WIDTH = 80
 _JOINERS = "\u200c\u200d"
-_TOLD = 10  # errors of one kind, before they are only counted
+_MAX_REPORTED = 10  # errors
 
 
 def open_streams() -> None:
-    """Make both streams UTF-8, and give a program that was started without standard error one that goes nowhere."""
+    """Switch standard output and standard error to UTF-8; replace a missing standard error with a null stream."""
     if sys.stderr is None:
         sys.stderr = nowhere()
     for stream in (sys.stdout, sys.stderr):
@@ -25,10 +25,10 @@ def open_streams() -> None:
 
 
 def write(text: str) -> None:
-    """Write to standard output, at once.
+    """Write text to standard output and flush it.
 
     Raises:
-        KnockError: if it is closed.
+        KnockError: if standard output is closed.
     """
     if sys.stdout is None:
         raise KnockError("standard output is closed, so there is nowhere to write to")
@@ -37,10 +37,10 @@ def write(text: str) -> None:
 
 
 def write_bytes(data: memoryview) -> int:
-    """Write UTF-8 to standard output, at once; return how many bytes.
+    """Write UTF-8 to standard output and flush it; return the number of bytes.
 
     Raises:
-        KnockError: if it is closed.
+        KnockError: if standard output is closed.
     """
     if sys.stdout is None:
         raise KnockError("standard output is closed, so there is nowhere to write to")
@@ -53,31 +53,31 @@ def write_bytes(data: memoryview) -> int:
 
 
 def is_stream(path: str) -> bool:
-    """Whether what is written there cannot be gone back on: -, for standard output; a pipe; a device."""
+    """Whether an output is a stream, which cannot be rewritten: - for standard output, a pipe or a device."""
     try:
         return path == "-" or not (Path(path).is_file() or Path(path).is_dir() or not Path(path).exists())
-    except (OSError, ValueError):  # a folder that may not be entered, a NUL: whoever opens it will tell
+    except (OSError, ValueError):  # no access, or NUL in the path: opening it reports the error
         return False
 
 
 def read_input() -> str:
-    """All of standard input, as text.
+    """Read all of standard input as text.
 
     Raises:
-        KnockError: if it is closed.
+        KnockError: if standard input cannot be read.
         TextError: if it is not UTF-8.
     """
     from knock.files.text import decode_utf8
 
     try:
         content = sys.stdin.buffer.read()
-    except (AttributeError, OSError) as error:  # AttributeError: there is no standard input at all
-        raise KnockError("cannot read standard input; give a text or a file as the argument") from error
+    except (AttributeError, OSError) as error:  # AttributeError: sys.stdin is None
+        raise KnockError("cannot read standard input; pass a text or a file as the argument") from error
     return decode_utf8(content, "standard input")
 
 
 def say(message: str, end: str = "\n") -> None:
-    """Write to standard error. A reader that is gone is no reason to stop what is being done."""
+    """Write a message to standard error; if its reader is gone, the command continues without messages."""
     try:
         print(message, end=end, file=sys.stderr, flush=True)
     except OSError:
@@ -85,49 +85,49 @@ def say(message: str, end: str = "\n") -> None:
 
 
 class Told:
-    """Tells what went wrong, the first few times."""
+    """Reports the first few errors on standard error and suppresses the rest."""
 
     def __init__(self) -> None:
         self._count = 0
 
     def tell(self, error: object) -> None:
-        """Tell it."""
+        """Report an error."""
         self._count += 1
-        if self._count <= _TOLD:
+        if self._count <= _MAX_REPORTED:
             say(f"knock: {visible_lines(str(error))}")
-        elif self._count == _TOLD + 1:
-            say("knock: and so on; more like this are counted and not told")
+        elif self._count == _MAX_REPORTED + 1:
+            say("knock: further errors are suppressed")
 
 
 def is_live() -> bool:
-    """Whether standard error is a terminal on which a line can be written over."""
+    """Whether standard error is a terminal on which a line can be overwritten."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def columns() -> int:
-    """Width of the terminal on standard error."""
+    """Return the width of the terminal on standard error, or 80 if there is none."""
     try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_WIDTH
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _DEFAULT_WIDTH
     except (OSError, ValueError):
-        return _USUAL_WIDTH
+        return _DEFAULT_WIDTH
 
 
 def printable(text: str) -> str:
-    """Text in which whatever could control a terminal, or cannot be seen, is visible.
+    """Replace characters that are invisible or could control a terminal with visible escapes.
 
-    Control characters are written as `cat -v` does, ESC as `^[` and U+0085 as `M-^E`; others as Python's escapes.
-    Spaces of any width, and the joiners inside emoji and words, stay as they are.
+    Control characters are shown as by `cat -v`: ESC as `^[`, U+0085 as `M-^E`. Other characters are shown as Python
+    escapes. Spaces of any width, and the joiners inside emoji and words, are unchanged.
     """
     return text if text.isprintable() else "".join(map(_visible, text))
 
 
 def visible_lines(text: str) -> str:
-    """The same for text of several lines: newlines and tabs stay as they are."""
+    """Do the same for text of several lines: newlines and tabs are unchanged."""
     return "".join(char if char in "\n\t" else _visible(char) for char in text)
 
 
 def for_output(text: str) -> str:
-    """Text as it goes to standard output: unchanged into a pipe or a file, visible on a terminal."""
+    """Return text for standard output: with visible escapes on a terminal, unchanged for a pipe or a file."""
     return visible_lines(text) if sys.stdout is not None and sys.stdout.isatty() else text
 
 
@@ -143,12 +143,12 @@ def _visible(char: str) -> str:
 
 
 def nowhere() -> TextIO:
-    """A stream that takes everything and keeps nothing."""
-    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123  # it stays open to the end
+    """Open the null device for writing."""
+    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123  # stays open until exit
 
 
 def discard_output() -> None:
-    """Let what is still buffered go nowhere, or Python would complain about it once more when it exits."""
+    """Discard buffered output; otherwise Python reports the failed write again at exit."""
     if sys.stdout is not None:
         sink = os.open(os.devnull, os.O_WRONLY)
         os.dup2(sink, sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""The heat map: all of the text, in lines that fit, on the colours of its surprise."""
+"""Tests of the heat map: the whole text, wrapped to the width, in the colours of its surprise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.style import Style
 from knock.cli.ui.heat import STEPS, heat_digits, heat_lines, legend, style_of
 from knock.cli.ui.terminal import printable
 
-# With letters that take two cells or none, that join, that steer a terminal, that end lines, and that stand alone.
+# Including wide, zero-width, joining and control characters, line separators and a lone surrogate.
 CHARACTERS = st.one_of(
     st.characters(), st.sampled_from("ab \n\t\x1b\x00日e\u0301\u200d\ufe0f❤👩🏽🇩🇪\U000e0001\u2028\ud800")
 )
@@ -27,7 +27,7 @@ def expected_text(text: str) -> str:
 
 
 @given(CELLS, WIDTHS)
-def test_lines_hold_all_of_the_text_and_fit(cells: list[tuple[str, float]], width: int) -> None:
+def test_lines_contain_the_whole_text_and_fit(cells: list[tuple[str, float]], width: int) -> None:
     text, bits = "".join(char for char, _ in cells), [surprise for _, surprise in cells]
     lines = list(heat_lines(text, bits, width))
     assert "".join(line.plain for line in lines) == expected_text(text)
@@ -38,7 +38,7 @@ def test_lines_hold_all_of_the_text_and_fit(cells: list[tuple[str, float]], widt
 
 
 @given(CELLS, WIDTHS)
-def test_digits_stand_under_the_same_lines(cells: list[tuple[str, float]], width: int) -> None:
+def test_digits_are_below_the_same_lines(cells: list[tuple[str, float]], width: int) -> None:
     text, bits = "".join(char for char, _ in cells), [surprise for _, surprise in cells]
     rows = list(heat_digits(text, bits, width))
     assert rows[::2] == [line.plain for line in heat_lines(text, bits, width)]
@@ -69,7 +69,7 @@ def test_digits_are_under_the_first_cell() -> None:
     assert rows == ["a日^[e\u0301b↵", "12 3 469"]
 
 
-def test_steps_begin_where_the_legend_says() -> None:
+def test_steps_match_the_legend() -> None:
     for i, (start, paper, ink) in enumerate(STEPS):
         assert style_of(start) == Style(color=ink, bgcolor=paper)
         if i:
@@ -80,7 +80,7 @@ def test_steps_begin_where_the_legend_says() -> None:
     assert style_of(math.nan) == Style()
 
 
-def test_text_is_taken_as_it_comes() -> None:
+def test_text_is_consumed_lazily() -> None:
     taken = []
 
     def characters() -> object:
@@ -93,13 +93,13 @@ def test_text_is_taken_as_it_comes() -> None:
     assert taken == ["a", "b", "\n"]
 
 
-def test_a_surprise_for_each_character() -> None:
+def test_text_and_bits_must_have_equal_length() -> None:
     with pytest.raises(ValueError, match="shorter"):
         list(heat_lines("abc", [1.0], 20))
 
 
 @given(st.floats(allow_nan=False))
-def test_more_surprise_is_never_an_earlier_step(bits: float) -> None:
+def test_steps_increase_with_surprise(bits: float) -> None:
     papers = [paper for _, paper, _ in STEPS]
     colour, next_colour = style_of(bits).bgcolor, style_of(bits + 1).bgcolor
     assert colour is not None

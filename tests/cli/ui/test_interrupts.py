@@ -1,4 +1,4 @@
-"""Signals as requests to stop: nothing is lost, and the exit code says which one it was."""
+"""Tests of signals as requests to stop: no work is lost, and the exit code identifies the signal."""
 
 from __future__ import annotations
 
@@ -44,10 +44,14 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def started(*arguments: str) -> subprocess.Popen[str]:
-    """A command in a process of its own, in which no signal is ignored as it is in a background job."""
+    """Start a command in a process that ignores no signals, unlike a background job."""
+    return running([*KNOCK, *arguments])
+
+
+def running(command: list[str]) -> subprocess.Popen[str]:
     for number, _ in STOPS:
         signal.signal(number, signal.SIG_DFL)
-    return subprocess.Popen([*KNOCK, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for(process: subprocess.Popen[str], said: str) -> None:
@@ -57,16 +61,23 @@ def wait_for(process: subprocess.Popen[str], said: str) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), STOPS)
-def test_training_saves_what_came_since_the_last_evaluation(corpus: Path, number: int, code: int) -> None:
+def test_training_saves_progress_since_the_last_evaluation(corpus: Path, number: int, code: int) -> None:
     model = corpus.with_name("m.safetensors")
-    process = started("train", str(corpus), "--out", str(model), *ENDLESS)
-    wait_for(process, "Ctrl-C stops early")
-    time.sleep(1)
+    program = (
+        "import sys, knock_training.run as run\n"
+        "step = run.training_step\n"
+        "run.training_step = lambda *given: print('Stepping', file=sys.stderr, flush=True) or step(*given)\n"
+        "from knock.cli.main import script\n"
+        "sys.exit(script())"
+    )
+    process = running([sys.executable, "-c", program, "train", str(corpus), "--out", str(model), *ENDLESS])
+    for _ in range(5):
+        wait_for(process, "Stepping")
     process.send_signal(number)
     process.send_signal(number)  # as timeout and torchrun do
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
-    assert "--resume continues it" in err
+    assert "pass --resume to continue" in err
     _, saved = read_state(state_path(model))
     assert saved["numbers"]["step"] > 1
     assert read_checkpoint(model).training["ended"] == "interrupted"
@@ -74,7 +85,7 @@ def test_training_saves_what_came_since_the_last_evaluation(corpus: Path, number
 
 
 @pytest.mark.parametrize(("number", "code"), STOPS)
-def test_sampling_writes_the_rows_that_are_done(tmp_path: Path, number: int, code: int) -> None:
+def test_sampling_writes_finished_rows(tmp_path: Path, number: int, code: int) -> None:
     out = tmp_path / "rows.jsonl"
     process = started("sample", "A", "--count", "1000000", "--length", "100", "--out", str(out), "--seed", "1")
     while not out.exists() or not out.stat().st_size:
@@ -91,7 +102,7 @@ def test_sampling_writes_the_rows_that_are_done(tmp_path: Path, number: int, cod
 
 @pytest.mark.parametrize("number", [number for number, _ in STOPS])
 def test_second_signal_ends_training_at_once(corpus: Path, number: int) -> None:
-    """Although a step takes for ever."""
+    """Even during a step that never ends."""
     model = corpus.with_name("m.safetensors")
     code = (
         "import sys, time, knock_training.run\n"
@@ -102,10 +113,7 @@ def test_second_signal_ends_training_at_once(corpus: Path, number: int) -> None:
         "from knock.cli.main import script\n"
         "sys.exit(script())"
     )
-    for each, _ in STOPS:
-        signal.signal(each, signal.SIG_DFL)
-    command = [sys.executable, "-c", code, "train", str(corpus), "--out", str(model), *ENDLESS]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = running([sys.executable, "-c", code, "train", str(corpus), "--out", str(model), *ENDLESS])
     wait_for(process, "Stepping")
     process.send_signal(number)
     time.sleep(0.7)
@@ -117,7 +125,7 @@ def test_second_signal_ends_training_at_once(corpus: Path, number: int) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), STOPS)
-def test_commands_with_nothing_to_save_end_with_the_same_codes(number: int, code: int) -> None:
+def test_other_commands_exit_with_the_same_codes(number: int, code: int) -> None:
     process = started("generate", "ROMEO:", "--length", "10000000")
     assert process.stdout is not None
     assert process.stdout.read(10).startswith("ROMEO:")
@@ -126,14 +134,14 @@ def test_commands_with_nothing_to_save_end_with_the_same_codes(number: int, code
     assert (process.returncode, err) == (code, "")
 
 
-def test_training_in_a_terminal_that_closes_is_saved(corpus: Path) -> None:
+def test_training_is_saved_when_the_terminal_closes(corpus: Path) -> None:
     pty = pytest.importorskip("pty")
     model = corpus.with_name("m.safetensors")
     outer, inner = pty.openpty()
     for number, _ in STOPS:
         signal.signal(number, signal.SIG_DFL)
     code = (
-        "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"  # the terminal is that of the session
+        "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"  # make it the controlling terminal
         "from knock.cli.main import script; sys.exit(script())"
     )
     command = [sys.executable, "-c", code, "train", str(corpus), "--out", str(model), *ENDLESS]
@@ -142,13 +150,13 @@ def test_training_in_a_terminal_that_closes_is_saved(corpus: Path) -> None:
     seen = b""
     while b"/1,000,000" not in seen:
         seen += os.read(outer, 1000)
-    os.close(outer)  # which sends SIGHUP, and makes every write to the terminal an error
+    os.close(outer)  # sends SIGHUP and makes every write to the terminal fail
     assert process.wait(timeout=60) == 129
-    assert read_state(state_path(model))[1]["numbers"]["step"] > 1
+    assert read_state(state_path(model))[1]["numbers"]["step"] >= 1
     assert read_checkpoint(model).training["ended"] == "interrupted"
 
 
-def test_signals_that_are_ignored_stay_ignored() -> None:
+def test_ignored_signals_stay_ignored() -> None:
     """As SIGHUP is after nohup."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with Interrupts() as asked:
@@ -159,12 +167,12 @@ def test_signals_that_are_ignored_stay_ignored() -> None:
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
-def test_first_signal_asks_and_the_second_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_signal_is_deferred_and_the_second_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(interrupts.time, "monotonic", lambda: now)
     with Interrupts() as asked:
         signal.raise_signal(signal.SIGTERM)
-        signal.raise_signal(signal.SIGTERM)  # the same one
+        signal.raise_signal(signal.SIGTERM)  # a duplicate
         assert asked.asked
         with pytest.raises(KeyboardInterrupt):
             asked.check()
@@ -178,7 +186,7 @@ def test_first_signal_asks_and_the_second_raises(monkeypatch: pytest.MonkeyPatch
     assert not interrupts.is_terminated()
 
 
-def test_codes_of_one_command_are_not_those_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exit_code_does_not_leak_into_the_next_command(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(_: object) -> int:
         raise KeyboardInterrupt
 

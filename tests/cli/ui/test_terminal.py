@@ -1,4 +1,4 @@
-"""What is written to a terminal: nothing in a text, a name or a message may control it."""
+"""Tests of terminal output: no text, name or message can control the terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOSTILE = "\x1b\x07\x9b\x7f\r\u202ea\n"
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that writes control characters."""
+    """Save a model that generates control characters."""
     path = tmp_path_factory.mktemp("models") / "odd\x1b[31m.safetensors"
     vocab = Vocab.from_text(HOSTILE)
     LanguageModel(ReweightGPT(vocab.vocab_size, T=4, n_emb=8, nodes=8, n_blocks=1, n_heads=1), vocab).save(path)
@@ -35,7 +35,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("\xa0", "\xa0"), ("\u3000", "\u3000"), ("\u200d", "\u200d"), ("é", "é"), ("日", "日"), ("🦜", "🦜"),
     ],
 )  # fmt: skip
-def test_characters(char: str, shown: str) -> None:
+def test_visible_form_of_characters(char: str, shown: str) -> None:
     assert printable(f"a{char}b") == f"a{shown}b"
     assert visible_lines(f"a{char}b") == (f"a{char}b" if char in "\n\t" else f"a{shown}b")
 
@@ -53,7 +53,7 @@ ARGUMENTS = {
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal, and such a file name")
 @pytest.mark.parametrize("name", ARGUMENTS)
-def test_terminal_is_not_controlled(name: str, model: Path, tmp_path: Path) -> None:
+def test_output_cannot_control_the_terminal(name: str, model: Path, tmp_path: Path) -> None:
     text = tmp_path / "t.txt"
     text.write_text(HOSTILE * 3, encoding="utf-8")
     shown = shown_by(*[str(text) if each == "TEXT" else each for each in ARGUMENTS[name]], str(model))
@@ -62,7 +62,7 @@ def test_terminal_is_not_controlled(name: str, model: Path, tmp_path: Path) -> N
 
 
 def shown_by(*arguments: str) -> str:
-    """What a command shows on a terminal that can do nothing but show it."""
+    """Run a command on a dumb terminal; return its output."""
     import pty
 
     ours, theirs = pty.openpty()
@@ -76,7 +76,7 @@ def shown_by(*arguments: str) -> str:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs such a file name")
-def test_pipe_gets_the_text_as_it_is(model: Path) -> None:
+def test_pipe_receives_the_text_unchanged(model: Path) -> None:
     arguments = ["generate", "\x1b", "--length", "200", "--seed", "1", "--model", str(model)]
     out = subprocess.check_output([*KNOCK, *arguments])
     assert set(HOSTILE) == set(out.decode())
