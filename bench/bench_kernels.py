@@ -11,7 +11,7 @@ from bench.loops import run
 from knock.engine.packed_model import PackedModel
 from knock.engine.packing import aligned, control_row
 from knock_kernels.cache.store import entry_points
-from knock_kernels.lang.layout import At, Stat, padded
+from knock_kernels.lang.layout import Part, Stat, padded
 from tests.cases import EXAMPLE, random_weights
 
 TIMES = 1000
@@ -46,11 +46,11 @@ def bench_attention(benchmark: BenchmarkFixture, rows: int) -> None:
     """Attend to a full window in one block; or from eight positions of the first window together."""
     model = PackedModel(random_weights(EXAMPLE, 0, scale=0.1), entry_points())
     plan, scratch = model.plan, model.scratch(1)
-    projected, ring = aligned(rows * int(plan[At.N_in])), scratch[model.cache_offset(0) :]
+    projected, ring = aligned(rows * int(plan[Part.N_in])), scratch[model.cache_offset(0) :]
     projected[:] = 0.1
     position = 100 if rows == 1 else EXAMPLE.T - rows
     benchmark.extra_info.update(unit="rows", count=rows * TIMES)
-    zeros, x = model.weights[plan[At.zeros] :], aligned(rows * C)
+    zeros, x = model.weights[plan[Part.zeros] :], aligned(rows * C)
     benchmark(run("attention", projected, ring, position, rows, zeros, scratch, x, plan, TIMES))
 
 

@@ -269,6 +269,4 @@ def _log_probs(model: LanguageModel, read: TokenArray) -> Array:
     finite = np.isfinite(logits).all(-1)
     if not finite.all():
         raise GenerationError.not_finite(int(finite.argmin()))
-    shifted = logits - logits.max(-1, keepdims=True)
-    log_p: Array = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return log_p
+    return reference.log_softmax(logits)

@@ -103,11 +103,7 @@ class Vocab:
                 )
             ids[absent] = self.characters.index(replacement)
             return ids
-        offset = int(absent.argmax())
-        raise VocabError(
-            f"unknown character {text[offset]!r} (U+{ord(text[offset]):04X}) at offset {offset}; "
-            f"the model knows {self.describe()}. Remove it, or skip or replace unknown characters"
-        )
+        raise self.unknown_error(text)
 
     def decode(self, tokens: npt.ArrayLike) -> str:
         """Return the text of token ids, the inverse of `encode`.
@@ -119,6 +115,22 @@ class Vocab:
             VocabError: if an id is outside [0, V).
         """
         return self._points[check_tokens(tokens, self.vocab_size)].tobytes().decode("utf-32-le")
+
+    def unknown_error(self, text: str, *, start: int = 0, source: str = "", model: str = "the model") -> VocabError:
+        """Return the error for the first unknown character of a text that has one.
+
+        Args:
+            text: the text, or a piece of one.
+            start: offset of the piece in its source.
+            source: name of the source, such as a file.
+            model: name of the model.
+        """
+        offset = next(i for i, char in enumerate(text) if self.normalize(char) not in self)
+        char, where = text[offset], f" of {source!r}" if source else ""
+        return VocabError(
+            f"unknown character {char!r} (U+{ord(char):04X}) at offset {start + offset}{where}; {model} knows "
+            f"{self.describe()}. Remove it, or skip or replace unknown characters"
+        )
 
     def normalize(self, text: str) -> str:
         """Return text as the model reads it: in lower case if `lowercase` is set."""

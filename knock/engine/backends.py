@@ -60,7 +60,7 @@ def kernels(backend: Backend, seconds: float) -> EntryPoints | None:
     except (ImportError, OSError) as error:  # OSError: llvmlite is there, and its library is not
         _without(backend, str(error))
         return None
-    with contextlib.suppress(store.NotCompiled):
+    with contextlib.suppress(store.NotCompiledError):
         return store.entry_points()
     if backend == "auto" and seconds < _WORTH_COMPILING:
         _start_compiling()
@@ -105,7 +105,7 @@ def _start_compiling() -> None:
 
     try:
         failure = compiling.start()
-    except (compiling.CompilationError, store.Refused) as error:
+    except (compiling.CompilationError, store.RefusedError) as error:
         _without("auto", str(error))
     else:
         if failure:

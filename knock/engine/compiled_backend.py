@@ -47,7 +47,7 @@ class CompiledBackend:
     ) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
         model = self._model
         tokens, after = ids.astype(np.int64), targets.astype(np.int64)
-        scratch, rows = model.scratch(1), np.zeros(3 * SPAN, np.int64)
+        scratch, inputs = model.scratch(1), np.zeros(3 * SPAN, np.int64)
         # An absolute model's window needs the tokens before it, so its positions go in one call.
         at_once = _POSITIONS_AT_ONCE if model.config.position == "relative" else max(1, len(tokens))
         for start in range(0, len(tokens), at_once):
@@ -55,7 +55,7 @@ class CompiledBackend:
             length = len(tokens[part])
             out = np.empty(length * (model.config.vocab_size if every_logit else 1))
             done = model.kernels.score(
-                tokens[part], after[part], length, start, model.cache_offset(0), rows, model.weights, scratch,
+                tokens[part], after[part], length, start, model.cache_offset(0), inputs, model.weights, scratch,
                 model.plan, out, every_logit=every_logit,
             )  # fmt: skip
             if done < length:
@@ -83,14 +83,14 @@ class CompiledStream:
         self._scratch = np.empty(0, np.float32)  # allocated when it is needed: a stream may never be read
         self._controls = np.array(control_row(sampling))
         self._history = np.zeros(T, np.int64)
-        self._rows = np.zeros(3 * SPAN, np.int64)
+        self._inputs = np.zeros(3 * SPAN, np.int64)
         bias = sampling.bias_array(V)
         self._bias = np.zeros(V, np.float32) if bias is None else bias.astype(np.float32)
         self._lane = np.zeros(len(Lane), np.int64)
         self._lane[Lane.bias] = -1 if bias is None else 0
         self._lane[Lane.cache] = model.cache_offset(0)
         self._lane[Lane.seed] = np.uint64(seed).astype(np.int64)
-        self._lane[Lane.stream] = index
+        self._lane[Lane.index] = index
 
     def advance(self, length: int) -> tuple[TokenArray, TokenStats]:
         """Return the next tokens and their statistics.
@@ -108,8 +108,8 @@ class CompiledStream:
         tokens, stats = np.empty(length, np.int64), np.empty((length, len(Stat)))
         first = int(self._lane[Lane.step])
         done = model.kernels.decode(
-            self._lane, 1, length, self._controls, self._bias, self._history, self._rows, model.weights, self._scratch,
-            model.plan, tokens, stats,
+            self._lane, 1, length, self._controls, self._bias, self._history, self._inputs, model.weights,
+            self._scratch, model.plan, tokens, stats,
         )  # fmt: skip
         if done < length:
             raise GenerationError.not_finite(first + done)
@@ -120,7 +120,7 @@ class CompiledStream:
         model, lane, before = self._model, self._lane, prompt[:-1].astype(np.int64)
         if len(before):
             model.kernels.read(
-                before, 0, len(before), int(lane[Lane.cache]), self._rows, model.weights, self._scratch, model.plan
+                before, 0, len(before), int(lane[Lane.cache]), self._inputs, model.weights, self._scratch, model.plan
             )
         if model.config.position == "absolute":
             self._history[: len(before)] = before

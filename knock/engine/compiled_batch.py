@@ -12,7 +12,7 @@ import numpy.typing as npt
 from knock.engine.batch import LENGTH, NOT_DONE, Request, Rows
 from knock.engine.packed_model import PackedModel
 from knock.engine.packing import control_row, reachable
-from knock_kernels.cache.store import ROWS, SPAN, Control, Lane, Row, Shared, Stat
+from knock_kernels.cache.store import ROWS, SPAN, Control, Lane, RowField, Shared, Stat
 
 
 class CompiledJob:
@@ -47,8 +47,8 @@ class CompiledJob:
             )
         self._model = model
         self._requests = requests  # kept alive: what they share is recognised by its identity
-        self._table = np.array(table, np.int64).reshape(-1, len(Row))
-        limits = self._table[:, Row.limit]
+        self._table = np.array(table, np.int64).reshape(-1, len(RowField))
+        limits = self._table[:, RowField.max_new_tokens]
         # The longest first, so that all threads finish at about the same time.
         self._order = np.argsort(-limits, kind="stable")[: np.count_nonzero(limits)]
         self._most = max(1, min(ROWS, -(-len(self._order) // threads)))
@@ -61,12 +61,12 @@ class CompiledJob:
         """Generate rows until none is left."""
         model, config, room = self._model, self._model.config, self._room
         lanes, controls = np.zeros((ROWS, len(Lane)), np.int64), np.empty((ROWS, len(Control)))
-        history, rows = np.zeros((ROWS, config.T), np.int64), np.zeros(3 * SPAN, np.int64)
-        caches = np.array([model.cache_offset(slot) for slot in range(ROWS + 1)])
+        history, inputs = np.zeros((ROWS, config.T), np.int64), np.zeros(3 * SPAN, np.int64)
+        caches = np.array([model.cache_offset(home) for home in range(ROWS + 1)])
         stats, stride = (np.empty(len(Stat)), 0) if room.stats is None else (room.stats, len(Stat))
         model.kernels.run(
             self._order, len(self._order), self._most, self._table, self._shared, self._controls, self._biases,
-            self._automata, self._prompts, lanes, controls, history, caches, rows, model.weights,
+            self._automata, self._prompts, lanes, controls, history, caches, inputs, model.weights,
             model.scratch(ROWS + 1), model.plan, room.tokens, stats, stride,
         )  # fmt: skip
 
@@ -76,15 +76,15 @@ class CompiledJob:
 
     def done(self) -> int:
         """Return the number of finished rows."""
-        return int(np.count_nonzero(self._table[:, Row.reason]))
+        return int(np.count_nonzero(self._table[:, RowField.finish_reason]))
 
     def rows(self) -> Rows:
         """Return what has been generated so far."""
         return replace(
             self._room,
-            lengths=self._table[:, Row.length],
-            kept=self._table[:, Row.kept],
-            finish_reasons=self._table[:, Row.reason],
+            lengths=self._table[:, RowField.length],
+            kept=self._table[:, RowField.kept],
+            finish_reasons=self._table[:, RowField.finish_reason],
         )
 
 

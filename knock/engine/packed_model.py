@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from knock.engine.packing import aligned, pack
 from knock.weights import FloatArray, Weights
-from knock_kernels.cache.store import At, EntryPoints
+from knock_kernels.cache.store import EntryPoints, Part
 
 _ALIGNMENT = 16  # floats, 64 bytes
 
@@ -18,7 +18,7 @@ class PackedModel:
 
     Attributes:
         config: the model's shape.
-        plan: sizes and offsets, [At].
+        plan: sizes and offsets, [Part].
         weights: packed weights.
         kernels: the compiled functions.
     """
@@ -27,7 +27,7 @@ class PackedModel:
         self.config = weights.config
         self.kernels = kernels
         self.plan, self.weights = pack(weights)
-        if self.plan[At.table] >= 0:
+        if self.plan[Part.table] >= 0:
             kernels.tabulate(self.weights, self.scratch(0), self.plan)
 
     def scratch(self, caches: int) -> FloatArray:
@@ -36,5 +36,5 @@ class PackedModel:
 
     def cache_offset(self, number: int) -> int:
         """Return the offset of a sequence's cache in the scratch memory."""
-        first = -(-int(self.plan[At.scratch_size]) // _ALIGNMENT) * _ALIGNMENT
-        return first + number * -(-int(self.plan[At.cache_size]) // _ALIGNMENT) * _ALIGNMENT
+        first = -(-int(self.plan[Part.scratch_size]) // _ALIGNMENT) * _ALIGNMENT
+        return first + number * -(-int(self.plan[Part.cache_size]) // _ALIGNMENT) * _ALIGNMENT

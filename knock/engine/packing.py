@@ -17,7 +17,7 @@ from knock.config import ModelConfig
 from knock.sampling import Sampling
 from knock.vocab import TokenArray
 from knock.weights import FloatArray, Weights
-from knock_kernels.cache.store import PANEL, WIDTH, At, Control, Plan, make_plan
+from knock_kernels.cache.store import PANEL, WIDTH, Control, Part, Plan, make_plan
 
 _TABLE_FLOATS = 2**20  # a larger table would not stay in the cache
 
@@ -38,9 +38,9 @@ def pack(weights: Weights) -> tuple[Plan, FloatArray]:
         )
 
     plan = plan_with(table=True)
-    if V * (1 if relative else T) * plan[At.N_in] > _TABLE_FLOATS:
+    if V * (1 if relative else T) * plan[Part.N_in] > _TABLE_FLOATS:
         plan = plan_with(table=False)
-    out = aligned(int(plan[At.weights_size]))
+    out = aligned(int(plan[Part.weights_size]))
 
     def put(offset: int, matrix: npt.NDArray[np.floating], width: int) -> None:
         panels(matrix, out[offset : offset + len(matrix) * width])
@@ -48,36 +48,36 @@ def pack(weights: Weights) -> tuple[Plan, FloatArray]:
     def put_rows(offset: int, rows: npt.NDArray[np.floating], width: int) -> None:
         out[offset : offset + len(rows) * width].reshape(len(rows), width)[:, : rows.shape[1]] = rows
 
-    put_rows(plan[At.embed], weights["embed"], plan[At.C_padded])
+    put_rows(plan[Part.embed], weights["embed"], plan[Part.C_padded])
     if not relative:
-        put_rows(plan[At.pos], weights["pos"], plan[At.C_padded])
+        put_rows(plan[Part.pos], weights["pos"], plan[Part.C_padded])
     for b in range(c.n_blocks):
         array = {name: weights[f"blocks.{b}.{name}"] for name in _block_names(weights)}
         gain1, bias1, gain2, bias2 = (
             array[name].astype(np.float64) for name in ("ln1.gain", "ln1.bias", "ln2.gain", "ln2.bias")
         )
-        start = plan[At.block_weights] + b * plan[At.block_stride]
+        start = plan[Part.block_weights] + b * plan[Part.block_stride]
         gate = array["gate"].astype(np.float64) if "gate" in array else np.full(H, float(c.has_reweight))
-        w_in = np.zeros((C, plan[At.N_in]))
+        w_in = np.zeros((C, plan[Part.N_in]))
         if c.has_content:
-            w_in[:, plan[At.q] :][:, :C] = array["wq"] * np.repeat((1 - gate) / math.sqrt(D), D)
-            w_in[:, plan[At.k] :][:, :C] = array["wk"]
-        _heads(w_in, plan[At.v], H, plan[At.D_padded])[:, :, :D] = array["wv"].reshape(C, H, D)
+            w_in[:, plan[Part.q] :][:, :C] = array["wq"] * np.repeat((1 - gate) / math.sqrt(D), D)
+            w_in[:, plan[Part.k] :][:, :C] = array["wk"]
+        _heads(w_in, plan[Part.v], H, plan[Part.D_padded])[:, :, :D] = array["wv"].reshape(C, H, D)
         if c.has_reweight:
             by_column = array["wr"].reshape(C, H, T)[:, :, :: -1 if relative else 1]  # the farthest distance first
-            np.multiply(by_column, gate[:, None], out=_heads(w_in, plan[At.r], H, plan[At.T_padded])[:, :, :T])
-        put_rows(start + plan[At.b_in], (bias1 @ w_in)[None], plan[At.N_in])
+            np.multiply(by_column, gate[:, None], out=_heads(w_in, plan[Part.r], H, plan[Part.T_padded])[:, :, :T])
+        put_rows(start + plan[Part.b_in], (bias1 @ w_in)[None], plan[Part.N_in])
         w_in *= gain1[:, None]
-        put(start + plan[At.w_in], w_in, plan[At.N_in])
+        put(start + plan[Part.w_in], w_in, plan[Part.N_in])
         w0 = array["w0"].astype(np.float64)
-        put_rows(start + plan[At.b0], (bias2 @ w0)[None], plan[At.F_padded])
+        put_rows(start + plan[Part.b0], (bias2 @ w0)[None], plan[Part.F_padded])
         w0 *= gain2[:, None]
-        put(start + plan[At.w0], w0, plan[At.F_padded])
-        put(start + plan[At.w1], array["w1"], plan[At.C_padded])
+        put(start + plan[Part.w0], w0, plan[Part.F_padded])
+        put(start + plan[Part.w1], array["w1"], plan[Part.C_padded])
     w_out = weights["wout"].astype(np.float64)
-    put_rows(plan[At.b_out], (weights["ln_f.bias"].astype(np.float64) @ w_out)[None], plan[At.V_padded])
+    put_rows(plan[Part.b_out], (weights["ln_f.bias"].astype(np.float64) @ w_out)[None], plan[Part.V_padded])
     w_out *= weights["ln_f.gain"].astype(np.float64)[:, None]
-    put(plan[At.w_out], w_out, plan[At.V_padded])
+    put(plan[Part.w_out], w_out, plan[Part.V_padded])
     return plan, out
 
 

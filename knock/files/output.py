@@ -48,10 +48,15 @@ def check_free(
     raise OutputError(f"{str(path)!r} {problem}; pass {resume}--force to overwrite it, or choose another name")
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, *, temporary: Path | None = None) -> None:
     """Write a file atomically: after a crash it has either the old content or the new.
 
     A link is kept and its target replaced. Pipes and devices are written directly.
+
+    Args:
+        path: the file.
+        content: what to write.
+        temporary: name of the file that is written first and then renamed; a new name if None.
 
     Raises:
         OSError: if it cannot be written; the old content is kept.
@@ -60,9 +65,9 @@ def write_whole(path: Path, content: bytes) -> None:
     if target.exists() and not target.is_file():
         target.write_bytes(content)
         return
-    temporary = temporary_path(target)
+    temporary = temporary or temporary_path(target)
     try:
-        with temporary.open("xb") as file:
+        with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

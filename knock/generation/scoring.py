@@ -12,7 +12,6 @@ import numpy.typing as npt
 from knock.choices import Unknown
 from knock.cpus import available_threads
 from knock.engine.engine import Engine
-from knock.errors import VocabError
 from knock.vocab import TokenArray, Vocab
 
 _SPAN = 2**14  # characters that a thread scores at a time
@@ -83,12 +82,7 @@ class Scorer:
         vocab = self._vocab
         strangers = {char for char in set(text) if vocab.normalize(char) not in self._known}
         if strangers and self._unknown == "error":
-            offset = next(i for i, char in enumerate(text) if char in strangers)
-            char = text[offset]
-            raise VocabError(
-                f"unknown character {char!r} (U+{ord(char):04X}) at offset {self._read + offset}; {self.name!r} knows "
-                f"{vocab.describe()}. Leave it out, or pass --unknown skip or --unknown replace"
-            )
+            raise vocab.unknown_error(text, start=self._read, model=repr(self.name))
         is_scored = np.ones(len(text), np.bool_)
         if strangers:
             self.unknown_chars.update(char for char in text if char in strangers)

@@ -13,13 +13,12 @@ from knock.errors import KnockError, PromptError, SamplingError
 from knock.files.text import decode_utf8
 from knock.generation.results import Prompt
 from knock.generation.stopping import StopStrings
+from knock.memo import Memo
 from knock.sampling import Sampling
 from knock.validation import shown, whole_number
 
 CONTROLS = tuple(field.name for field in fields(Sampling))
 FIELDS = ("prompt", "max_new_tokens", "stop", "sampling", *CONTROLS)
-
-_CACHED = 4096  # distinct controls; lines with equal controls share one Sampling
 
 
 class PromptFile:
@@ -129,7 +128,7 @@ class PromptMaker:
 
     def __init__(self, sampling: Sampling) -> None:
         self._sampling = sampling
-        self._cache: dict[str, Sampling] = {}
+        self._memo = Memo()
 
     def prompt(self, content: Any) -> Prompt:
         """Build a prompt.
@@ -165,11 +164,12 @@ class PromptMaker:
         if isinstance(bias := given.get("logit_bias"), Mapping):  # in a table, each row has the characters of all rows
             given["logit_bias"] = _without_nulls(bias)
         key = json.dumps(given, sort_keys=True, default=repr)
-        if key not in self._cache:
-            if len(self._cache) >= _CACHED:
-                self._cache.clear()
-            self._cache[key] = Sampling.resolve(given.pop("sampling", self._sampling), given)  # type: ignore[arg-type]
-        return self._cache[key]
+
+        def resolve() -> Sampling:
+            return Sampling.resolve(given.pop("sampling", self._sampling), given)  # type: ignore[arg-type]
+
+        controls: Sampling = self._memo.get(key, resolve)  # lines with equal controls share one object
+        return controls
 
 
 def _whole(value: Any) -> Any:

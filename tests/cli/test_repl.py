@@ -284,7 +284,7 @@ def test_failed_lines_are_reported_and_skipped(script: Script, nano: LanguageMod
     )
     assert code == 1
     assert out == "A" + nano.generate("A", max_new_tokens=20, seed=4).text.removesuffix("\n") + "\n"
-    assert "line 2: the model does not know '\u00e9', '\u2603'; it knows 65 characters" in err
+    assert "line 2: unknown character '\u00e9' (U+00E9) at offset" in err
     assert "line 3: the line is not UTF-8 text: byte 0xff at offset 0" in err
     assert "line 4: unknown command '/nonsense'" in err
 
@@ -347,7 +347,7 @@ def test_model_switches_and_keeps_the_current_one_on_failure(
 ) -> None:
     code, out, err = script("/len 0", "ROMEO:", f"/model {odd}", "ROMEO:", "ab", f"/model {NANO}", "ROMEO:")
     assert (code, out) == (1, "ROMEO:\nab\nROMEO:\n")
-    assert "line 4: the model does not know ':', 'E', 'M', 'O', 'R'; it knows 11 characters" in err
+    assert "line 4: unknown character 'R' (U+0052) at offset 0; the model knows 11 characters" in err
     session = Session(str(odd), Settings(length=5))
     odd.unlink()
     with pytest.raises(KnockError, match=r"neither a file .* usage: /model MODEL; now .*odd\.safetensors"):

@@ -230,7 +230,7 @@ def test_pasted_text_cannot_control_the_terminal(terminal: Open) -> None:
     repl = terminal()
     before = len(repl.raw)
     repl.type("\x1b[200~red \x1b[31m bell \x07 \x9b31m\x1b[201~\r")
-    repl.see(r"the model does not know '\\x07', '\\x1b', .*'\\x9b'")
+    repl.see(r"unknown character '\\x1b'")
     for steering in ("\x1b[31m", "\x07", "\x9b"):
         assert steering not in repl.raw[before:]
 

@@ -24,7 +24,7 @@ from knock.errors import GenerationError, SamplingError, VocabError
 from knock.generation.stopping import StopStrings, automaton
 from knock.sampling import TokenStats, summarize, summarize_rows
 from knock.weights import Weights
-from knock_kernels.lang.layout import Reason
+from knock_kernels.lang.layout import FinishReason
 from tests.cases import SMALL, models, random_tokens, random_weights
 
 SAMPLINGS = [
@@ -129,7 +129,7 @@ def test_automaton_finds_what_a_search_finds(stop: list[str], text: str) -> None
 
 
 def test_kernels_and_numpy_give_the_same_reasons() -> None:
-    assert [reason.name.replace("_", " ") for reason in Reason] == list(FINISH_REASONS)
+    assert [reason.name.replace("_", " ") for reason in FinishReason] == list(FINISH_REASONS)
 
 
 def test_texts_are_those_of_generate(shakespeare: LanguageModel) -> None:

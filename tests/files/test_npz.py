@@ -348,7 +348,7 @@ def test_older_layout(tmp_path: Path) -> None:
     [
         ({"w2": None}, "require 25 arrays, got 24"),
         ({"w2": None, "wout": np.zeros((12, 11), np.float32)}, "missing ['w2'], unknown ['wout']"),
-        ({"pos": np.zeros((6, 12))}, "'pos' must be float32, found <f8"),
+        ({"pos": np.zeros((6, 12))}, "'pos' must be float32, got <f8"),
         ({"pos": np.full((6, 12), np.nan, np.float32)}, "'pos' has values that are not finite"),
         ({"blocks.1.heads.2.wr": np.zeros((12, 7), np.float32)}, "must have shape [12, 6] by the config"),
         ({"T": 7}, "must have shape [7, 12]"),

@@ -10,7 +10,7 @@ import pytest
 from knock.engine.packed_model import PackedModel
 from knock.engine.packing import control_row
 from knock.sampling import Sampling
-from knock_kernels.cache.store import ROWS, SPAN, EntryPoints, Lane, Row, Shared, Stat, entry_points
+from knock_kernels.cache.store import ROWS, SPAN, EntryPoints, Lane, RowField, Shared, Stat, entry_points
 from knock_kernels.lang.layout import Control
 from tests.cases import SMALL, random_weights
 
@@ -25,7 +25,7 @@ def model() -> PackedModel:
 
 def shared(model: PackedModel, caches: int) -> dict[str, Any]:
     scratch = model.scratch(caches)
-    return {"rows": np.zeros(3 * SPAN, np.int64), "weights": model.weights, "scratch": scratch, "plan": model.plan}
+    return {"inputs": np.zeros(3 * SPAN, np.int64), "weights": model.weights, "scratch": scratch, "plan": model.plan}
 
 
 def arguments(model: PackedModel, name: str) -> dict[str, Any]:
@@ -47,10 +47,10 @@ def arguments(model: PackedModel, name: str) -> dict[str, Any]:
             "cache": model.cache_offset(0), **shared(model, 1), "out": np.zeros(3 * V), "every_logit": True,
         }  # fmt: skip
     if name == "tabulate":
-        return {key: value for key, value in shared(model, 0).items() if key != "rows"}
-    table = np.zeros((2, len(Row)), np.int64)
-    table[:, Row.limit], table[:, Row.bias], table[:, Row.automaton] = 3, -1, -1
-    table[1, Row.out] = 3
+        return {key: value for key, value in shared(model, 0).items() if key != "inputs"}
+    table = np.zeros((2, len(RowField)), np.int64)
+    table[:, RowField.max_new_tokens], table[:, RowField.bias], table[:, RowField.automaton] = 3, -1, -1
+    table[1, RowField.out] = 3
     return {
         "order": np.arange(2), "count": 2, "most": 2, "table": table, "shared": np.zeros(len(Shared), np.int64),
         "controls": np.array(control_row(Sampling())), "biases": np.zeros(4, np.float32),

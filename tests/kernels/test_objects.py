@@ -15,8 +15,8 @@ import llvmlite.binding as llvm
 import pytest
 
 from knock_kernels.cache import folder, objects, store
-from knock_kernels.cache.objects import Damaged
-from knock_kernels.cache.store import Refused
+from knock_kernels.cache.objects import DamagedError
+from knock_kernels.cache.store import RefusedError
 from knock_kernels.lang import cpu
 from knock_kernels.lang.object_code import ObjectCode
 
@@ -75,7 +75,7 @@ def test_folder_writable_by_others_is_refused(path: Path, mode: int) -> None:
 def test_object_writable_by_others_is_refused(path: Path) -> None:
     objects.write(path, OBJECT)
     path.chmod(0o666)
-    with pytest.raises(Refused, match="is writable by other users"):
+    with pytest.raises(RefusedError, match="is writable by other users"):
         objects.read(path)
     assert objects.find() is None
 
@@ -88,13 +88,13 @@ def test_files_of_another_user_are_refused(path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(folder, "_ADMINISTRATOR", owner)
     assert objects.find() == (path, OBJECT)
     monkeypatch.setattr(folder, "_ADMINISTRATOR", owner + 2)
-    with pytest.raises(Refused, match="belongs to another user"):
+    with pytest.raises(RefusedError, match="belongs to another user"):
         objects.read(path)
     assert objects.find() is None
-    with pytest.raises(Refused, match=r"belongs to another user; .* belongs to another user"):
+    with pytest.raises(RefusedError, match=r"belongs to another user; .* belongs to another user"):
         objects.place()
     monkeypatch.setenv("KNOCK_CACHE_DIR", str(path.parent / "below"))
-    with pytest.raises(Refused, match="belongs to another user"):  # who may want to create it
+    with pytest.raises(RefusedError, match="belongs to another user"):  # who may want to create it
         objects.place()
     assert not (path.parent / "below").exists()
 
@@ -105,7 +105,7 @@ def test_symlink_as_temporary_folder_is_refused(home: Path, tmp_path: Path) -> N
     folder.temporary_folder().symlink_to(tmp_path / "elsewhere")
     home.parent.mkdir()
     home.write_text("no folder")
-    with pytest.raises(Refused, match=r"cache is not a folder; .*knock-\S* is a symbolic link"):
+    with pytest.raises(RefusedError, match=r"cache is not a folder; .*knock-\S* is a symbolic link"):
         objects.place()
     assert objects.find() is None
 
@@ -127,7 +127,7 @@ def test_cached_object_is_found_without_a_temporary_folder(path: Path, monkeypat
     assert objects.find() is None
     path.parent.rmdir()
     path.parent.write_text("no folder")
-    with pytest.raises(Refused, match="no folder for temporary files: no usable"):
+    with pytest.raises(RefusedError, match="no folder for temporary files: no usable"):
         objects.place()
 
 
@@ -156,7 +156,7 @@ def test_user_folder_follows_platform_conventions(monkeypatch: pytest.MonkeyPatc
     for home in (str(tmp_path / "nowhere"), ""):
         for name in ("HOME", "USERPROFILE"):
             monkeypatch.setenv(name, home)
-        with pytest.raises(Refused, match="no home folder at"):
+        with pytest.raises(RefusedError, match="no home folder at"):
             folder.user_folder()
 
 
@@ -172,13 +172,13 @@ def test_every_truncation_and_bit_flip_is_detected(path: Path) -> None:
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        with pytest.raises(Damaged):
+        with pytest.raises(DamagedError):
             objects.read(path)
     for bit in range(8 * len(whole)):
         altered = bytearray(whole)
         altered[bit // 8] ^= 1 << bit % 8
         path.write_bytes(altered)
-        with pytest.raises(Damaged):
+        with pytest.raises(DamagedError):
             objects.read(path)
 
 
@@ -242,7 +242,7 @@ def test_numba_version_is_found_without_importing_numba() -> None:
 def test_kernels_without_sources_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without sources, objects of different versions would be mistaken for each other."""
     monkeypatch.setattr(objects, "__file__", str(tmp_path / "cache" / "objects.pyc"))
-    with pytest.raises(Refused, match="kernel sources are missing"):
+    with pytest.raises(RefusedError, match="kernel sources are missing"):
         objects.current_name()
 
 
@@ -250,7 +250,7 @@ def test_objects_of_other_cpus_are_kept_and_not_loaded(path: Path) -> None:
     other = path.with_name(f"pentium-{'0' * 32}{objects.SUFFIX}")
     objects.write(other, OBJECT)
     assert objects.find() is None
-    with pytest.raises(store.NotCompiled):
+    with pytest.raises(store.NotCompiledError):
         store.loaded.__wrapped__()
     objects.write(path, OBJECT)
     objects.prune(path.parent)

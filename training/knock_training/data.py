@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from knock.choices import Unknown
-from knock.errors import TextError, VocabError
+from knock.errors import TextError
 from knock.files.text import read_chunks
 from knock.vocab import TokenArray, Vocab
 
@@ -122,7 +122,7 @@ class Corpus:
                     known = vocab.encode(text, unknown="skip")
                     unknown_count += len(text) - len(known)
                     if len(known) < len(text) and unknown == "error":
-                        raise VocabError(_unknown_character(text, vocab, file.name, done))
+                        raise vocab.unknown_error(text, start=done, source=file.name)
                     is_final = len(known) == len(text) or unknown == "skip"
                     yield known if is_final else vocab.encode(text, unknown=unknown)
                     done += len(text)
@@ -157,23 +157,6 @@ class _File(NamedTuple):
             chunks = list(read_chunks(path))
             return cls(str(path), lambda: chunks)
         return cls(str(path), lambda: read_chunks(path))
-
-
-def _unknown_character(text: str, vocab: Vocab, name: str, before: int) -> str:
-    """Return the error message for the first unknown character of a chunk.
-
-    Args:
-        text: chunk that contains the character.
-        vocab: vocabulary that lacks it.
-        name: name of the file.
-        before: offset of the chunk in the file, in characters.
-    """
-    characters = set(vocab.characters)
-    offset = next(i for i, char in enumerate(text) if vocab.normalize(char) not in characters)
-    return (
-        f"unknown character {text[offset]!r} (U+{ord(text[offset]):04X}) at offset {before + offset} of {name!r}; the "
-        f"model knows {vocab.describe()}. Remove it, or skip or replace unknown characters"
-    )
 
 
 def _files(path: Path) -> Iterator[Path]:

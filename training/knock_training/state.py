@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from knock.errors import TrainingError
+from knock.files.output import write_whole
 from knock.validation import shown
 
 _MAGIC = b"knock run "
@@ -43,17 +44,11 @@ def write_state(path: Path, what: Mapping[str, Any], state: Mapping[str, Any]) -
     content = io.BytesIO()  # errors of writing a file are not reported clearly by torch.save
     torch.save((dict(what), dict(state)), content)
     digest = hashlib.sha256(content.getbuffer()).hexdigest()
+    head = _MAGIC + _FORMAT + b" " + digest.encode() + b"\n"
     try:
-        with temporary.open("wb") as file:
-            file.write(_MAGIC + _FORMAT + b" " + digest.encode() + b"\n")
-            file.write(content.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_whole(path, head + content.getvalue(), temporary=temporary)
     except OSError as error:
         raise TrainingError(f"cannot write {str(path)!r}: {_reason(error)}; make room and resume the run") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -16,9 +16,9 @@ from typing import TextIO
 from filelock import Timeout
 
 from knock_kernels.cache import store
-from knock_kernels.cache.folder import Refused, reason
+from knock_kernels.cache.folder import RefusedError, reason
 from knock_kernels.cache.marks import Marks
-from knock_kernels.cache.objects import Damaged, current_name, name, prune, read, write
+from knock_kernels.cache.objects import DamagedError, current_name, name, prune, read, write
 from knock_kernels.lang.object_code import ObjectCode
 
 DONE, FAILED, NOT_KEPT = 0, 1, 3
@@ -27,7 +27,7 @@ _PATIENCE = 1.0  # seconds that a background process waits for the lock
 _ROOM = 2**18  # bytes, more than an object needs
 
 
-class _NotKept(Exception):
+class _NotKeptError(Exception):
     """The object cannot be written to the folder."""
 
 
@@ -55,7 +55,7 @@ def main(folder: str, background: bool) -> int:
 
 
 def _is_there(path: Path) -> bool:
-    with contextlib.suppress(OSError, Refused, Damaged):
+    with contextlib.suppress(OSError, RefusedError, DamagedError):
         return bool(read(path).code)
     return False
 
@@ -67,7 +67,7 @@ def _logged(path: Path, log: TextIO) -> tuple[int, str]:
     with _standard_error_to(log):
         try:
             _compile_and_keep(path)
-        except _NotKept as error:
+        except _NotKeptError as error:
             code, problem = NOT_KEPT, str(error)
         except BaseException:
             code, problem = FAILED, traceback.format_exc()
@@ -100,7 +100,7 @@ def _os_errors_as_not_kept(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _NotKept(f"{folder} cannot be written to: {reason(error)}") from error
+        raise _NotKeptError(f"{folder} cannot be written to: {reason(error)}") from error
 
 
 @contextlib.contextmanager

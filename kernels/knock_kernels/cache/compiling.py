@@ -15,7 +15,7 @@ from typing import Any
 
 from knock_kernels.cache.compiler import DONE, NOT_KEPT
 from knock_kernels.cache.entry_points import EntryPoints
-from knock_kernels.cache.folder import Refused, reason
+from knock_kernels.cache.folder import RefusedError, reason
 from knock_kernels.cache.marks import Marks, last_line
 from knock_kernels.cache.objects import current_name, find, name, place
 from knock_kernels.cache.once import once
@@ -40,7 +40,7 @@ def start() -> str | None:
 
     Raises:
         CompilationError: if the compiler cannot be started.
-        Refused: if no folder can be used.
+        RefusedError: if no folder can be used.
     """
     path = place()
     marks = Marks(path)
@@ -72,7 +72,7 @@ def wait(progress: Callable[[float], None], insist: bool = False) -> Path:
         return kept.path
     try:
         path = place()
-    except Refused as refused:
+    except RefusedError as refused:
         raise NotKeptError(str(refused)) from refused
     marks = Marks(path)
     if marks.is_unloadable and not insist:

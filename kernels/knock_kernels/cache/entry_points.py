@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from knock_kernels.lang.layout import ROWS, SPAN, At, Control, Lane, Row, Shared, Stat
+from knock_kernels.lang.layout import ROWS, SPAN, Control, Lane, Part, RowField, Shared, Stat
 
 Int64Array = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
@@ -49,7 +49,7 @@ class EntryPoints:
         controls: Float64Array,
         biases: Float32Array,
         history: Int64Array,
-        rows: Int64Array,
+        inputs: Int64Array,
         weights: Float32Array,
         scratch: Float32Array,
         plan: Int64Array,
@@ -65,23 +65,23 @@ class EntryPoints:
             controls: [count, Control].
             biases: [count, V].
             history: [count, T].
-            rows: scratch, [3, SPAN].
+            inputs: scratch, [3, SPAN].
             weights: packed.
             scratch: with room for `count` caches.
-            plan: [At].
+            plan: [Part].
             tokens: [count, length], written.
             stats: [count, length, Stat], written.
         """
         _check_count(count)
-        model = _model(rows, weights, scratch, plan, count)
+        model = _model(inputs, weights, scratch, plan, count)
         return _call(
             self._decode,
             _address("lanes", lanes, _I64, count * len(Lane)),
             count,
             length,
             _address("controls", controls, _F64, count * len(Control)),
-            _address("biases", biases, _F32, count * int(plan[At.V])),
-            _address("history", history, _I64, count * int(plan[At.T])),
+            _address("biases", biases, _F32, count * int(plan[Part.V])),
+            _address("history", history, _I64, count * int(plan[Part.T])),
             *model,
             _address("tokens", tokens, _I64, count * length),
             _address("stats", stats, _F64, count * length * len(Stat)),
@@ -93,7 +93,7 @@ class EntryPoints:
         position: int,
         length: int,
         cache: int,
-        rows: Int64Array,
+        inputs: Int64Array,
         weights: Float32Array,
         scratch: Float32Array,
         plan: Int64Array,
@@ -105,12 +105,12 @@ class EntryPoints:
             position: of the first token.
             length: number of tokens.
             cache: offset of the sequence's cache in `scratch`.
-            rows: scratch, [3, SPAN].
+            inputs: scratch, [3, SPAN].
             weights: packed.
             scratch: with room for that cache.
-            plan: [At].
+            plan: [Part].
         """
-        model = _model(rows, weights, scratch, plan, 0)
+        model = _model(inputs, weights, scratch, plan, 0)
         _check_cache(cache, scratch, plan)
         _call(self._read, _address("tokens", tokens, _I64, length), position, length, cache, *model)
 
@@ -129,7 +129,7 @@ class EntryPoints:
         lane_controls: Float64Array,
         history: Int64Array,
         caches: Int64Array,
-        rows: Int64Array,
+        inputs: Int64Array,
         weights: Float32Array,
         scratch: Float32Array,
         plan: Int64Array,
@@ -143,7 +143,7 @@ class EntryPoints:
             order: [count], the rows in the order in which they are taken.
             count: number of rows.
             most: lanes at once, 1 to ROWS.
-            table: [rows, Row], partly written.
+            table: [rows, RowField], partly written.
             shared: [Shared], what threads share.
             controls: [any, Control].
             biases: [any, V].
@@ -153,10 +153,10 @@ class EntryPoints:
             lane_controls: scratch, [ROWS, Control].
             history: scratch, [ROWS, T].
             caches: [ROWS + 1], offsets in `scratch`.
-            rows: scratch, [3, SPAN].
+            inputs: scratch, [3, SPAN].
             weights: packed.
             scratch: with room for ROWS + 1 caches.
-            plan: [At].
+            plan: [Part].
             tokens: [total], written.
             stats: [total, Stat], written; [Stat] where `stats_stride` is 0.
             stats_stride: `len(Stat)`, or 0 to keep no statistics.
@@ -164,14 +164,14 @@ class EntryPoints:
         _check_count(most)
         if stats_stride not in (0, len(Stat)):
             raise ValueError(f"stats_stride must be 0 or {len(Stat)}, got {stats_stride}")
-        model = _model(rows, weights, scratch, plan, ROWS + 1)
-        total = int((table[:, Row.out] + table[:, Row.limit]).max(initial=0))
+        model = _model(inputs, weights, scratch, plan, ROWS + 1)
+        total = int((table[:, RowField.out] + table[:, RowField.max_new_tokens]).max(initial=0))
         _call(
             self._run,
             _address("order", order, _I64, count),
             count,
             most,
-            _address("table", table, _I64, (int(order.max(initial=-1)) + 1) * len(Row)),
+            _address("table", table, _I64, (int(order.max(initial=-1)) + 1) * len(RowField)),
             _address("shared", shared, _I64, len(Shared)),
             _address("controls", controls, _F64, 0),
             _address("biases", biases, _F32, 0),
@@ -179,7 +179,7 @@ class EntryPoints:
             _address("prompts", prompts, _I64, 0),
             _address("lanes", lanes, _I64, ROWS * len(Lane)),
             _address("lane_controls", lane_controls, _F64, ROWS * len(Control)),
-            _address("history", history, _I64, ROWS * int(plan[At.T])),
+            _address("history", history, _I64, ROWS * int(plan[Part.T])),
             _address("caches", caches, _I64, ROWS + 1),
             *model,
             _address("tokens", tokens, _I32, total),
@@ -194,7 +194,7 @@ class EntryPoints:
         length: int,
         position: int,
         cache: int,
-        rows: Int64Array,
+        inputs: Int64Array,
         weights: Float32Array,
         scratch: Float32Array,
         plan: Int64Array,
@@ -210,14 +210,14 @@ class EntryPoints:
             length: number of tokens.
             position: of the first token.
             cache: offset of the sequence's cache in `scratch`.
-            rows: scratch, [3, SPAN].
+            inputs: scratch, [3, SPAN].
             weights: packed.
             scratch: with room for that cache.
-            plan: [At].
+            plan: [Part].
             out: [length, V] if `every_logit`, otherwise [length]; written.
             every_logit: whether to write logits, and not log-probabilities.
         """
-        model = _model(rows, weights, scratch, plan, 0)
+        model = _model(inputs, weights, scratch, plan, 0)
         _check_cache(cache, scratch, plan)
         return _call(
             self._score,
@@ -227,7 +227,7 @@ class EntryPoints:
             position,
             cache,
             *model,
-            _address("out", out, _F64, length * int(plan[At.V]) if every_logit else length),
+            _address("out", out, _F64, length * int(plan[Part.V]) if every_logit else length),
             int(every_logit),
         )
 
@@ -237,7 +237,7 @@ class EntryPoints:
         Args:
             weights: packed, with room for the table; written.
             scratch: any, without caches.
-            plan: [At].
+            plan: [Part].
         """
         _, *model = _model(np.zeros(3 * SPAN, np.int64), weights, scratch, plan, 0)
         _call(self._tabulate, *model)
@@ -258,14 +258,14 @@ def _call(function: Any, *arguments: int) -> int:
 
 
 def _model(
-    rows: Int64Array, weights: Float32Array, scratch: Float32Array, plan: Int64Array, caches: int
+    inputs: Int64Array, weights: Float32Array, scratch: Float32Array, plan: Int64Array, caches: int
 ) -> tuple[int, int, int, int]:
     """Return the addresses of what every function needs of the model, with room for that many caches in the scratch."""
-    plan_address = _address("plan", plan, _I64, len(At))  # first, since the sizes of the others are in it
+    plan_address = _address("plan", plan, _I64, len(Part))  # first, since the sizes of the others are in it
     return (
-        _address("rows", rows, _I64, 3 * SPAN),
-        _address("weights", weights, _F32, int(plan[At.weights_size])),
-        _address("scratch", scratch, _F32, int(plan[At.scratch_size]) + caches * int(plan[At.cache_size])),
+        _address("inputs", inputs, _I64, 3 * SPAN),
+        _address("weights", weights, _F32, int(plan[Part.weights_size])),
+        _address("scratch", scratch, _F32, int(plan[Part.scratch_size]) + caches * int(plan[Part.cache_size])),
         plan_address,
     )
 
@@ -288,5 +288,5 @@ def _check_count(count: int) -> None:
 
 
 def _check_cache(cache: int, scratch: Float32Array, plan: Int64Array) -> None:
-    if not int(plan[At.scratch_size]) <= cache <= scratch.size - int(plan[At.cache_size]):
+    if not int(plan[Part.scratch_size]) <= cache <= scratch.size - int(plan[Part.cache_size]):
         raise ValueError(f"no cache lies at {cache} of {scratch.size} elements")

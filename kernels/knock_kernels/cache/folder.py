@@ -17,7 +17,7 @@ VARIABLE = "KNOCK_CACHE_DIR"
 _ADMINISTRATOR = 0
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A folder or file is unusable or not trusted; the message says why."""
 
 
@@ -25,14 +25,14 @@ def user_folder() -> Path:
     """Return the folder in KNOCK_CACHE_DIR if that is set, else the user's cache folder on this platform.
 
     Raises:
-        Refused: if the user has no home folder, or the path is relative to a folder that no longer exists.
+        RefusedError: if the user has no home folder, or the path is relative to a folder that no longer exists.
     """
     if os.environ.get(VARIABLE):
         given = os.path.expanduser(os.environ[VARIABLE])  # noqa: PTH111  # Path.expanduser may raise
         try:
             return Path(given).absolute()
         except OSError as error:
-            raise Refused(f"{given} is relative to a folder that no longer exists") from error
+            raise RefusedError(f"{given} is relative to a folder that no longer exists") from error
     if sys.platform == "win32":
         return _home("LOCALAPPDATA", "AppData/Local") / "knock" / "Cache"
     if sys.platform == "darwin":
@@ -44,15 +44,15 @@ def temporary_folder() -> Path:
     """Return this user's folder among the temporary files, the fallback for `user_folder`.
 
     Raises:
-        Refused: if there is no folder for temporary files, or the path is a symbolic link.
+        RefusedError: if there is no folder for temporary files, or the path is a symbolic link.
     """
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
     try:
         folder = Path(tempfile.gettempdir()) / f"knock-{user}"
     except OSError as error:
-        raise Refused(f"there is no folder for temporary files: {reason(error)}") from error
+        raise RefusedError(f"there is no folder for temporary files: {reason(error)}") from error
     if folder.is_symlink():
-        raise Refused(f"{folder} is a symbolic link")
+        raise RefusedError(f"{folder} is a symbolic link")
     return folder
 
 
@@ -60,7 +60,7 @@ def writable(folder: Path) -> Path:
     """Return the folder if only this user or root can write to it; create it if it does not exist.
 
     Raises:
-        Refused: if it cannot be created or written to, belongs to another user, or is writable by other users.
+        RefusedError: if it cannot be created or written to, belongs to another user, or is writable by other users.
     """
     try:
         missing = [each for each in (folder, *folder.parents) if not each.exists()]
@@ -70,9 +70,9 @@ def writable(folder: Path) -> Path:
             each.mkdir(mode=stat.S_IRWXU, exist_ok=True)
         check(folder)
     except (OSError, ValueError) as error:  # ValueError: the name contains a NUL
-        raise Refused(f"{folder} cannot be used: {reason(error)}") from error
+        raise RefusedError(f"{folder} cannot be used: {reason(error)}") from error
     if not os.access(folder, os.W_OK):
-        raise Refused(f"{folder} cannot be written to")
+        raise RefusedError(f"{folder} cannot be written to")
     return folder
 
 
@@ -80,12 +80,12 @@ def check(folder: Path) -> None:
     """Raise unless only this user or root can write to a folder.
 
     Raises:
-        Refused: if it is not a folder, belongs to another user, or is writable by other users.
+        RefusedError: if it is not a folder, belongs to another user, or is writable by other users.
         OSError: if its status cannot be read.
     """
     status = folder.stat()
     if not stat.S_ISDIR(status.st_mode):
-        raise Refused(f"{folder} is not a folder")
+        raise RefusedError(f"{folder} is not a folder")
     check_status(status, folder)
 
 
@@ -93,24 +93,24 @@ def check_status(status: os.stat_result, path: Path) -> None:
     """Raise unless only this user or root can write to a folder or file.
 
     Raises:
-        Refused: if it belongs to another user, or is writable by other users.
+        RefusedError: if it belongs to another user, or is writable by other users.
     """
     _check_owner(path, status)
     if hasattr(os, "geteuid") and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise Refused(f"{path} is writable by other users")
+        raise RefusedError(f"{path} is writable by other users")
 
 
 def _check_owner(path: Path, status: os.stat_result | None = None) -> None:
     if hasattr(os, "geteuid") and (status or path.stat()).st_uid not in (os.geteuid(), _ADMINISTRATOR):
-        raise Refused(f"{path} belongs to another user")
+        raise RefusedError(f"{path} belongs to another user")
 
 
-def candidates() -> Iterator[Path | Refused]:
+def candidates() -> Iterator[Path | RefusedError]:
     """Yield the folders to try, in order; for one that cannot be determined, the reason."""
     for choose in (user_folder, temporary_folder):
         try:
             yield choose()
-        except Refused as refused:
+        except RefusedError as refused:
             yield refused
 
 
@@ -126,5 +126,5 @@ def _home(variable: str = "", below: str = "") -> Path:
         return Path(given)
     home = Path(os.path.expanduser("~"))  # noqa: PTH111  # Path.expanduser may raise
     if not home.is_absolute() or home == Path(home.anchor) or not home.is_dir():
-        raise Refused(f"no home folder at {home}")
+        raise RefusedError(f"no home folder at {home}")
     return home / below

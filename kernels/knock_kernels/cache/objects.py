@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from knock_kernels.cache.folder import Refused, candidates, check, check_status, reason, writable
+from knock_kernels.cache.folder import RefusedError, candidates, check, check_status, reason, writable
 from knock_kernels.lang.cpu import machine_name
 from knock_kernels.lang.object_code import ObjectCode
 
@@ -34,7 +34,7 @@ _FORGOTTEN = 3600.0  # seconds after which a mark or temporary file is deleted
 _NOTED = 86400.0  # seconds between updates of the time at which an object was last used
 
 
-class Damaged(Exception):
+class DamagedError(Exception):
     """A file does not match its checksum."""
 
 
@@ -53,17 +53,17 @@ def find() -> Kept | None:
     problems: list[str] = []
     for folder in candidates():
         try:
-            if isinstance(folder, Refused):
+            if isinstance(folder, RefusedError):
                 raise folder
             check(folder)
             kept = Kept(folder / name(), read(folder / name()))
         except FileNotFoundError:
             continue
-        except Refused as refused:
+        except RefusedError as refused:
             problems.append(str(refused))
         except OSError as error:
             problems.append(f"{folder} cannot be read: {reason(error)}")
-        except Damaged as damaged:
+        except DamagedError as damaged:
             _warn(f"{damaged}; ignoring it")
         else:
             _report(kept.path, problems)
@@ -77,20 +77,20 @@ def place() -> Path:
     If the preferred folder cannot be used, a warning says why.
 
     Raises:
-        Refused: if neither can be used.
+        RefusedError: if neither can be used.
     """
     problems: list[str] = []
     for folder in candidates():
         try:
-            if isinstance(folder, Refused):
+            if isinstance(folder, RefusedError):
                 raise folder
             path = writable(folder) / name()
-        except Refused as refused:
+        except RefusedError as refused:
             problems.append(str(refused))
         else:
             _report(path, problems)
             return path
-    raise Refused("; ".join(problems))
+    raise RefusedError("; ".join(problems))
 
 
 def _report(path: Path, problems: Sequence[str]) -> None:
@@ -107,7 +107,7 @@ def name() -> str:
     """Return the file name of this machine's object: the CPU and a digest of everything that the object depends on.
 
     Raises:
-        Refused: if the kernel sources are missing.
+        RefusedError: if the kernel sources are missing.
     """
     return current_name()
 
@@ -117,7 +117,7 @@ def current_name() -> str:
     package = Path(__file__).parent.parent
     sources = sorted(path for folder in _COMPILED for path in (package / folder).glob("*.py"))
     if not sources:
-        raise Refused("the kernel sources are missing, so compiled kernels cannot be identified")
+        raise RefusedError("the kernel sources are missing, so compiled kernels cannot be identified")
     cpu, *others = machine_name()
     sha = hashlib.sha256()
     for source in sources:
@@ -148,18 +148,18 @@ def read(path: Path) -> ObjectCode:
 
     Raises:
         OSError: if it cannot be read.
-        Refused: if another user could have written it.
-        Damaged: if it was truncated, altered or renamed since it was written.
+        RefusedError: if another user could have written it.
+        DamagedError: if it was truncated, altered or renamed since it was written.
     """
     with path.open("rb") if os.name == "nt" else os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise Refused(f"{path} is not a file")
+            raise RefusedError(f"{path} is not a file")
         check_status(status, path)
         content = file.read()
     digest, _, body = content.partition(b"\n")
     if digest != _digest(path, body):
-        raise Damaged(f"{path} is truncated or altered")
+        raise DamagedError(f"{path} is truncated or altered")
     if time.time() - status.st_mtime > _NOTED:
         with contextlib.suppress(OSError):
             os.utime(path)

@@ -11,7 +11,7 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from knock_kernels.cache.entry_points import EntryPoints
-from knock_kernels.cache.folder import Refused, reason, user_folder, writable
+from knock_kernels.cache.folder import RefusedError, reason, user_folder, writable
 from knock_kernels.cache.objects import find
 from knock_kernels.cache.once import once
 from knock_kernels.lang.cpu import WIDTH, target_machine
@@ -19,11 +19,11 @@ from knock_kernels.lang.layout import (
     PANEL,
     ROWS,
     SPAN,
-    At,
     Control,
     Lane,
+    Part,
     Plan,
-    Row,
+    RowField,
     Shared,
     Stat,
     make_plan,
@@ -31,12 +31,30 @@ from knock_kernels.lang.layout import (
 from knock_kernels.lang.object_code import ObjectCode
 
 __all__ = [
-    "PANEL", "ROWS", "SPAN", "WIDTH", "At", "Control", "EntryPoints", "Lane", "NotCompiled", "Plan", "Refused", "Row",
-    "Shared", "Stat", "entry_points", "kept", "make_plan", "reason", "user_folder", "writable",
+    "PANEL",
+    "ROWS",
+    "SPAN",
+    "WIDTH",
+    "Control",
+    "EntryPoints",
+    "Lane",
+    "NotCompiledError",
+    "Part",
+    "Plan",
+    "RefusedError",
+    "RowField",
+    "Shared",
+    "Stat",
+    "entry_points",
+    "kept",
+    "make_plan",
+    "reason",
+    "user_folder",
+    "writable",
 ]  # fmt: skip
 
 
-class NotCompiled(LookupError):
+class NotCompiledError(LookupError):
     """The kernels have not been compiled for this machine."""
 
 
@@ -45,7 +63,7 @@ def entry_points() -> EntryPoints:
     """Return the compiled functions of this machine.
 
     Raises:
-        NotCompiled: if there are none yet.
+        NotCompiledError: if there are none yet.
     """
     return EntryPoints(loaded())
 
@@ -61,11 +79,11 @@ def loaded() -> Any:
     """Return an engine with this machine's object.
 
     Raises:
-        NotCompiled: if the kernels have not been compiled for this machine.
+        NotCompiledError: if the kernels have not been compiled for this machine.
     """
     found = find()
     if found is None:
-        raise NotCompiled("the kernels have not been compiled for this machine")
+        raise NotCompiledError("the kernels have not been compiled for this machine")
     return load(found.content)
 
 

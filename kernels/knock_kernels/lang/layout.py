@@ -14,7 +14,7 @@ import numpy.typing as npt
 from knock_kernels.lang.cpu import WIDTH
 
 
-class At(IntEnum):
+class Part(IntEnum):
     """Index of each size or offset in the plan."""
 
     V = 0
@@ -79,33 +79,33 @@ class Lane(IntEnum):
     position = auto()  # number of tokens before it
     cache = auto()  # offset in scratch
     seed = auto()  # 64 bits, unsigned
-    stream = auto()
+    index = auto()
     step = auto()  # draws so far
     bias = auto()  # offset in biases, or -1
     # Used by `run` only
     row = auto()  # index of its row
     state = auto()  # state of its automaton
-    slot = auto()  # index of its cache, controls and history
+    home = auto()  # index of its cache, controls and history
 
 
-class Row(IntEnum):
+class RowField(IntEnum):
     """Index of each field of a row to generate, int64. The last three are written when the row ends."""
 
     prompt = 0  # offset in prompts
     before = auto()  # number of prompt tokens before the last one
-    limit = auto()  # maximum number of tokens to generate
+    max_new_tokens = auto()  # maximum number of tokens to generate
     out = auto()  # offset in tokens, and index of the first row of statistics
     seed = auto()  # 64 bits, unsigned
-    stream = auto()
+    index = auto()
     controls = auto()  # index of its row of controls
     bias = auto()  # offset in biases, or -1
     automaton = auto()  # offset in automata, or -1
     length = auto()  # number of tokens generated
     kept = auto()  # number of tokens before the stop string
-    reason = auto()  # a Reason
+    finish_reason = auto()  # a FinishReason
 
 
-class Reason(IntEnum):
+class FinishReason(IntEnum):
     """Why a row ended."""
 
     not_done = 0
@@ -166,53 +166,55 @@ def make_plan(
 ) -> Plan:
     """Return the plan of a model of these sizes."""
     D = C // H
-    at = dict.fromkeys(At, 0)
-    at |= {At.V: V, At.T: T, At.C: C, At.H: H, At.D: D, At.F: F, At.L: L, At.relative: int(relative)}
+    at = dict.fromkeys(Part, 0)
+    at |= {Part.V: V, Part.T: T, Part.C: C, Part.H: H, Part.D: D, Part.F: F, Part.L: L, Part.relative: int(relative)}
     Vp, Tp, Cp, Dp, Fp = (padded(size) for size in (V, T, C, D, F))
-    at |= {At.V_padded: Vp, At.T_padded: Tp, At.C_padded: Cp, At.D_padded: Dp, At.F_padded: Fp}
+    at |= {Part.V_padded: Vp, Part.T_padded: Tp, Part.C_padded: Cp, Part.D_padded: Dp, Part.F_padded: Fp}
     column = 0
-    for part, width in ((At.q, Cp * content), (At.k, Cp * content), (At.v, H * Dp), (At.r, H * Tp * reweight)):
+    for part, width in ((Part.q, Cp * content), (Part.k, Cp * content), (Part.v, H * Dp), (Part.r, H * Tp * reweight)):
         at[part] = column if width else -1
         column += width
-    at[At.N_in] = column
+    at[Part.N_in] = column
 
-    def lay(sizes: dict[At, int]) -> int:
+    def lay(sizes: dict[Part, int]) -> int:
         place = 0
         for part, size in sizes.items():
             at[part] = place
             place += padded(size)
         return place
 
-    at[At.block_stride] = lay({At.w_in: C * column, At.b_in: column, At.w0: C * Fp, At.b0: Fp, At.w1: F * Cp})
-    at[At.weights_size] = lay(
+    at[Part.block_stride] = lay(
+        {Part.w_in: C * column, Part.b_in: column, Part.w0: C * Fp, Part.b0: Fp, Part.w1: F * Cp}
+    )
+    at[Part.weights_size] = lay(
         {
-            At.embed: V * Cp,
-            At.pos: 0 if relative else T * Cp,
-            At.block_weights: L * at[At.block_stride],
-            At.w_out: C * Vp,
-            At.b_out: Vp,
-            At.zeros: max(Tp, Dp),
-            At.table: V * (1 if relative else T) * column + WIDTH if table else 0,
+            Part.embed: V * Cp,
+            Part.pos: 0 if relative else T * Cp,
+            Part.block_weights: L * at[Part.block_stride],
+            Part.w_out: C * Vp,
+            Part.b_out: Vp,
+            Part.zeros: max(Tp, Dp),
+            Part.table: V * (1 if relative else T) * column + WIDTH if table else 0,
         }
     )
     if not table:
-        at[At.table] = -1
-    at[At.cache_values] = C * Tp * content
-    at[At.cache_stride] = at[At.cache_values] + H * T * Dp
-    at[At.cache_size] = L * at[At.cache_stride]
-    at[At.turned_stride] = padded(T + 2 * Tp) if relative and reweight else 0
-    at[At.scratch_size] = lay(
+        at[Part.table] = -1
+    at[Part.cache_values] = C * Tp * content
+    at[Part.cache_stride] = at[Part.cache_values] + H * T * Dp
+    at[Part.cache_size] = L * at[Part.cache_stride]
+    at[Part.turned_stride] = padded(T + 2 * Tp) if relative and reweight else 0
+    at[Part.scratch_size] = lay(
         {
-            At.x: SPAN * Cp + Dp,
-            At.n: SPAN * Cp,
-            At.projected: SPAN * column + WIDTH,
-            At.hidden: SPAN * Fp,
-            At.attended: max(ROWS, H) * Dp,
-            At.scores: max(ROWS, H) * Tp,
-            At.turned: max(ROWS, H) * at[At.turned_stride],
-            At.totals: max(ROWS, H),
-            At.logits: ROWS * Vp,
-            At.work: 5 * V,
+            Part.x: SPAN * Cp + Dp,
+            Part.n: SPAN * Cp,
+            Part.projected: SPAN * column + WIDTH,
+            Part.hidden: SPAN * Fp,
+            Part.attended: max(ROWS, H) * Dp,
+            Part.scores: max(ROWS, H) * Tp,
+            Part.turned: max(ROWS, H) * at[Part.turned_stride],
+            Part.totals: max(ROWS, H),
+            Part.logits: ROWS * Vp,
+            Part.work: 5 * V,
         }
     )
-    return np.array([at[part] for part in At], np.int64)
+    return np.array([at[part] for part in Part], np.int64)

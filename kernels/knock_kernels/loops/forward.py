@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from knock_kernels.lang.cpu import WIDTH
-from knock_kernels.lang.layout import ROWS, At
+from knock_kernels.lang.layout import ROWS, Part
 from knock_kernels.lang.simd import at, copy_vectors
 from knock_kernels.lang.units import f32p, i64, i64p, inlined, unit, void
 from knock_kernels.ops.attention import attention, remember
@@ -11,14 +11,16 @@ from knock_kernels.ops.linear import linear
 from knock_kernels.ops.mlp import mlp
 from knock_kernels.ops.norm import layer_norm
 
-_V, _T, _C, _F, _L = (int(part) for part in (At.V, At.T, At.C, At.F, At.L))
-_RELATIVE, _C_PADDED, _F_PADDED, _V_PADDED = (int(p) for p in (At.relative, At.C_padded, At.F_padded, At.V_padded))
-_N_IN, _EMBED, _POS, _TABLE, _ZEROS = (int(part) for part in (At.N_in, At.embed, At.pos, At.table, At.zeros))
-_BLOCKS, _STRIDE, _CACHE_STRIDE = int(At.block_weights), int(At.block_stride), int(At.cache_stride)
-_W_IN, _B_IN, _W0, _B0, _W1 = (int(part) for part in (At.w_in, At.b_in, At.w0, At.b0, At.w1))
-_W_OUT, _B_OUT = int(At.w_out), int(At.b_out)
-_K, _R = int(At.k), int(At.r)
-_X, _N, _PROJECTED, _HIDDEN, _LOGITS = (int(p) for p in (At.x, At.n, At.projected, At.hidden, At.logits))
+_V, _T, _C, _F, _L = (int(part) for part in (Part.V, Part.T, Part.C, Part.F, Part.L))
+_RELATIVE, _C_PADDED, _F_PADDED, _V_PADDED = (
+    int(p) for p in (Part.relative, Part.C_padded, Part.F_padded, Part.V_padded)
+)
+_N_IN, _EMBED, _POS, _TABLE, _ZEROS = (int(part) for part in (Part.N_in, Part.embed, Part.pos, Part.table, Part.zeros))
+_BLOCKS, _STRIDE, _CACHE_STRIDE = int(Part.block_weights), int(Part.block_stride), int(Part.cache_stride)
+_W_IN, _B_IN, _W0, _B0, _W1 = (int(part) for part in (Part.w_in, Part.b_in, Part.w0, Part.b0, Part.w1))
+_W_OUT, _B_OUT = int(Part.w_out), int(Part.b_out)
+_K, _R = int(Part.k), int(Part.r)
+_X, _N, _PROJECTED, _HIDDEN, _LOGITS = (int(p) for p in (Part.x, Part.n, Part.projected, Part.hidden, Part.logits))
 
 
 _INPUTS = (f32p, f32p, i64p)  # weights, scratch, plan

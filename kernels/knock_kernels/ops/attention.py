@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from knock_kernels.lang.cpu import WIDTH
-from knock_kernels.lang.layout import At
+from knock_kernels.lang.layout import Part
 from knock_kernels.lang.simd import add_scaled, at, copy_vectors, dot, make_linear, softmax_weights
 from knock_kernels.lang.units import f32p, i64, i64p, inlined, kernel, unit, void
 
@@ -14,12 +14,14 @@ _scores_4, _scores_1 = make_linear(4, 2, chains=2), make_linear(1, 4, chains=2)
 _sums_4, _sums_1 = make_linear(4, 1, chains=4), make_linear(1, 2, chains=4)
 _CHAINS = 4
 
-_T, _C, _H, _D, _N_IN = (int(part) for part in (At.T, At.C, At.H, At.D, At.N_in))
-_RELATIVE, _C_PADDED, _T_PADDED, _D_PADDED = (int(p) for p in (At.relative, At.C_padded, At.T_padded, At.D_padded))
-_Q, _K, _VALUE, _R, _CACHE_VALUES = (int(part) for part in (At.q, At.k, At.v, At.r, At.cache_values))
-_SCORES = int(At.scores)
-_TURNED, _TURNED_STRIDE = int(At.turned), int(At.turned_stride)
-_TOTALS, _ATTENDED = int(At.totals), int(At.attended)
+_T, _C, _H, _D, _N_IN = (int(part) for part in (Part.T, Part.C, Part.H, Part.D, Part.N_in))
+_RELATIVE, _C_PADDED, _T_PADDED, _D_PADDED = (
+    int(p) for p in (Part.relative, Part.C_padded, Part.T_padded, Part.D_padded)
+)
+_Q, _K, _VALUE, _R, _CACHE_VALUES = (int(part) for part in (Part.q, Part.k, Part.v, Part.r, Part.cache_values))
+_SCORES = int(Part.scores)
+_TURNED, _TURNED_STRIDE = int(Part.turned), int(Part.turned_stride)
+_TOTALS, _ATTENDED = int(Part.totals), int(Part.attended)
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 

@@ -12,7 +12,7 @@ from typing import IO
 from prompt_toolkit.history import History, InMemoryHistory
 
 from knock.cli.ui.terminal import say
-from knock_kernels.cache.store import Refused, reason, user_folder, writable
+from knock_kernels.cache.store import RefusedError, reason, user_folder, writable
 
 NAME = "history"
 
@@ -26,7 +26,7 @@ class FileHistory(History):
         path: Path of the file, in a trusted folder.
 
     Raises:
-        Refused: if the file cannot be read and written.
+        RefusedError: if the file cannot be read and written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,7 +38,7 @@ class FileHistory(History):
                 file.seek(0)
                 self._newest = deque(file, _RECALLED)
         except OSError as error:
-            raise Refused(f"{path} cannot be used: {reason(error)}") from error
+            raise RefusedError(f"{path} cannot be used: {reason(error)}") from error
 
     def load_history_strings(self) -> Iterable[str]:
         """Yield the entries of earlier sessions, newest first; damaged lines are skipped."""
@@ -60,7 +60,7 @@ def history() -> History:
     """Return the user's saved history, or one in memory if it cannot be saved."""
     try:
         return FileHistory(writable(user_folder()) / NAME)
-    except Refused as refused:
+    except RefusedError as refused:
         say(f"knock: the history is not saved: {refused}")
         return InMemoryHistory()
 

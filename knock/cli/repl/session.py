@@ -12,13 +12,12 @@ from knock.cli.repl.settings import Settings
 from knock.cli.ui.interrupts import Interrupts
 from knock.cli.ui.stats_box import stats_box
 from knock.cli.ui.terminal import columns, say
-from knock.errors import OutputError, VocabError
+from knock.errors import OutputError
 from knock.files.output import check_free, write_whole
 from knock.generation.results import TextStream
 from knock.language_model import load
 from knock.validation import shown
 
-_MAX_UNKNOWN = 8  # unknown characters listed in a message
 _MAX_PATH = 200  # characters of a path shown in a message
 
 
@@ -84,7 +83,6 @@ class Session:
             GenerationError: if the model's logits are not finite; the text so far is kept as `last`.
             KeyboardInterrupt: after Ctrl-C; the text so far is kept as `last`.
         """
-        self._check(prompt)
         settings = self.settings
         stream = self.model.stream(
             prompt,
@@ -134,14 +132,6 @@ class Session:
             reason = (getattr(error, "strerror", None) or str(error)).lower()
             raise OutputError(f"cannot write {named}: {reason}; choose another name") from error
         return path
-
-    def _check(self, prompt: str) -> None:
-        vocab = self.model.vocab
-        unknown = sorted({char for char in vocab.normalize(prompt) if char not in vocab})
-        if unknown:
-            listed = ", ".join(map(repr, unknown[:_MAX_UNKNOWN]))
-            more = f" and {len(unknown) - _MAX_UNKNOWN} more" if len(unknown) > _MAX_UNKNOWN else ""
-            raise VocabError(f"the model does not know {listed}{more}; it knows {vocab.describe()}")
 
     def _page(self) -> Page:
         if not self.settings.heat:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from knock.choices import RowFormat
 from knock.cli.ui.interrupts import Interrupts
 from knock.cli.ui.progress import Bar
-from knock.cli.ui.terminal import Told, is_stream, write_bytes
+from knock.cli.ui.terminal import ErrorReporter, is_stream, write_bytes
 from knock.errors import OutputError
 from knock.generation.results import Interrupted
 from knock.jobs.row_file import RowFile, output_errors
@@ -138,7 +138,7 @@ def on_cluster(
 
 def write(rows: Iterator[Row], writer: RowWriter, prompts: PromptFile, bar: Bar) -> None:
     """Write rows as they arrive; on any error or interrupt, write those received so far before raising."""
-    errors, chars, last = Told(), 0, time.monotonic()
+    errors, chars, last = ErrorReporter(), 0, time.monotonic()
 
     def flush() -> None:
         prompts.confirm(writer.place.index)
@@ -151,7 +151,7 @@ def write(rows: Iterator[Row], writer: RowWriter, prompts: PromptFile, bar: Bar)
             writer.add(row)
             chars += len(row["text"])
             if "error" in row:
-                errors.tell(f"row {row['index']}: {row['error']}")
+                errors.report(f"row {row['index']}: {row['error']}")
             if time.monotonic() - last > _FLUSH_SECONDS:
                 flush()
                 last = time.monotonic()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from knock.cli.ui.interrupts import Interrupts
-from knock.cli.ui.terminal import Told, is_live
+from knock.cli.ui.terminal import ErrorReporter, is_live
 from knock.errors import OutputError, PromptError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def open_prompts(
         is_jsonl=is_jsonl(options),
         n=options.count,
         sampling=sampling,
-        bad=Told().tell if options.skip_bad else None,
+        bad=ErrorReporter().report if options.skip_bad else None,
     )
 
 

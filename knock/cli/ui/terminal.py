@@ -84,13 +84,13 @@ def say(message: str, end: str = "\n") -> None:
         sys.stderr = nowhere()
 
 
-class Told:
+class ErrorReporter:
     """Reports the first few errors on standard error and suppresses the rest."""
 
     def __init__(self) -> None:
         self._count = 0
 
-    def tell(self, error: object) -> None:
+    def report(self, error: object) -> None:
         """Report an error."""
         self._count += 1
         if self._count <= _MAX_REPORTED:
