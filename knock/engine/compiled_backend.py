@@ -15,7 +15,7 @@ from knock.errors import GenerationError
 from knock.sampling import Sampling, TokenStats
 from knock.vocab import TokenArray
 from knock.weights import Weights
-from knock_kernels.cache.store import SPAN, EntryPoints, Lane, Stat
+from knock_kernels.cache.store import SPAN, Decoder, EntryPoints, Lane, Stat
 
 _POSITIONS_AT_ONCE = 4096  # bounds the memory of one call
 
@@ -79,11 +79,10 @@ class CompiledStream:
     def __init__(self, model: PackedModel, prompt: TokenArray, sampling: Sampling, seed: int, index: int) -> None:
         V, T = model.config.vocab_size, model.config.T
         self._model = model
-        self._prompt: TokenArray | None = reachable(prompt, model.config)
-        self._scratch = np.empty(0, np.float32)  # allocated when it is needed: a stream may never be read
+        self._prompt = reachable(prompt, model.config)
+        self._decode: Decoder | None = None  # made when it is needed: a stream may never be read
         self._controls = np.array(control_row(sampling))
         self._history = np.zeros(T, np.int64)
-        self._inputs = np.zeros(3 * SPAN, np.int64)
         bias = sampling.bias_array(V)
         self._bias = np.zeros(V, np.float32) if bias is None else bias.astype(np.float32)
         self._lane = np.zeros(len(Lane), np.int64)
@@ -98,31 +97,29 @@ class CompiledStream:
         Raises:
             GenerationError: if logits are not finite.
         """
-        model = self._model
-        if self._prompt is not None and length > 0:
-            self._scratch = model.scratch(1)
-            self._prefill(self._prompt)
-            self._prompt = None
         if length == 0:
             return np.empty(0, np.int32), TokenStats.from_array(np.empty((0, len(Stat))))
+        if self._decode is None:
+            self._decode = self._prefilled()
         tokens, stats = np.empty(length, np.int64), np.empty((length, len(Stat)))
         first = int(self._lane[Lane.step])
-        done = model.kernels.decode(
-            self._lane, 1, length, self._controls, self._bias, self._history, self._inputs, model.weights,
-            self._scratch, model.plan, tokens, stats,
-        )  # fmt: skip
+        done = self._decode(length, tokens, stats)
         if done < length:
             raise GenerationError.not_finite(first + done)
         return tokens.astype(np.int32), TokenStats.from_array(stats)
 
-    def _prefill(self, prompt: TokenArray) -> None:
+    def _prefilled(self) -> Decoder:
         """Read all tokens of the prompt but the last, which is read by the first step."""
-        model, lane, before = self._model, self._lane, prompt[:-1].astype(np.int64)
+        model, lane, inputs = self._model, self._lane, np.zeros(3 * SPAN, np.int64)
+        scratch, before = model.scratch(1), self._prompt[:-1].astype(np.int64)
         if len(before):
             model.kernels.read(
-                before, 0, len(before), int(lane[Lane.cache]), self._inputs, model.weights, self._scratch, model.plan
+                before, 0, len(before), int(lane[Lane.cache]), inputs, model.weights, scratch, model.plan
             )
         if model.config.position == "absolute":
             self._history[: len(before)] = before
-        lane[Lane.token] = prompt[-1]
+        lane[Lane.token] = self._prompt[-1]
         lane[Lane.position] = len(before)
+        return model.kernels.decoder(
+            lane, 1, self._controls, self._bias, self._history, inputs, model.weights, scratch, model.plan
+        )

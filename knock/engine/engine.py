@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from knock.choices import Backend
 from knock.config import ModelConfig
-from knock.cpus import available_threads
 from knock.engine.backends import chosen, kernels
 from knock.engine.batch import NOT_FINITE, Job, Request, Rows, work_together
 from knock.errors import GenerationError, SamplingError, VocabError
@@ -152,6 +151,8 @@ class Engine:
             GenerationError: if the logits of a step are not finite.
         """
         if threads is None:
+            from knock.cpus import available_threads  # a single text does not need it
+
             threads = available_threads()
         threads = whole_number("threads", threads, 1, MAX_THREADS, error=SamplingError)
         threads = max(1, min(threads, len(requests)))

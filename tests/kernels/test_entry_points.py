@@ -68,7 +68,10 @@ OF_ANY_LENGTH = {("run", name) for name in ("controls", "biases", "automata", "p
 
 
 def call(model: PackedModel, name: str, given: dict[str, Any]) -> Any:
-    return getattr(EntryPoints, name)(model.kernels, **given)
+    if name != "decode":
+        return getattr(EntryPoints, name)(model.kernels, **given)
+    written = {key: given[key] for key in ("length", "tokens", "stats") if key in given}
+    return model.kernels.decoder(**{key: value for key, value in given.items() if key not in written})(**written)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -41,11 +41,10 @@ class EntryPoints:
             for name, arity in (("decode", 12), ("read", 8), ("run", 20), ("score", 11), ("tabulate", 3))
         )
 
-    def decode(
+    def decoder(
         self,
         lanes: Int64Array,
         count: int,
-        length: int,
         controls: Float64Array,
         biases: Float32Array,
         history: Int64Array,
@@ -53,38 +52,33 @@ class EntryPoints:
         weights: Float32Array,
         scratch: Float32Array,
         plan: Int64Array,
-        tokens: Int64Array,
-        stats: Float64Array,
-    ) -> int:
-        """Generate tokens for lanes that advance together; return the steps done. See `loops.decode.decode`.
+    ) -> Decoder:
+        """Return a function that generates tokens for lanes that advance together. See `loops.decode.decode`.
+
+        The arrays are checked here, once, and kept: a stream calls the function every few tokens.
 
         Args:
-            lanes: [count, Lane].
+            lanes: [count, Lane], updated by each call.
             count: number of lanes, 1 to ROWS.
-            length: tokens for each lane.
-            controls: [count, Control].
+            controls: [count, Control], updated by each call.
             biases: [count, V].
-            history: [count, T].
+            history: [count, T], updated by each call.
             inputs: scratch, [3, SPAN].
             weights: packed.
             scratch: with room for `count` caches.
             plan: [Part].
-            tokens: [count, length], written.
-            stats: [count, length, Stat], written.
         """
         _check_count(count)
         model = _model(inputs, weights, scratch, plan, count)
-        return _call(
-            self._decode,
-            _address("lanes", lanes, _I64, count * len(Lane)),
-            count,
-            length,
+        first = (_address("lanes", lanes, _I64, count * len(Lane)), count)
+        second = (
             _address("controls", controls, _F64, count * len(Control)),
             _address("biases", biases, _F32, count * int(plan[Part.V])),
             _address("history", history, _I64, count * int(plan[Part.T])),
             *model,
-            _address("tokens", tokens, _I64, count * length),
-            _address("stats", stats, _F64, count * length * len(Stat)),
+        )
+        return Decoder(
+            self._decode, count, first, second, (self, lanes, controls, biases, history, inputs, weights, scratch, plan)
         )
 
     def read(
@@ -241,6 +235,36 @@ class EntryPoints:
         """
         _, *model = _model(np.zeros(3 * SPAN, np.int64), weights, scratch, plan, 0)
         _call(self._tabulate, *model)
+
+
+class Decoder:
+    """Lanes that advance together, with their arrays. Made by `EntryPoints.decoder`."""
+
+    def __init__(
+        self, function: Any, count: int, first: tuple[int, ...], second: tuple[int, ...], owners: tuple[Any, ...]
+    ) -> None:
+        self._function = function
+        self._count = count
+        self._first, self._second = first, second
+        self._owners = owners  # of the memory behind the addresses
+
+    def __call__(self, length: int, tokens: Int64Array, stats: Float64Array) -> int:
+        """Generate `length` tokens for each lane; return the number of steps, fewer if logits were not finite.
+
+        Args:
+            length: tokens for each lane.
+            tokens: [count, length], written.
+            stats: [count, length, Stat], written.
+        """
+        size = self._count * length
+        return _call(
+            self._function,
+            *self._first,
+            length,
+            *self._second,
+            _address("tokens", tokens, _I64, size),
+            _address("stats", stats, _F64, size * len(Stat)),
+        )
 
 
 def _function(engine: Any, name: str, arity: int) -> Any:

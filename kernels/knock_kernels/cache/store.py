@@ -10,7 +10,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
-from knock_kernels.cache.entry_points import EntryPoints
+from knock_kernels.cache.entry_points import Decoder, EntryPoints
 from knock_kernels.cache.folder import RefusedError, reason, user_folder, writable
 from knock_kernels.cache.objects import find
 from knock_kernels.cache.once import once
@@ -36,6 +36,7 @@ __all__ = [
     "SPAN",
     "WIDTH",
     "Control",
+    "Decoder",
     "EntryPoints",
     "Lane",
     "NotCompiledError",
@@ -51,7 +52,7 @@ __all__ = [
     "reason",
     "user_folder",
     "writable",
-]  # fmt: skip
+]
 
 
 class NotCompiledError(LookupError):
