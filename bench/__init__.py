@@ -1,1 +1,1 @@
-"""Benchmarks: `pytest bench --benchmark-json=run.json`, then `python -m bench.report run.json`."""
+"""Benchmarks. Run `pytest bench --benchmark-json=run.json`, then `python -m bench.report run.json`."""

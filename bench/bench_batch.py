@@ -1,4 +1,4 @@
-"""Many rows at once: prompts in, texts out, and what the kernels alone take for that."""
+"""Benchmarks of batches: prompts in, texts out, and the kernels alone."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from knock import LanguageModel, Prompt, ReweightGPT, Sampling, Vocab
-from knock.batch import Request
+from knock.engine.batch import Request
 from tests.cases import EXAMPLE, random_weights
 
 ROWS, LENGTH = 256, 256
 MANY, SHORT = 1_000_000, 64
-# Between this process and the command: what a process had in memory before it became another one counts as its own.
+# Runs between this process and the command: the peak memory of a process includes what it used before exec.
 MEASURED = """
 import resource, subprocess, sys
 subprocess.run(sys.argv[1:], check=True)
@@ -36,37 +36,37 @@ def model() -> LanguageModel:
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("rows", [1, 8, 64, 256, 1024, 4096])
 def bench_batch(benchmark: BenchmarkFixture, model: LanguageModel, rows: int, threads: int) -> None:
-    """Texts of 256 characters, by how many there are."""
+    """Generate texts of 256 characters, by number of texts and of threads."""
     texts(benchmark, model, ["0"] * rows, [LENGTH] * rows, threads)
 
 
 @pytest.mark.parametrize("length", [32, 4096])
 def bench_batch_length(benchmark: BenchmarkFixture, model: LanguageModel, length: int) -> None:
-    """As many characters in shorter or longer texts."""
+    """Generate the same number of characters in shorter or longer texts."""
     rows = ROWS * LENGTH // length
     texts(benchmark, model, ["0"] * rows, [length] * rows, 2)
 
 
 def bench_batch_ragged(benchmark: BenchmarkFixture, model: LanguageModel) -> None:
-    """Texts of 16 to 512 characters, each length as likely."""
+    """Generate texts of 16 to 512 characters, uniformly distributed."""
     lengths = np.random.default_rng(0).integers(16, 513, ROWS).tolist()
     texts(benchmark, model, ["0"] * ROWS, lengths, 2)
 
 
 def bench_batch_prompts(benchmark: BenchmarkFixture, model: LanguageModel) -> None:
-    """Texts that go on from prompts of 64 characters, all different."""
+    """Generate texts from different prompts of 64 characters."""
     rng = np.random.default_rng(0)
     texts(benchmark, model, ["".join(rng.choice(CHARACTERS, 64)) for _ in range(ROWS)], [LENGTH] * ROWS, 2)
 
 
 def bench_batch_stop(benchmark: BenchmarkFixture, model: LanguageModel) -> None:
-    """Texts that are watched for a stop string, which does not come."""
+    """Generate texts with a stop string that does not occur."""
     texts(benchmark, model, ["0"] * ROWS, [LENGTH] * ROWS, 2, stop="0123456789")
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def bench_batch_kernels(benchmark: BenchmarkFixture, model: LanguageModel, threads: int) -> None:
-    """The same rows as tokens, without text or statistics."""
+    """Generate the same rows as token ids, without text or statistics."""
     engine, start, sampling = model.model.engine, np.zeros(1, np.int32), Sampling()
     requests = [Request(start, sampling, None, LENGTH, i) for i in range(ROWS)]
     benchmark.extra_info.update(unit="tokens", count=ROWS * LENGTH)
@@ -74,9 +74,9 @@ def bench_batch_kernels(benchmark: BenchmarkFixture, model: LanguageModel, threa
     assert (rows.lengths == LENGTH).all()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="asks the system for a process' memory as POSIX has it")
+@pytest.mark.skipif(sys.platform == "win32", reason="needs the POSIX call for a process' peak memory")
 def bench_command(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
-    """A million texts into a file, by the command; its memory at most, and the file's size."""
+    """Write a million texts to a file with the command; record its peak memory and the size of the file."""
     count, out = MANY if benchmark.enabled else 1000, tmp_path / "texts.jsonl"
     arguments = ["sample", "ROMEO:", "--model", "shakespeare-hybrid", "--count", str(count), "--length", str(SHORT),
                  "--seed", "7", "--out", str(out)]  # fmt: skip
@@ -97,7 +97,7 @@ def texts(
     threads: int,
     stop: str | None = None,
 ) -> None:
-    """Prompts in, texts out."""
+    """Measure a batch from prompts to texts."""
     each = [Prompt(text, max_new_tokens=length) for text, length in zip(prompts, lengths, strict=True)]
     benchmark.extra_info.update(unit="characters", count=sum(lengths))
     rows = benchmark(model.generate_batch, each, stop=stop, threads=threads)

@@ -1,34 +1,35 @@
-"""What a character costs to decode: heads and positions of every kind, in the shapes of the trials; shipped models."""
+"""Benchmarks of every head type and position mode, in the shapes of the trials, and of the shipped models."""
 
 from __future__ import annotations
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.bench_generate import start
+from bench.bench_generate import decoder
 from bench.turns import seconds, take_turns
-from knock.checkpoint import read_checkpoint
 from knock.config import ModelConfig
-from knock.engine import MAX_LANES, Engine
+from knock.engine.engine import Engine
+from knock.files.checkpoint import read_checkpoint
 from knock.models import shipped
 from knock.weights import Weights
+from knock_kernels.cache.store import ROWS
 from tests.cases import random_weights
 from training.trials import COMPARISONS
 
 SIZES = ("nano", "tiny")
-COUNTS = (1, MAX_LANES)
-CHARS = 2000  # of each sequence, in a turn: what the turns of the others cost it is little then
+COUNTS = (1, ROWS)
+CHARS = 2000  # per sequence and turn; enough that refilling the caches after other turns hardly counts
 ROUNDS = 11
 
 
 def key(name: str, count: int) -> str:
-    """What the time of a model is kept under."""
+    """Return the name of a model's time."""
     return f"{name} x {count}"
 
 
 @pytest.mark.parametrize("size", SIZES)
 def bench_kinds(benchmark: BenchmarkFixture, size: str) -> None:
-    """Random weights in the shapes that are compared, past the window, one text and eight together."""
+    """Generate past the window with random weights in the shapes of the comparisons: one text, and eight together."""
     models = {
         f"{group}: {arm.name}": random_weights(ModelConfig(vocab_size=65, **arm.shape), 0, scale=0.1)
         for group in (f"parameters-{size}", f"time-{size}")
@@ -38,22 +39,22 @@ def bench_kinds(benchmark: BenchmarkFixture, size: str) -> None:
 
 
 def bench_shipped(benchmark: BenchmarkFixture) -> None:
-    """The shipped models, the same way."""
+    """Generate with the shipped models in the same way."""
     _decode(benchmark, {name: read_checkpoint(path).weights for name, path in shipped().items()})
 
 
 def _decode(benchmark: BenchmarkFixture, models: dict[str, Weights]) -> None:
-    """Seconds a character of each model, one text and eight together, taking turns."""
+    """Measure the seconds per character of each model, one text and eight together, in turns."""
     running = {
-        (name, count): start(Engine(weights, "compiled"), count, range(count), 2 * weights.config.T)
+        (name, count): decoder(Engine(weights, "compiled"), count)
         for name, weights in models.items()
         for count in COUNTS
     }
     take_turns(
         benchmark,
         lambda: {
-            key(name, count): seconds(lambda lanes=lanes: lanes.advance(CHARS)) / (CHARS * count)
-            for (name, count), lanes in running.items()
+            key(name, count): seconds(lambda generate=generate: generate(CHARS)) / (CHARS * count)
+            for (name, count), generate in running.items()
         },
         ROUNDS,
     )

@@ -1,4 +1,4 @@
-"""The machine's own limits, by micro-kernels, in the same run as what is held against them."""
+"""Benchmarks of the machine's limits, in the same run as the results that are compared with them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.loops import PANEL_COLUMNS, TILE_COLUMNS, TILE_ROWS, run
-from knock.packing import aligned
+from knock.engine.packing import aligned
 
 MEGABYTES = {"L2": 0.4, "L3": 8, "DRAM": 256}
 
 
 def bench_peak(benchmark: BenchmarkFixture) -> None:
-    """Multiply-adds on one core, operands in the first cache."""
+    """Multiply and add on one core, with operands in the first-level cache."""
     K, times = 64, 10_000
     call = run("tile", aligned(TILE_ROWS * K), aligned(K * TILE_COLUMNS), aligned(TILE_COLUMNS), K, times)
     benchmark.extra_info.update(unit="GFLOP", count=2e-9 * TILE_ROWS * TILE_COLUMNS * K * times)
@@ -22,7 +22,7 @@ def bench_peak(benchmark: BenchmarkFixture) -> None:
 
 @pytest.mark.parametrize("place", MEGABYTES)
 def bench_stream(benchmark: BenchmarkFixture, place: str) -> None:
-    """Reading weights on one core, from where that many of them fit."""
+    """Read weights on one core from the cache level, or the memory, that they fit in."""
     K = int(MEGABYTES[place] * 2**20 / (4 * PANEL_COLUMNS))
     times = max(1, int(64 / MEGABYTES[place]))
     w = aligned(K * PANEL_COLUMNS)

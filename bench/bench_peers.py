@@ -1,4 +1,4 @@
-"""The same model in other frameworks, on one thread and two; checked against the reference before it is timed."""
+"""Benchmarks of the same model in other frameworks, each checked against the reference before it is timed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAIR_BATCH, PAIR_LENGTH = 256, 256  # as in bench_batch
 @pytest.mark.parametrize("batch", LENGTH)
 @pytest.mark.parametrize("name", PEERS)
 def bench_peer(benchmark: BenchmarkFixture, name: str, batch: int) -> None:
-    """Sequences of the example shape with random weights, sampled at temperature 1."""
+    """Generate sequences of the example shape with random weights at temperature 1, on one thread."""
     try:
         factory = peer_factory(name)
     except ImportError as error:
@@ -33,7 +33,7 @@ def bench_peer(benchmark: BenchmarkFixture, name: str, batch: int) -> None:
 
 @pytest.mark.parametrize("name", PEERS)
 def bench_pair(benchmark: BenchmarkFixture, name: str) -> None:
-    """Half of the sequences in each of two processes."""
+    """Generate on two cores: half of the sequences in each of two processes."""
     try:
         peer_factory(name)
     except ImportError as error:

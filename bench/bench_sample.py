@@ -1,4 +1,4 @@
-"""One draw of the reference's pipeline under each control."""
+"""Benchmarks of the reference sampler under each control."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ CONTROLS = {
 @pytest.mark.parametrize("vocab_size", [65, 5000])
 @pytest.mark.parametrize("control", CONTROLS)
 def bench_sample(benchmark: BenchmarkFixture, control: str, vocab_size: int) -> None:
-    """One draw."""
+    """Draw once."""
     logits = spread_logits(vocab_size)
     benchmark.extra_info.update(unit="draws", count=1)
     benchmark(reference.sample, logits, CONTROLS[control], 0.5, 6.0)
 
 
 def spread_logits(vocab_size: int) -> npt.NDArray[np.float64]:
-    """Logits as spread as a trained model's."""
+    """Return logits with a spread like those of a trained model: [V]."""
     return 3 * np.random.default_rng(0).standard_normal(vocab_size)
 
 
 def bench_uniform(benchmark: BenchmarkFixture) -> None:
-    """One number from Philox."""
+    """Compute one Philox random number."""
     benchmark.extra_info.update(unit="draws", count=1)
     benchmark(reference.uniform, 7, 0, 1234)

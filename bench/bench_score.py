@@ -1,12 +1,12 @@
-"""A text scored, as `knock score` does: in pieces, by all CPUs."""
+"""Benchmark of scoring a text as `knock score` does: in pieces, on all CPUs."""
 
 from __future__ import annotations
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from knock.cli.scorer import Scorer
-from knock.model import load
+from knock.generation.scoring import Scorer
+from knock.language_model import load
 from tests.cases import random_tokens
 
 MODELS = ("shakespeare-nano", "shakespeare-small")
@@ -15,7 +15,7 @@ CHARS = 2**17
 
 @pytest.mark.parametrize("model", MODELS)
 def bench_score(benchmark: BenchmarkFixture, model: str) -> None:
-    """Random characters: what a text costs does not depend on what is in it."""
+    """Score random characters: the time does not depend on the text."""
     loaded = load(model, backend="compiled")
     text = loaded.vocab.decode(random_tokens(loaded.model.config, CHARS))
     benchmark.extra_info.update(unit="characters", count=CHARS)

@@ -1,6 +1,6 @@
-"""What comes before the first token: whole processes, what they spend it on, and compiling.
+"""Benchmarks of starting: whole processes, the stages of one, compiling and loading.
 
-Processes that are compared take turns, so that a machine that is slow for a while is slow for all of them.
+Processes that are compared take turns, so that a slow period of the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.installed import Installed
 from bench.turns import seconds, take_turns
-from knock.compiled_backend import CompiledBackend
-from knock_kernels import objects, store
+from knock.engine.compiled_backend import CompiledBackend
+from knock_kernels.cache import objects, store
 from tests.cases import EXAMPLE, random_weights
 
-STAGE = "stage: "  # before the name of a stage, among the processes' times
+STAGE = "stage: "  # prefix of a stage's name among the times of processes
 PROMPT, LENGTH = "ROMEO:", 300
 
 
 @pytest.fixture(scope="module")
 def installed() -> Iterator[Installed]:
-    """A fresh environment; its kernels are compiled already, being those of the suite's own."""
+    """Yield a fresh environment, which shares the compiled kernels of the suite."""
     folder = Path(tempfile.mkdtemp(prefix="knock-bench-"))
     try:
         yield Installed(folder)
@@ -41,7 +41,7 @@ def installed() -> Iterator[Installed]:
 
 
 def bench_processes(benchmark: BenchmarkFixture, installed: Installed) -> None:
-    """Whole processes, from start to exit, the kernels being compiled; and what one spends its time on."""
+    """Time whole processes from start to exit with compiled kernels, and the stages of one."""
     python, knock = installed.python, installed.knock
     commands = {
         "pass": [python, "-c", "pass"],
@@ -61,7 +61,7 @@ def bench_processes(benchmark: BenchmarkFixture, installed: Installed) -> None:
 
 
 def bench_first_run(benchmark: BenchmarkFixture, installed: Installed, tmp_path: Path) -> None:
-    """The first run ever, while the kernels are compiled in the background."""
+    """Time the first run ever, while the kernels are compiled in the background."""
 
     def once() -> dict[str, float]:
         cache = Path(tempfile.mkdtemp(dir=tmp_path))
@@ -86,7 +86,7 @@ def bench_first_run(benchmark: BenchmarkFixture, installed: Installed, tmp_path:
 
 
 def _stages(installed: Installed) -> dict[str, float]:
-    """What `knock generate` spends its time on, step by step in one process."""
+    """Return the seconds of each stage of `knock generate`, in one process."""
     command = [installed.python, "-c", STAGES]
     started = time.time()
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=installed.folder)
@@ -108,18 +108,19 @@ options = build_parser("generate").parse_args(["generate", {PROMPT!r}])
 done("options")
 import numpy
 done("NumPy")
-import knock.model
+import knock.language_model
 done("knock's modules")
 import llvmlite.binding
 done("llvmlite")
-from knock_kernels import objects, store
+from knock_kernels.cache import objects
+from knock_kernels.cache import store
 objects.name()
 done("find the kernels")
 store.entry_points()
 done("load the kernels")
-model = knock.model.load(options.model)
+model = knock.language_model.load(options.model)
 done("read the weights")
-model.model.engine.expect(steps={LENGTH})
+model.model.engine.settle(steps={LENGTH})
 done("pack the weights")
 for piece in model.stream({PROMPT!r}, max_new_tokens={LENGTH}): sys.stdout.write(piece)
 done("generate")
@@ -129,7 +130,7 @@ gc.freeze()
 
 
 def bench_compile(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
-    """Every kernel, in a process of its own, kept."""
+    """Compile and cache every kernel, in its own process."""
     command = [sys.executable, "-m", "knock", "warmup"]
 
     def run() -> None:
@@ -141,7 +142,7 @@ def bench_compile(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
 
 
 def bench_load(benchmark: BenchmarkFixture) -> None:
-    """Read the kept object, check it, and make it code that runs."""
+    """Read the cached object, verify it and load it."""
     kept = objects.find()
     assert kept is not None
     benchmark.extra_info.update(unit="times", count=1)
@@ -149,7 +150,7 @@ def bench_load(benchmark: BenchmarkFixture) -> None:
 
 
 def bench_pack(benchmark: BenchmarkFixture) -> None:
-    """Fold, pad and tabulate the example shape."""
+    """Pack a model of the example shape."""
     weights, kernels = random_weights(EXAMPLE, 0, scale=0.1), store.entry_points()
     benchmark.extra_info.update(unit="models", count=1)
     benchmark(CompiledBackend, weights, kernels)
@@ -160,7 +161,7 @@ def _run(command: list[str], installed: Installed) -> None:
 
 
 def _stop_compiler(cache: Path) -> None:
-    """Or it would slow down what comes after."""
+    """Stop the background compiler, which would slow down the next measurement."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         for log in cache.glob("*.log"):

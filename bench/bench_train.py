@@ -1,4 +1,4 @@
-"""Training: one optimiser step on 4,096 characters, on one CPU thread; and of a plain GPT of the same size."""
+"""Benchmarks of training: one optimiser step on 4,096 characters, on one thread; a plain GPT for comparison."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.plain_gpt import PlainGPT, plain_step
-from knock.config import POSITIONS, ModelConfig, Position
+from knock.choices import POSITIONS, Position
+from knock.config import ModelConfig
 from knock.weights import Weights
 from knock_training.model import Twin
 from knock_training.optimizing import Optimizers, training_step
@@ -27,23 +28,23 @@ PLAIN = {"vocab_size": 65, "context": CONTEXT, "width": 52, "heads": 4, "blocks"
 
 @pytest.mark.parametrize("position", POSITIONS)
 def bench_train(benchmark: BenchmarkFixture, position: Position) -> None:
-    """The default recipe's batch."""
+    """Take a step of the default recipe with the example shape."""
     train(benchmark, replace(EXAMPLE, position=position), Recipe())
 
 
 def bench_train_nano(benchmark: BenchmarkFixture) -> None:
-    """The size that trains in minutes."""
+    """Take a step with the size that trains in minutes."""
     train(benchmark, NANO, Recipe())
 
 
 @pytest.mark.parametrize("optimizer", get_args(Optimizer))
 def bench_train_hybrid(benchmark: BenchmarkFixture, optimizer: Optimizer) -> None:
-    """A relative hybrid of that size, by the default recipe or by AdamW alone."""
+    """Take a step with a relative hybrid of that size, by the default recipe or by AdamW alone."""
     train(benchmark, HYBRID, Recipe(optimizer=optimizer))
 
 
 def bench_train_plain(benchmark: BenchmarkFixture) -> None:
-    """A plain GPT with as many parameters and blocks as that hybrid, in sequences of the same length."""
+    """Take a step with a plain GPT of as many parameters and blocks as that hybrid, on sequences of the same length."""
     torch.set_num_threads(1)
     gpt = PlainGPT(**PLAIN)
     size, hybrid = sum(p.numel() for p in gpt.parameters()), Weights.random(HYBRID).n_parameters
@@ -56,7 +57,7 @@ def bench_train_plain(benchmark: BenchmarkFixture) -> None:
 
 
 def train(benchmark: BenchmarkFixture, config: ModelConfig, recipe: Recipe) -> None:
-    """Steps of a recipe."""
+    """Measure the steps of a recipe."""
     torch.set_num_threads(1)
     length = config.T * (recipe.windows if config.position == "relative" else 1)
     tokens = torch.from_numpy(random_tokens(config, recipe.batch_chars)).long().view(-1, length)

@@ -1,4 +1,4 @@
-"""A fresh environment with knock in it, as pip makes one: an editable installation starts more slowly."""
+"""A fresh environment with knock installed as by pip; an editable installation would start more slowly."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ if __name__ == "__main__":
 
 
 class Installed:
-    """The environment.
+    """A virtual environment with knock and links to the other installed packages.
+
+    Args:
+        folder: where to create it.
 
     Attributes:
-        folder: where it is. Processes start there, or Python would find the sources before what is installed.
-        python: its interpreter.
-        knock: its command.
+        folder: its folder. Start processes there: elsewhere Python might import the sources instead.
+        python: path of its interpreter.
+        knock: path of its command.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,7 +36,7 @@ class Installed:
         paths = sysconfig.get_paths(scheme="venv", vars={"base": str(folder), "platbase": str(folder)})
         scripts, packages = Path(paths["scripts"]), Path(paths["purelib"])
         for other in Path(sysconfig.get_paths()["purelib"]).iterdir():
-            # A .pth file would be read, and run, by every process that starts.
+            # Every process would read and run a .pth file.
             if other.suffix != ".pth" and not other.name.startswith(("__editable__", "knock")):
                 (packages / other.name).symlink_to(other, target_is_directory=other.is_dir())
         for package in PACKAGES:

@@ -1,4 +1,4 @@
-"""Heads and positions of every kind: what they reach and what they cost, as the README's table and picture."""
+"""The comparison of head types and position modes: loss against time, as a table and a plot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.bench_kinds import COUNTS, SIZES, key
 from knock.models import shipped
 from training.trials import COMPARISONS, RESULTS, Arm, Results, learned_gates
 
-Medians = dict[str, dict[str, float]]  # seconds of each thing, by benchmark
+Medians = dict[str, dict[str, float]]  # seconds by benchmark and name
 
 EXAMPLE_MODEL = "shakespeare-hybrid"
 TICKS = (2, 5, 10, 20, 50, 100)  # microseconds
@@ -18,15 +18,15 @@ FAIR = {"parameters": "as many parameters", "time": "as fast"}
 
 
 class Reached(NamedTuple):
-    """What an arm of a comparison reached, and what a character costs it.
+    """The result of one arm of a comparison.
 
     Attributes:
-        arm: which.
-        nats: mean validation loss over the seeds, nats a character in blocks of 256.
-        spread: standard deviation of one run.
-        parameters: how many it has.
-        seconds: a character, of one text.
-        seconds_of_eight: a character, of eight together.
+        arm: the arm.
+        nats: mean validation loss over the seeds, in nats per character, in blocks of 256.
+        spread: standard deviation of the loss of one run.
+        parameters: number of parameters.
+        seconds: time per character of one text.
+        seconds_of_eight: time per character of eight texts together.
     """
 
     arm: Arm
@@ -38,7 +38,7 @@ class Reached(NamedTuple):
 
 
 def reached(group: str, medians: Medians, results: Results) -> list[Reached]:
-    """Every arm of a comparison."""
+    """Return the results of every arm of a comparison."""
     times = medians[f"bench_kinds[{group.partition('-')[2]}]"]
     every = []
     for arm in COMPARISONS[group]:
@@ -52,7 +52,7 @@ def reached(group: str, medians: Medians, results: Results) -> list[Reached]:
 
 
 def kinds_table(medians: Medians) -> str:
-    """A row for each kind; for each size and each way of being fair the loss, its spread and the time a character."""
+    """Return a row per kind, with the loss, its spread and the time per character for each size and comparison."""
     results = Results(RESULTS)
     columns = [(size, fair) for size in SIZES for fair in FAIR]
     by_column = {
@@ -79,20 +79,20 @@ def kinds_table(medians: Medians) -> str:
 
 
 def shipped_speed(medians: Medians) -> str:
-    """How fast the shipped models are, against the one of the example shape."""
+    """Return the speed of the shipped models relative to the one of the example shape, as a sentence."""
     times = medians["bench_shipped"]
-    told = []
+    speeds = []
     for name in shipped():
         ratios = [times[key(EXAMPLE_MODEL, count)] / times[key(name, count)] for count in COUNTS]
         if name != EXAMPLE_MODEL:
-            told.append(
+            speeds.append(
                 f"`{name}` {ratios[0]:.2f} times as fast alone, {ratios[1]:.2f} times with eight texts together"
             )
-    return f"Against `{EXAMPLE_MODEL}`, in turns: {'; '.join(told)}."
+    return f"Against `{EXAMPLE_MODEL}`, in turns: {'; '.join(speeds)}."
 
 
 def plot_kinds(medians: Medians, path: Path) -> None:
-    """Loss against the time of a character, for every arm of every comparison."""
+    """Plot the loss against the time per character, for every arm of every comparison."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D

@@ -1,4 +1,4 @@
-"""Kernels repeated inside compiled code, since a call from Python takes longer than most of them."""
+"""Loops over kernels inside compiled code, since a call from Python takes longer than most kernels."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
-from knock_kernels import build, jit, store
-from knock_kernels.attention import attention
-from knock_kernels.cpu import WIDTH
-from knock_kernels.forward import forward
-from knock_kernels.jit import f32p, f64p, i64, i64p, unit, void
-from knock_kernels.layout import PANEL
-from knock_kernels.linear import linear, tiles
-from knock_kernels.mlp import mlp
-from knock_kernels.norm import layer_norm
-from knock_kernels.rng import uniform
-from knock_kernels.sampler import sample
-from knock_kernels.simd import TILE_VECTORS
+from knock_kernels.cache import store
+from knock_kernels.lang import codegen as build
+from knock_kernels.lang import units as jit
+from knock_kernels.lang.cpu import WIDTH
+from knock_kernels.lang.layout import PANEL
+from knock_kernels.lang.simd import TILE_VECTORS
+from knock_kernels.lang.units import f32p, f64p, i64, i64p, unit, void
+from knock_kernels.loops.forward import forward
+from knock_kernels.ops.attention import attention
+from knock_kernels.ops.linear import linear, tiles
+from knock_kernels.ops.mlp import mlp
+from knock_kernels.ops.norm import layer_norm
+from knock_kernels.ops.rng import uniform
+from knock_kernels.ops.sampler import sample
 
 TILE_ROWS, TILE_COLUMNS = 8, TILE_VECTORS[8] * WIDTH
 PANEL_COLUMNS = PANEL * WIDTH
@@ -28,63 +30,63 @@ PANEL_COLUMNS = PANEL * WIDTH
 
 @unit(void(f32p, f32p, f32p, i64, i64))
 def loop_tile(x, w, out, K, times):
-    """The largest tile from the first cache: nothing but multiply-adds."""
+    """Repeat the largest tile on operands in the first-level cache, which is limited by multiply-adds."""
     for _ in range(times):
         tiles(x, K, w, TILE_COLUMNS, out, 0, out, 0, TILE_ROWS, K, TILE_COLUMNS // WIDTH)
 
 
 @unit(void(f32p, f32p, f32p, i64, i64))
 def loop_stream(x, w, out, K, times):
-    """One row by a panel of weights: nothing but reading them, [K, PANEL_COLUMNS]."""
+    """Multiply one row by a panel of weights [K, PANEL_COLUMNS], which is limited by reading them."""
     for _ in range(times):
         tiles(x, 0, w, PANEL_COLUMNS, out, 0, out, 0, 1, K, PANEL)
 
 
 @unit(void(f32p, f32p, f32p, i64, i64, i64, i64))
 def loop_linear(x, w, out, rows, K, vectors, times):
-    """See `knock_kernels.linear`."""
+    """Repeat `knock_kernels.ops.linear`."""
     for _ in range(times):
         linear(x, K, w, out, 0, out, vectors * WIDTH, rows, K, vectors, 0, vectors)
 
 
 @unit(void(f32p, f32p, i64, i64))
 def loop_layer_norm(x, out, C, times):
-    """See `knock_kernels.norm`."""
+    """Repeat `knock_kernels.ops.norm`."""
     for _ in range(times):
         layer_norm(x, out, C)
 
 
 @unit(void(f32p, f32p, f32p, f32p, i64, i64, i64))
 def loop_mlp(n, w, hidden, x, rows, C, times):
-    """See `knock_kernels.mlp`; F = C, whole vectors."""
+    """Repeat `knock_kernels.ops.mlp` with F = C, a multiple of the vector width."""
     for _ in range(times):
         mlp(n, w, hidden, w, hidden, x, rows, C, C, C, C)
 
 
 @unit(void(f32p, f32p, i64, i64, f32p, f32p, f32p, i64p, i64))
 def loop_attention(projected, ring, position, rows, zeros, scratch, x, plan, times):
-    """See `knock_kernels.attention`."""
+    """Repeat `knock_kernels.ops.attention`."""
     for _ in range(times):
         attention(projected, ring, position, rows, zeros, scratch, x, plan)
 
 
 @unit(void(i64p, i64p, i64p, i64, f32p, f32p, i64p, i64))
 def loop_forward(tokens, positions, caches, rows, weights, scratch, plan, times):
-    """See `knock_kernels.forward`."""
+    """Repeat `knock_kernels.loops.forward`."""
     for _ in range(times):
         forward(tokens, positions, caches, rows, rows, weights, scratch, plan)
 
 
 @unit(void(f32p, i64, f64p, f32p, f64p, i64))
 def loop_sample(logits, V, controls, work, stats, times):
-    """See `knock_kernels.sampler`, with a number of its own each time."""
+    """Repeat `knock_kernels.ops.sampler`, with a new random number each time."""
     for i in range(times):
         sample(logits, logits, 0, V, controls, uniform(np.uint64(7), np.uint64(0), np.uint64(i)), work, stats)
 
 
 @unit(void(f64p, i64))
 def loop_uniform(out, times):
-    """See `knock_kernels.rng`."""
+    """Repeat `knock_kernels.ops.rng`."""
     for i in range(times):
         out[0] = uniform(np.uint64(7), np.uint64(0), np.uint64(i))
 
@@ -101,12 +103,12 @@ LOOPS = [each for each in jit.UNITS if each.symbol.startswith("knock_loop_")]
 
 
 def run(loop: str, *arguments: np.ndarray[Any, Any] | int) -> Callable[[], None]:
-    """A function without arguments that runs one of these loops over arrays and numbers."""
+    """Return a function without arguments that runs one of these loops over arrays and numbers."""
     function = store.function(_loops(), f"loop_{loop}")
     numbers = [each.ctypes.data if isinstance(each, np.ndarray) else each for each in arguments]
 
     def call() -> None:
         function(*numbers)
-        assert arguments  # which own the memory
+        assert arguments  # keeps the arrays, and with them the memory, alive
 
     return call

@@ -1,8 +1,8 @@
-"""Draw the README's pictures of what knock shows in a terminal and in a browser.
+"""Draw the documentation's pictures of what knock shows in a terminal and in a browser.
 
     python -m bench.pictures
 
-It needs a POSIX system, pyte, Matplotlib and Chromium; where there is no Chromium, its picture stays as it is.
+Needs a POSIX system, pyte, Matplotlib and Chromium. Without Chromium, the picture of the page is left unchanged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MODEL = "shakespeare-small"
 
 
 def repl(folder: Path) -> None:
-    """A session: a prompt, another way of sampling, the same prompt again with its surprise."""
+    """Draw a session: a prompt, another sampling preset, the same prompt again as a heat map."""
     terminal = Terminal(KNOCK, 80, 40, {"KNOCK_CACHE_DIR": str(folder)})
     terminal.wait("/help lists the commands")
     for line, answer in (
@@ -41,7 +41,7 @@ def repl(folder: Path) -> None:
 
 
 def score(folder: Path) -> None:
-    """The surprise of a text, and two models side by side."""
+    """Draw the heat map of a text, and two models side by side."""
     text = folder / "romeo.txt"
     text.write_text(TEXT, encoding="utf-8")
     command = [*KNOCK, "score", text.name, "--heat", "--model", MODEL, "--model", "shakespeare-nano"]
@@ -49,7 +49,7 @@ def score(folder: Path) -> None:
 
 
 def inspect(folder: Path) -> None:
-    """What the heads of a model learned, in the terminal, as a plot and as a page."""
+    """Draw what the heads of a model learned, in the terminal, as a plot and as a page."""
     _shot([*KNOCK, "inspect", "shakespeare-hybrid", "--text", "To be, or not"], folder, "inspect.svg", 100)
     plot, page = PICTURES / "inspect-plot.svg", folder / "romeo.html"
     given = ["--text", TEXT]
@@ -57,7 +57,7 @@ def inspect(folder: Path) -> None:
     subprocess.run([*KNOCK, "inspect", "shakespeare-hybrid", *given, "--html", str(page)], check=True)
     chromium = shutil.which("chromium")
     if chromium is None:
-        print("no chromium: inspect-page.png stays as it is")
+        print("no chromium: inspect-page.png is unchanged")
         return
     options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=900,760"]
     picture = PICTURES / "inspect-page.png"
@@ -72,7 +72,7 @@ def _shot(command: list[str], folder: Path, name: str, columns: int) -> None:
 
 
 def main() -> None:
-    """Draw them all."""
+    """Draw every picture."""
     with tempfile.TemporaryDirectory() as folder:
         for draw in (repl, score, inspect):
             draw(Path(folder))

@@ -1,4 +1,4 @@
-"""A plain GPT in PyTorch, as it is usually written: what training is measured against."""
+"""A plain GPT in PyTorch as it is usually written, to compare the speed of training with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Block(nn.Module):
-    """Causal self-attention and an MLP four times as wide, each after a layer norm and added to the residual stream."""
+    """Causal self-attention and an MLP of four times the width, each with a layer norm and a residual connection."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -18,7 +18,7 @@ class Block(nn.Module):
         self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, N, C] -> [B, N, C]."""
+        """Return the residual stream after the block: [B, N, C] -> [B, N, C]."""
         B, N, C = x.shape
         q, k, v = (part.view(B, N, self.heads, -1).transpose(1, 2) for part in self.qkv(self.ln1(x)).split(C, dim=2))
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
@@ -27,7 +27,7 @@ class Block(nn.Module):
 
 
 class PlainGPT(nn.Module):
-    """Token and position embeddings, blocks, a layer norm, and the token embedding once more as the output."""
+    """Token and position embeddings, blocks, a layer norm, and an output layer tied to the token embedding."""
 
     def __init__(self, vocab_size: int, context: int, width: int, heads: int, blocks: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class PlainGPT(nn.Module):
         self.ln = nn.LayerNorm(width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Logits, [B, N] -> [B, N, V]."""
+        """Return the logits: [B, N] -> [B, N, V]."""
         x = self.tokens(tokens) + self.positions.weight[: tokens.shape[1]]
         for block in self.blocks:
             x = block(x)
@@ -44,7 +44,7 @@ class PlainGPT(nn.Module):
 
 
 def plain_step(gpt: PlainGPT, optimizer: torch.optim.Optimizer, batch: tuple[Tensor, Tensor]) -> float:
-    """One step of AdamW, the gradient's norm clipped at 1; the loss before it."""
+    """Take one step of AdamW, with the gradient norm clipped at 1; return the loss before it."""
     inputs, targets = batch
     loss = F.cross_entropy(gpt(inputs).flatten(0, 1), targets.flatten())
     optimizer.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""The README's plots: speed by model size, and time by position."""
+"""Plots of speed by model size and of time by position."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from matplotlib.figure import Figure
 
 from bench.bench_generate import PLACES, SIZES
 from bench.limits import flops
-from knock.engine import MAX_LANES
+from knock_kernels.cache.store import ROWS
 from tests.cases import EXAMPLE
 
 Rate = Callable[[str], float]
 
-# Okabe and Ito's colours, which colour-blind readers tell apart.
+# The colours of Okabe and Ito, which colour-blind readers can distinguish.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
 STYLE = {
-    "svg.hashsalt": "knock",  # the same ids each time
+    "svg.hashsalt": "knock",  # reproducible ids
     "svg.fonttype": "none",
     "font.size": 11,
     "axes.spines.top": False,
@@ -32,12 +32,12 @@ STYLE = {
 
 
 def plot_sizes(rate: Rate, path: Path) -> None:
-    """Tokens a second against embedding width."""
+    """Plot tokens per second against embedding width."""
     with mpl.rc_context(STYLE):
         figure, axes = _figure()
         limit = [1e9 * rate("bench_peak") / flops(replace(EXAMPLE, n_emb=size, nodes=size)) for size in SIZES]
         axes.plot(SIZES, limit, ":", color=GREY, label="limit of multiply-adds")
-        for count, color, label in ((MAX_LANES, ORANGE, "eight texts together"), (1, BLUE, "one text")):
+        for count, color, label in ((ROWS, ORANGE, "eight texts together"), (1, BLUE, "one text")):
             speeds = [rate(f"bench_size[{size}-{count}]") for size in SIZES]
             axes.plot(SIZES, speeds, "o-", color=color, label=label)
         axes.set(
@@ -50,7 +50,7 @@ def plot_sizes(rate: Rate, path: Path) -> None:
 
 
 def plot_places(rate: Rate, path: Path) -> None:
-    """Microseconds a token against its position in the text."""
+    """Plot microseconds per token against its position in the text."""
     with mpl.rc_context(STYLE):
         figure, axes = _figure()
         for position, color, label in (
@@ -72,5 +72,5 @@ def _figure() -> tuple[Figure, Any]:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure, the same each time."""
+    """Write a figure reproducibly."""
     figure.savefig(path, metadata={"Date": None}, facecolor="white")

@@ -1,4 +1,4 @@
-"""A program in a terminal of its own, and what is on its screen as a picture (SVG)."""
+"""Run a program in a pseudo-terminal and draw its screen as SVG."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from wcwidth import wcwidth
 
 CELL, LINE, MARGIN = 8.4, 18, 12  # pixels
 PAPER, INK = "#ffffff", "#1b1b1b"
-# Names that pyte gives to the colours of a terminal, as they are read on white paper.
+# The colours that pyte names, chosen to be legible on white.
 COLORS = {
     "black": "#1b1b1b", "red": "#b3261e", "green": "#2e7d32", "brown": "#8a6d00", "blue": "#0b57d0",
     "magenta": "#8e24aa", "cyan": "#00707f", "white": "#e8e8e8", "brightblack": "#6e6e6e", "brightred": "#d33b31",
@@ -31,14 +31,14 @@ COLORS = {
 
 
 class Terminal:
-    """A program in a terminal.
+    """A program that runs in a pseudo-terminal.
 
     Args:
         command: the program with its arguments.
         columns: width of the terminal, in cells.
-        lines: its height.
+        lines: height of the terminal, in cells.
         environment: variables to add to those of this process.
-        folder: where it runs; None for here.
+        folder: working directory; None for the current one.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class Terminal:
         os.close(slave)
 
     def type(self, keys: str) -> None:
-        """Press keys."""
+        """Send keys to the program."""
         os.write(self._master, keys.encode())
 
     def wait(self, text: str = "", seconds: float = 60, quiet: float = 1.0) -> None:
-        """Until that text is on the screen and nothing more has come for a while, or the program has ended.
+        """Wait until `text` is on the screen and output has paused for `quiet` seconds, or the program has ended.
 
         Raises:
-            TimeoutError: if it does not come.
+            TimeoutError: if that takes longer than `seconds`.
         """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -77,25 +77,27 @@ class Terminal:
                 continue
             try:
                 content = os.read(self._master, 65536)
-            except OSError:  # on Linux, what a terminal says once its program has ended
+            except OSError:  # on Linux, raised once the program has ended
                 content = b""
             if not content:
                 self._process.wait()
                 return
             self._stream.feed(content)
-            if b"\x1b[6n" in content:  # the program asks where the cursor is
+            if b"\x1b[6n" in content:  # the program requests the position of the cursor
                 cursor = self._screen.cursor
                 os.write(self._master, f"\x1b[{cursor.y + 1};{cursor.x + 1}R".encode())
-        raise TimeoutError(f"{text!r} did not come in {seconds} s; the screen:\n" + "\n".join(self._screen.display))
+        raise TimeoutError(
+            f"{text!r} did not appear within {seconds} s; the screen:\n" + "\n".join(self._screen.display)
+        )
 
     def close(self) -> None:
-        """End the program."""
+        """Terminate the program."""
         self._process.terminate()
         self._process.wait()
         os.close(self._master)
 
     def picture(self, path: Path) -> None:
-        """Write what is on the screen, down to its last line that is not empty."""
+        """Write the screen, down to its last non-empty line, to an SVG file."""
         used = max((y for y, line in enumerate(self._screen.display) if line.strip()), default=0) + 1
         width = self._screen.columns * CELL + 2 * MARGIN
         height = used * LINE + 2 * MARGIN
@@ -122,7 +124,7 @@ class Terminal:
                 parts.append(f'<rect x="{x:g}" y="{top:g}" width="{length:g}" height="{LINE}" fill="{paper}"/>')
             if text.strip():
                 x += (len(text) - len(text.lstrip())) * CELL
-                text = text.strip().replace(" ", "\xa0")  # which no viewer takes several of as one
+                text = text.strip().replace(" ", "\xa0")  # viewers collapse ordinary spaces
                 length = sum(wcwidth(char) for char in text) * CELL
                 weight = ' font-weight="bold"' if bold else ""
                 place = f'x="{x:g}" y="{top + 13:g}" textLength="{length:g}"'

@@ -1,4 +1,4 @@
-"""Several things measured in turns, so that a machine that is slow for a while is slow for all of them."""
+"""Measure several things in turns, so that a slow period of the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROUNDS = 21
 
 
 def take_turns(benchmark: BenchmarkFixture, once: Callable[[], dict[str, float]], rounds: int = ROUNDS) -> None:
-    """Run some rounds; keep the median of each thing that one takes the time of."""
+    """Run rounds of `once`, which returns seconds by name; record the median of each name."""
     times = defaultdict(list)
 
     def run() -> None:
@@ -26,7 +26,7 @@ def take_turns(benchmark: BenchmarkFixture, once: Callable[[], dict[str, float]]
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """What a call takes."""
+    """Return the seconds that a call takes."""
     started = time.perf_counter()
     call()
     return time.perf_counter() - started

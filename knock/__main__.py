@@ -1,4 +1,4 @@
-"""`python -m knock` is the command `knock`."""
+"""Run the command line with `python -m knock`."""
 
 import sys
 

@@ -1,41 +1,36 @@
-"""ModelConfig: the shape of a model, with every check in one place."""
+"""ModelConfig: the shape of a model, and its validation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any
 
-from knock.checks import real_number, shown, whole_number
+from knock.choices import HEAD_TYPES, POSITIONS, HeadType, Position
 from knock.errors import ConfigError
+from knock.validation import real_number, shown, whole_number
 
-HeadType = Literal["hybrid", "reweight", "content"]
-Position = Literal["relative", "absolute"]
-
-HEAD_TYPES: tuple[HeadType, ...] = get_args(HeadType)
-POSITIONS: tuple[Position, ...] = get_args(Position)
-
-# Far beyond what anyone trains, and small enough that a damaged file or a slip of the finger is told at once.
+# Far above any practical size, but low enough to reject a damaged file or a typo before allocating memory.
 _LARGEST = {"vocab_size": 2**21, "T": 2**20, "n_emb": 2**20, "nodes": 2**20, "n_blocks": 1000, "n_heads": 2**20}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """The shape of a model. Immutable; checked when made.
+    """The shape of a model. Immutable, and validated on construction.
 
     Attributes:
         vocab_size: number of tokens, V.
-        T: context window of one layer, in tokens.
+        T: context window of one block, in tokens.
         n_emb: embedding width, C.
         nodes: width of the MLP's hidden layer, F.
         n_blocks: number of blocks, L.
-        n_heads: attention heads in a block, H; divides `n_emb`.
-        head_type: what the attention logits are made of: `"hybrid"` mixes both kinds, `"reweight"` uses learned
-            patterns over the window only, `"content"` query-key similarity only.
-        alpha: where the hybrid heads' gates start, the weight of the reweight logits, in [0, 1].
+        n_heads: attention heads per block, H; must divide `n_emb`.
+        head_type: the kind of attention logits: `"reweight"` are learned patterns over the window, `"content"` is
+            query-key similarity, and `"hybrid"` mixes both.
+        alpha: initial gate of hybrid heads, the weight of the reweight logits, in [0, 1].
         position: `"relative"` (column j of the window is j characters back) or `"absolute"` (column j is slot j).
-            Left out, it is absolute for content heads, whose only sense of order is the position embedding, and
-            relative for the others.
+            The default is absolute for content heads, which know the order of characters from the position embedding
+            alone, and relative for other heads.
 
     Raises:
         ConfigError: if a field has the wrong type or is out of range.
@@ -49,7 +44,7 @@ class ModelConfig:
     n_heads: int = 4
     head_type: HeadType = "hybrid"
     alpha: float = 0.5
-    position: Position = None  # type: ignore[assignment]  # always a Position once __post_init__ is done
+    position: Position = None  # type: ignore[assignment]  # always a Position after __post_init__
 
     def __post_init__(self) -> None:
         for name, largest in _LARGEST.items():
@@ -75,12 +70,12 @@ class ModelConfig:
 
     @property
     def head_width(self) -> int:
-        """Width of one head, D = C / H."""
+        """Width of a head, D = C / H."""
         return self.n_emb // self.n_heads
 
     @property
     def has_reweight(self) -> bool:
-        """Whether the heads have learned patterns over the window, Wr."""
+        """Whether the heads use learned patterns over the window, Wr."""
         return self.head_type != "content"
 
     @property
@@ -90,19 +85,19 @@ class ModelConfig:
 
     @property
     def receptive_field(self) -> int:
-        """How many characters, the current one included, can reach the logits of one position.
+        """Number of characters, including the current one, that affect the logits at a position.
 
-        A relative layer adds T - 1 to what the layer below sees; an absolute model sees its window and no more.
+        Each block of a relative model adds T - 1. An absolute model sees only its window, T.
         """
         return self.n_blocks * (self.T - 1) + 1 if self.position == "relative" else self.T
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as a plain dict, fit for JSON."""
+        """Return the fields as a JSON-serialisable dict."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
-        """The inverse of `to_dict`; every field must be there and no other.
+        """Build a config from the result of `to_dict`, which must have exactly its fields.
 
         Raises:
             ConfigError: if a field is missing, unknown or out of range.

@@ -1,4 +1,4 @@
-"""How many CPUs this process may use."""
+"""The number of CPUs available to this process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 
 def available_threads() -> int:
-    """CPUs that this process may use: by its affinity, and by the quota of its control groups, rounded up."""
+    """Return the number of CPUs available to this process, limited by its affinity and its control groups' quota."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(count, _own_quota())))
 
@@ -20,13 +20,13 @@ def _own_quota() -> float:
 
 
 def cpu_quota(root: Path = Path("/")) -> float:
-    """CPUs by the quota of this process's control groups and of those above them; infinity without one.
+    """Return the CPU quota of this process's control groups and their ancestors; infinity without one.
 
-    A container with `--cpus 1.5` has the quota 1.5, although all CPUs of the machine are in its affinity. In version 2
-    the file `cpu.max` holds the quota and its period, in version 1 there are two files.
+    A container started with `--cpus 1.5` has a quota of 1.5, although its affinity includes all CPUs of the machine.
+    Control groups v2 store quota and period in the file `cpu.max`, v1 in two files.
 
     Args:
-        root: where `proc` and `sys` are.
+        root: folder that contains `proc` and `sys`.
     """
     groups = root / "sys/fs/cgroup"
     quotas = [math.inf]
@@ -36,7 +36,7 @@ def cpu_quota(root: Path = Path("/")) -> float:
             continue
         below = PurePosixPath(path.lstrip("/"))
         for folder in (groups / name for name in (controllers, "cpu" if controllers else "unified", "")):
-            for group in (below, *below.parents):  # inside a container the path may be that outside, so up to the top
+            for group in (below, *below.parents):  # in a container, the path may be the host's: try every ancestor
                 quotas.append(_ratio(_read(folder / group / "cpu.max")))
                 quotas.append(
                     _ratio(" ".join(_read(folder / group / f"cpu.cfs_{name}_us") for name in ("quota", "period")))
@@ -52,7 +52,7 @@ def _read(path: Path) -> str:
 
 
 def _ratio(text: str) -> float:
-    """Quota by period; infinity where there is none, which is `max` in version 2 and -1 in version 1."""
+    """Return quota / period; infinity for no quota, which is `max` in v2 and -1 in v1."""
     try:
         quota, period = map(int, text.split())
     except ValueError:

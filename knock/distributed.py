@@ -1,4 +1,4 @@
-"""Many texts on many machines, by Ray Data: each as it would be on one."""
+"""Generate many texts on many machines with Ray Data; the texts are the same as on one machine."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from knock.backends import Backend
-from knock.checks import shown, whole_number
+from knock.choices import Backend, Unknown
 from knock.errors import KnockError, PromptError, SamplingError
-from knock.generation import Prompt
+from knock.generation.requests import LAST_INDEX, RequestBuilder
+from knock.generation.results import Prompt
+from knock.generation.stopping import StopStrings
 from knock.gpt import ReweightGPT
-from knock.model import LanguageModel, load
-from knock.prompt_file import FIELDS, PromptMaker
-from knock.requests import LAST_INDEX, Requests
-from knock.rows import Row, row_of
+from knock.jobs.prompt_file import FIELDS, PromptMaker
+from knock.jobs.rows import Row, row_of
+from knock.language_model import LanguageModel, load
 from knock.sampling import Sampling, resolve_seed
-from knock.stopping import StopStrings
-from knock.vocab import Unknown, Vocab
+from knock.validation import shown, whole_number
+from knock.vocab import Vocab
 from knock.weights import Weights
 
 if TYPE_CHECKING:
     import ray.data
 
-_BATCH = 1024  # prompts that a worker takes at once
-_AT_ONCE = 2**20  # prompts that are sent out before rows come back
+_BATCH = 1024  # prompts per batch of a worker
+_AT_ONCE = 2**20  # prompts per dataset, so that rows of an endless input come back
 
 
 def sample_dataset(
@@ -45,60 +45,61 @@ def sample_dataset(
     workers: int | None = None,
     batch_size: int = _BATCH,
 ) -> ray.data.Dataset:
-    """Generate texts for a dataset of prompts, on the workers of a Ray cluster.
+    """Generate texts for a dataset of prompts on the workers of a Ray cluster.
 
-    Row i depends on the model, its prompt, its controls, the seed and i: it is the same as that of
-    `LanguageModel.generate_batch`, whatever the blocks of the dataset and the number of workers, and where a worker is
-    lost and another takes over. knock must be installed on every machine.
+    Row i depends only on the model, its prompt, its controls, the seed and i. It equals row i of
+    `LanguageModel.generate_batch` for any blocks of the dataset and any number of workers, also if a worker is lost
+    and another takes over. knock must be installed on every machine.
 
     Args:
-        dataset: a column `prompt`, and if need be columns of controls named as those of a `Prompt` or a `Sampling`,
-            where a null is as for the other prompts. A column `index` says where in the batch a prompt is; without
-            one, it is its place in the dataset, whose rows are counted for that.
-        model: a model, or what `load` takes; it is read here, and sent to the workers.
-        sampling: the controls of prompts that have none of their own.
-        seed: of the whole batch; None draws one.
-        n: texts for each prompt.
-        max_new_tokens: how many characters a text.
+        dataset: prompts in a column `prompt`, with optional columns named like the fields of `Prompt` and `Sampling`,
+            where a null selects the default. An optional column `index` gives each prompt's index in the batch. By
+            default it is the position in the dataset, which requires counting the rows first.
+        model: a model, or an argument of `load`. It is read once and sent to the workers.
+        sampling: controls for prompts without their own.
+        seed: seed of the batch; if None, a seed is drawn and reported in the rows.
+        n: texts per prompt.
+        max_new_tokens: characters per text.
         stop: as in `generate`.
         unknown: as in `generate`.
-        log_probs: whether to keep the natural logarithm of each character's probability.
-        entropies: whether to keep the model's entropy at each character, in bits.
-        workers: how many at most, of one CPU each; None for as many as the cluster has CPUs.
-        batch_size: prompts that a worker takes at once.
+        log_probs: include the natural logarithm of each character's probability.
+        entropies: include the model's entropy at each character, in bits.
+        workers: maximum number of workers, with one CPU each; by default the number of CPUs of the cluster.
+        batch_size: prompts per batch of a worker.
 
     Returns:
-        A dataset, evaluated when it is used, with the columns `index`, `prompt`, `text`, `finish_reason`, `seed`,
-        `error` (null, but for a prompt that something is wrong with, which has an empty text), and those asked for.
+        A lazily evaluated dataset with the columns `index`, `prompt`, `text`, `finish_reason`, `seed` and `error`, and
+        optionally `log_probs` and `entropies`. An invalid prompt has an empty text and an `error`, which is otherwise
+        null.
 
     Raises:
         KnockError: if Ray is missing.
-        PromptError: if the dataset has a column that means nothing; when it is used, if an index is none.
-        SamplingError: if a control is out of range.
+        PromptError: if the dataset has an unknown column; on evaluation, if an index is invalid.
+        SamplingError: if an argument is out of range.
     """
     ray = _import_ray()
     n, batch_size = (whole_number(*each, 1, error=SamplingError) for each in (("n", n), ("batch_size", batch_size)))
     if workers is not None:
         workers = whole_number("workers", workers, 1, error=SamplingError)
     if not isinstance(dataset, ray.data.Dataset):
-        raise PromptError(f"expected a Ray dataset of prompts, got {shown(dataset)}; ray.data.from_items makes one")
+        raise PromptError(f"expected a Ray dataset of prompts, got {shown(dataset)}; use ray.data.from_items")
     lm = model if isinstance(model, LanguageModel) else load(model)
     stops = StopStrings(stop).strings
-    Requests(lm.vocab, sampling, stops, max_new_tokens, unknown)  # which says what is wrong
+    RequestBuilder(lm.vocab, sampling, stops, max_new_tokens, unknown)  # validate
     lm.vocab.encode("", unknown=unknown)
     columns = dataset.columns() or []
-    strange = [name for name in columns if name not in {"index", *FIELDS}]
-    if strange:
+    extra = [name for name in columns if name not in {"index", *FIELDS}]
+    if extra:
         raise PromptError(
-            f"a dataset of prompts has no column named {', '.join(strange)}; drop it, and join it to the texts by "
-            f"their index. The columns are index, {', '.join(FIELDS)}"
+            f"unknown column {', '.join(extra)}; drop it, and join it to the texts by index. The columns are index, "
+            f"{', '.join(FIELDS)}"
         )
     if columns and "index" not in columns:
         dataset = _numbered(dataset)
     job = _Job(
         weights=lm.model.weights,
         vocab=lm.vocab,
-        backend="numpy" if lm.model.engine.backend == "numpy" else "compiled",  # the same for every worker
+        backend="numpy" if lm.model.engine.backend == "numpy" else "compiled",  # one backend for all workers
         sampling=Sampling.resolve(sampling),
         seed=resolve_seed(seed),
         n=n,
@@ -122,17 +123,17 @@ def sample_prompts(
     seed: int,
     **options: Any,
 ) -> Iterator[Row]:
-    """`sample_dataset` for any number of prompts: rows in their order.
+    """Yield the rows of `sample_dataset`, in order, for any number of prompts.
 
     Args:
-        prompts: with an index each; checked.
+        prompts: validated prompts, each with an index.
         model: the model.
-        sampling: the controls of prompts that have none of their own.
-        seed: of the whole batch.
-        options: those of `sample_dataset`.
+        sampling: controls for prompts without their own.
+        seed: seed of the batch.
+        options: other arguments of `sample_dataset`.
 
     Raises:
-        KnockError: if Ray is missing, or gives up.
+        KnockError: if Ray is missing or fails.
     """
     ray = _import_ray()
     from ray.data import from_arrow
@@ -148,22 +149,22 @@ def sample_prompts(
                 for row in batch.to_pylist():
                     yield {name: value for name, value in row.items() if value is not None}
     except (ConnectionError, ray.exceptions.RayError) as error:
-        raise KnockError(f"Ray gave up: {_reason(error)}") from error
+        raise KnockError(f"Ray failed: {_reason(error)}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Job:
-    """What a worker needs to know.
+    """The model and settings that are sent to every worker.
 
     Attributes:
-        weights: the model.
-        vocab: its characters.
-        backend: what runs it.
-        sampling: the controls of prompts that have none of their own.
-        seed: of the whole batch.
-        n: texts for each prompt.
-        options: others of `generate_batch`.
-        kept: what `row_of` is to keep.
+        weights: weights of the model.
+        vocab: vocabulary of the model.
+        backend: backend that runs the model.
+        sampling: controls for prompts without their own.
+        seed: seed of the batch.
+        n: texts per prompt.
+        options: other arguments of `generate_batch`.
+        kept: keyword arguments of `row_of`.
     """
 
     weights: Weights
@@ -177,7 +178,7 @@ class _Job:
 
 
 class _Worker:
-    """Holds the model, and makes rows of a table of prompts."""
+    """A Ray actor that holds the model and turns a table of prompts into a table of rows."""
 
     def __init__(self, job: _Job) -> None:
         self._job = job
@@ -187,7 +188,7 @@ class _Worker:
     def __call__(self, batch: Any) -> Any:
         from pyarrow import Table
 
-        from knock.parquet import row_schema
+        from knock.jobs.parquet import row_schema
 
         job = self._job
         prompts = [self._prompt(row) for row in batch.to_pylist(maps_as_pydicts="lossy")]
@@ -212,23 +213,23 @@ class _Worker:
         return Table.from_pylist(rows, row_schema([name for name, is_kept in job.kept.items() if is_kept]))
 
     def _prompt(self, row: dict[str, Any]) -> Prompt | dict[str, Any]:
-        """The prompt, or a row that says why there is none."""
+        """Return the prompt, or an error row if it is invalid."""
         index = row.pop("index")
-        if isinstance(index, float) and index.is_integer():  # as a table with a null elsewhere has it
+        if isinstance(index, float) and index.is_integer():  # pandas stores an integer column with nulls as floats
             index = int(index)
         index = whole_number("index", index, 0, LAST_INDEX // self._job.n, error=PromptError)
         try:
             return replace(self._maker.prompt(row), index=index)
         except KnockError as error:
             text = row.get("prompt")
-            told = {"text": "", "finish_reason": "error", "seed": self._job.seed, "error": str(error)}
-            return {"index": index, "prompt": text if isinstance(text, str) else "", **told}
+            failed = {"text": "", "finish_reason": "error", "seed": self._job.seed, "error": str(error)}
+            return {"index": index, "prompt": text if isinstance(text, str) else "", **failed}
 
 
 def _tables(prompts: Iterable[Prompt]) -> Iterator[list[Any]]:
-    """Prompts as tables of a batch each, as many tables at a time as are sent out together.
+    """Yield lists of tables; a table holds one batch of prompts, a list the prompts of one dataset.
 
-    What is raised where prompts come from is raised after those that came before.
+    An exception of `prompts` is raised only after the prompts before it have been yielded.
     """
     import pyarrow as pa
 
@@ -253,7 +254,7 @@ def _until_raised(prompts: Iterable[Prompt], raised: list[Exception]) -> Iterato
 
 
 def _columns(prompt: Prompt) -> dict[str, Any]:
-    """A prompt as a row of a table: controls of its own are written out, all of them."""
+    """Return a prompt as a table row, with all of its own controls written out."""
     row: dict[str, Any] = {"index": prompt.index, "prompt": prompt.text, "max_new_tokens": prompt.max_new_tokens}
     if prompt.stop is not None:
         row["stop"] = list(prompt.stop)
@@ -265,14 +266,14 @@ def _columns(prompt: Prompt) -> dict[str, Any]:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong on a worker: Ray tells it by a traceback, and what it made of it itself after that."""
+    """Return the exception line of a worker's traceback in Ray's message."""
     lines = [line.strip() for line in str(error).splitlines()]
     causes = [line for line in lines if re.match(r"(?!ray\.)[\w.]+(Error|Exception): ", line)]
     return (causes or lines or [type(error).__name__])[0]
 
 
 def _numbered(dataset: ray.data.Dataset) -> ray.data.Dataset:
-    """The dataset, read, with each row's place as its index."""
+    """Read the dataset and add each row's position as its index."""
     dataset.context.execution_options.preserve_order = True
     tables = dataset.to_arrow_refs()
     length, number = (_import_ray().remote(function) for function in (_length, _number))

@@ -1,55 +1,55 @@
-"""The errors knock raises on purpose.
+"""The exceptions of knock.
 
-Every message says what was expected, what was found and what to do. The command line prints it as one line.
+A message says what was expected, what was given and how to fix it. The command line prints it as one line.
 """
 
 from __future__ import annotations
 
 
 class KnockError(Exception):
-    """Base class of every error that knock raises on purpose."""
+    """Base class of all exceptions that knock raises deliberately."""
 
 
 class ConfigError(KnockError, ValueError):
-    """A model that cannot be built, or a recipe that cannot be followed: a setting out of range."""
+    """A setting of a model's config or a training recipe is out of range."""
 
 
 class VocabError(KnockError, ValueError):
-    """Characters or token ids that a vocabulary does not have."""
+    """A character or token id is not in the vocabulary, or a vocabulary is invalid."""
 
 
 class WeightsError(KnockError, ValueError):
-    """Arrays that do not fit the configuration they come with."""
+    """Arrays do not match their config."""
 
 
 class SamplingError(KnockError, ValueError):
-    """Sampling controls outside their range, or at odds with each other."""
+    """A sampling control is out of range, or two controls exclude each other."""
 
 
 class CheckpointError(KnockError):
-    """A model file that cannot be read or written: missing, cut, altered, or not a model at all."""
+    """A model file cannot be read or written: it is missing, truncated, altered, or not a model."""
 
 
 class TextError(KnockError):
-    """A text that cannot be read: missing, empty, too short, or not UTF-8."""
+    """A text cannot be read: it is missing, empty, too short, or not UTF-8."""
 
 
 class PromptError(KnockError):
-    """A line of a file of prompts that cannot be used."""
+    """A prompt file, or a line of it, is invalid."""
 
 
 class OutputError(KnockError):
-    """A file of generated texts that cannot be written or gone on with."""
+    """An output file cannot be written or resumed."""
 
 
 class GenerationError(KnockError):
-    """Generation that cannot go on: the model's logits are not finite numbers."""
+    """Generation failed: the model's logits are not finite."""
 
     @classmethod
     def not_finite(cls, step: int) -> GenerationError:
-        """The error of one step."""
-        return cls(f"the model's logits at step {step} are not finite numbers; its weights are too large to run")
+        """Return the error for logits that are not finite at `step`."""
+        return cls(f"the model's logits at step {step} are not finite; its weights are too large, retrain it")
 
 
 class TrainingError(KnockError):
-    """Training that cannot start or go on."""
+    """Training cannot start or continue."""

@@ -1,4 +1,4 @@
-"""ReweightGPT: a model over token ids."""
+"""ReweightGPT: the model over token ids."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from typing import Unpack
 import numpy as np
 import numpy.typing as npt
 
-from knock.backends import Backend
-from knock.batch import Request
-from knock.checkpoint import read_checkpoint, write_checkpoint
-from knock.checks import whole_number
-from knock.config import HeadType, ModelConfig, Position
-from knock.engine import Engine
+from knock.choices import Backend, HeadType, Position
+from knock.config import ModelConfig
+from knock.engine.batch import Request
+from knock.engine.engine import Engine
 from knock.errors import SamplingError
-from knock.requests import LONGEST
+from knock.files.checkpoint import read_checkpoint, write_checkpoint
+from knock.generation.requests import LONGEST
 from knock.sampling import (
     Sampling,
     SamplingOptions,
@@ -27,28 +26,29 @@ from knock.sampling import (
     summarize,
     summarize_rows,
 )
+from knock.validation import whole_number
 from knock.vocab import TokenArray, Vocab, check_tokens
 from knock.weights import Weights
 
 
 class ReweightGPT:
-    """A model over token ids.
+    """A model over token ids. A new one has random weights. Threads may share it, and it can be pickled.
 
     Args:
         vocab_size: number of tokens, V.
-        T: context window of one layer.
-        n_emb: embedding width.
-        nodes: width of the MLP's hidden layer.
-        n_blocks: number of blocks.
-        n_heads: attention heads in a block.
+        T: context window of one block.
+        n_emb: embedding width, C.
+        nodes: width of the MLP's hidden layer, F.
+        n_blocks: number of blocks, L.
+        n_heads: attention heads of a block, H.
         head_type: `"hybrid"`, `"reweight"` or `"content"`.
-        alpha: where the hybrid heads' gates start.
-        position: `"relative"` or `"absolute"`; left out, what suits the head type.
-        seed: of the random weights.
-        backend: what runs the model.
+        alpha: initial gate of hybrid heads, from 0 (content) to 1 (reweight).
+        position: `"relative"` or `"absolute"`; None chooses by the head type.
+        seed: seed of the random weights.
+        backend: `"auto"`, `"numpy"` or `"compiled"`, as in `knock.engine.engine.Engine`.
 
     Raises:
-        ConfigError: if the shape cannot be built.
+        ConfigError: if the shape is invalid.
     """
 
     def __init__(
@@ -81,17 +81,17 @@ class ReweightGPT:
 
     @classmethod
     def from_weights(cls, weights: Weights, *, backend: Backend = "auto") -> ReweightGPT:
-        """The model with these weights."""
+        """Return the model with these weights."""
         model = cls.__new__(cls)
         model.engine = Engine(weights, backend)
         return model
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, backend: Backend = "auto") -> ReweightGPT:
-        """The model in a file.
+        """Return the model in a file.
 
         Raises:
-            CheckpointError: if the file is missing or wrong in any way.
+            CheckpointError: if the file is missing or not a valid model file.
         """
         return cls.from_weights(read_checkpoint(path).weights, backend=backend)
 
@@ -106,7 +106,7 @@ class ReweightGPT:
         return self.engine.weights
 
     def logits(self, tokens: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Logits at every position of one uninterrupted sequence of any length: (N,) -> (N, V).
+        """Return the logits at every position of one uninterrupted sequence of any length: [N] -> [N, V].
 
         Raises:
             VocabError: if a token is not in [0, V).
@@ -125,14 +125,14 @@ class ReweightGPT:
         """Generate tokens.
 
         Args:
-            seed_seq: token ids to go on from; token 0 stands in for an empty sequence.
-            length: how many to generate.
+            seed_seq: token ids to continue; an empty sequence stands for token 0.
+            length: number of tokens to generate.
             sampling: a `Sampling`, or a preset: `"basic"`, `"top_k"`, `"top_p"` or `"entropy"`.
-            seed: decides every draw; None draws one, told in the statistics.
-            options: controls of the preset to change, such as `temperature=0.8`.
+            seed: decides every draw. If None, a seed is drawn and reported in the statistics.
+            options: controls that override those of the preset, such as `temperature=0.8`.
 
         Returns:
-            The new tokens, int32 of shape (length,), and their statistics, the seed that was used among them.
+            The new tokens, int32 [length], and their statistics with the seed that was used.
 
         Raises:
             VocabError: if a token is not in [0, V).
@@ -140,8 +140,9 @@ class ReweightGPT:
         """
         resolved = resolve_seed(seed)
         prompt = check_tokens(seed_seq, self.config.vocab_size)
-        self.engine.expect(steps=whole_number("length", length, 0, LONGEST, error=SamplingError))
-        stream = self.engine.start(prompt if prompt.size else [0], Sampling.resolve(sampling, options), resolved)
+        length = whole_number("length", length, 0, LONGEST, error=SamplingError)
+        controls = Sampling.resolve(sampling, options)
+        stream = self.engine.start(prompt if prompt.size else [0], controls, resolved, length=length)
         tokens, per_token = stream.advance(length)
         return tokens, summarize(per_token, resolved)
 
@@ -157,14 +158,14 @@ class ReweightGPT:
         """Generate tokens for each prompt. Row i depends on its prompt, its controls, the seed and i alone.
 
         Args:
-            prompts: token ids to go on from; token 0 stands in for an empty sequence.
-            length: how many to generate for each.
-            sampling: the controls of all prompts, or as many as there are prompts.
-            seed: of the whole batch; None draws one, told in the statistics.
-            threads: how many work on it; None for as many as there are CPUs.
+            prompts: token ids to continue; an empty sequence stands for token 0.
+            length: number of tokens to generate for each prompt.
+            sampling: the controls of all prompts, or a list with those of each.
+            seed: seed of the batch. If None, a seed is drawn and reported in the statistics.
+            threads: number of threads; None for one for each CPU.
 
         Returns:
-            The new tokens, int32 of shape (rows, length), and the statistics of each row.
+            The new tokens, int32 [rows, length], and the statistics of each row.
 
         Raises:
             VocabError: if a token is not in [0, V).
@@ -177,21 +178,22 @@ class ReweightGPT:
             Request(tokens if tokens.size else start, controls, None, length, i)
             for i, (tokens, controls) in enumerate(zip(checked, each_sampling(sampling, len(checked)), strict=True))
         ]
-        self.engine.expect(steps=length * len(requests))
         rows = self.engine.run(requests, resolved, threads=threads, keep_stats=True)
+        if rows.is_interrupted:
+            raise KeyboardInterrupt
         assert rows.stats is not None
         stats = summarize_rows(TokenStats.from_array(rows.stats), rows.lengths, resolved)
         return rows.tokens.reshape(len(requests), length), stats
 
     def save(self, path: str | os.PathLike[str], vocab: Vocab | None = None) -> str:
-        """Write the model to a `.safetensors` or `.npz` file, and return its digest.
+        """Write the model to a `.safetensors` or `.npz` file and return its digest.
 
         Args:
-            path: where to; a file that is there is replaced in one step.
-            vocab: the characters that the tokens stand for, without which the file cannot be used for text.
+            path: the file; an existing one is replaced atomically.
+            vocab: the characters of the tokens; without them the file cannot be used for text.
 
         Raises:
-            CheckpointError: if the file cannot be written or the vocabulary has another size.
+            CheckpointError: if the file cannot be written, or the vocabulary has another size than the model.
         """
         return write_checkpoint(path, self.weights, vocab)
 

@@ -1,9 +1,10 @@
-"""What a model does on a text: where its heads look, and what it expects at each character.
+"""Inspect a model on a text: the attention of its heads and its predictions for each character.
 
-Character t is expected from what was read before it: read[t] is character t - 1, and read[0] the token that every
-text starts from, as in `LanguageModel.score`. So row t of the attention tells where the model looked for character t.
-L blocks of H heads each divide their attention over a window of J = min(N, T) columns, N characters, T the model's
-window: column j is the character j back from the one that is read in a relative model, slot j in an absolute one.
+Symbols: N characters, L blocks, H heads, T window, V vocabulary size, J = min(N, T) columns of attention.
+
+Character t is predicted from the tokens before it: read[t] is character t - 1, and read[0] is the start token, as in
+`LanguageModel.score`. Row t of the attention therefore belongs to the prediction of character t. In a relative model,
+column j is the character j positions before the one being read; in an absolute model, it is slot j.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from knock import reference
+from knock.choices import Unknown
 from knock.config import ModelConfig
 from knock.errors import GenerationError, TextError
-from knock.model import LanguageModel
-from knock.vocab import TokenArray, Unknown
+from knock.language_model import LanguageModel
+from knock.vocab import TokenArray
 from knock.weights import Weights
 
 Array = npt.NDArray[np.float64]
@@ -28,19 +30,19 @@ Kind = Literal["weights", "reweight", "content"]
 
 LONGEST_TEXT = 4096  # characters
 OWN_TEXT_SEED = 0
-_OWN_TEXT = 300  # characters of a text that the model writes itself
-_NUMBERS = 2**25  # in one array, which bounds the memory: the reference lays out the keys of every position's window
-# What each kind of attention leaves out of a block.
+_OWN_TEXT = 300  # minimum length of a generated text
+_MAX_NUMBERS = 2**25  # numbers per array, to bound memory: the reference expands the keys of every position's window
+# Parameters of a block that each kind of attention leaves out.
 _WITHOUT: dict[Kind, tuple[str, ...]] = {"weights": (), "reweight": ("wq", "wk", "gate"), "content": ("wr", "gate")}
 
 
 class Patterns(NamedTuple):
-    """How heads divide their attention over the window, whatever is in it.
+    """Attention by column of the window, averaged over inputs.
 
     Attributes:
-        mean: over the inputs, float64 of shape (L, H, J); NaN in a column that no input has.
-        spread: standard deviation over the inputs, float64 of shape (L, H, J).
-        inputs: how many positions of the text the column is an average of, int64 of shape (J,).
+        mean: Mean over the inputs, [L, H, J] float64; NaN in a column that no input sees.
+        spread: Standard deviation over the inputs, [L, H, J] float64.
+        inputs: Number of inputs that see each column, [J] int64.
     """
 
     mean: Array
@@ -50,16 +52,15 @@ class Patterns(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Attention:
-    """Where the heads of a model look, at each position of what it reads.
+    """Attention of every head at every position of a token sequence.
 
     Attributes:
-        config: the model's shape.
-        read: what is read, int32 of shape (N,).
-        weights: how much of its attention each head gives to each column, float64 of shape (L, H, N, J); rows sum to 1,
-            and columns that are not there yet get 0.
-        reweight: the same of the reweight logits alone, softmax(R); None for content heads.
-        content: the same of the content logits alone, softmax(S); None for reweight heads.
-        gates: the part of the reweight logits in the mixture, float64 of shape (L, H); None where nothing is mixed.
+        config: Configuration of the model.
+        read: Tokens read, [N] int32.
+        weights: Attention weights, [L, H, N, J] float64. Rows sum to 1; columns that hold no character yet are 0.
+        reweight: The same for the reweight logits alone, softmax(R); None for content heads.
+        content: The same for the content logits alone, softmax(S); None for reweight heads.
+        gates: Weight of the reweight logits in the mixture, [L, H] float64; None if the heads are not hybrid.
     """
 
     config: ModelConfig
@@ -70,11 +71,12 @@ class Attention:
     gates: Array | None
 
     def patterns(self, kind: Kind = "weights", *, token: int | None = None) -> Patterns:
-        """Attention by column, over the positions that see a whole window; over all, in a text that has none.
+        """Average attention over the positions that see a full window, or over all positions if none does.
 
         Args:
-            kind: `"weights"`, what the heads do; `"reweight"` or `"content"`, what either kind of logits alone would.
-            token: only over the positions where this one is read.
+            kind: `"weights"` for the attention of the heads; `"reweight"` or `"content"` for that of either kind of
+                logits alone.
+            token: If given, only positions where this token is read.
 
         Raises:
             ValueError: if the heads have no logits of that kind.
@@ -88,29 +90,32 @@ class Attention:
         seen = (self.back() > 0)[rows]
         inputs = seen.sum(0)
         chosen = weights[:, :, rows]
-        with np.errstate(invalid="ignore"):  # 0/0 is NaN, where there is no input
-            mean = chosen.sum(2) / inputs  # what is not seen has no weight
+        with np.errstate(invalid="ignore"):  # 0/0 is NaN, for columns without inputs
+            mean = chosen.sum(2) / inputs  # unseen columns have weight 0
             squares = np.where(seen, (chosen - mean[:, :, None]) ** 2, 0).sum(2)
             return Patterns(mean, np.sqrt(squares / inputs), inputs)
 
     def back(self) -> npt.NDArray[np.int64]:
-        """How far before character t column j lies: 1 the character before it; 0 where there is nothing. (N, J)."""
+        """Return the distance from character t back to column j, [N, J] int64.
+
+        1 is the previous character; 0 is a column that holds no character yet.
+        """
         t, j = np.arange(len(self.read))[:, None], np.arange(self.weights.shape[-1])
         if self.config.position == "relative":
             return np.where(j <= t, j + 1, 0)
-        first = np.maximum(0, t - self.config.T + 1)  # of the window, which slides
+        first = np.maximum(0, t - self.config.T + 1)  # first position of the sliding window
         back: npt.NDArray[np.int64] = np.maximum(0, t - first - j + 1)
         return back
 
     def looked_at(self, weights: Array, top: int) -> tuple[npt.NDArray[np.int64], Array]:
-        """The columns with the most of some weights, the first the most: [..., N, J] -> [..., N, K], [..., N, K].
+        """Return the columns with the largest weights, in descending order.
 
         Args:
-            weights: those of a head, say, or their mean over heads.
-            top: how many columns, K, where there are as many.
+            weights: Weights, [..., N, J], such as those of a head or a mean over heads.
+            top: Number of columns; K = min(top, J).
 
         Returns:
-            How far back each column lies, as in `back`, and its weight.
+            Distance of each column, as in `back`, and its weight, both [..., N, K].
         """
         columns = np.argsort(-weights, axis=-1, kind="stable")[..., :top]
         back = np.broadcast_to(self.back(), weights.shape)
@@ -119,15 +124,15 @@ class Attention:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Inspection:
-    """What a model does on a text of N characters.
+    """Attention and predictions of a model on a text of N characters.
 
     Attributes:
-        text: the text, as the model reads it.
-        attention: where it looked for each character, and what it read.
-        entropy: of what it expected, in bits, float64 of shape (N,).
-        surprise: -log2 of the probability it gave the character, in bits, float64 of shape (N,).
-        alternatives: the tokens it held most likely, the first the most, int32 of shape (N, K).
-        probabilities: of those, float64 of shape (N, K).
+        text: The text, as the model reads it.
+        attention: Attention for the prediction of each character.
+        entropy: Entropy of each prediction in bits, [N] float64.
+        surprise: -log2 of the probability of each character, in bits, [N] float64.
+        alternatives: Most likely tokens, in descending order, [N, K] int32.
+        probabilities: Their probabilities, [N, K] float64.
     """
 
     text: str
@@ -139,25 +144,27 @@ class Inspection:
 
 
 def inspect_text(model: LanguageModel, text: str, *, unknown: Unknown = "error", top: int = 5) -> Inspection:
-    """Look at a model while it reads a text. Attention is the float64 reference's; probabilities are the engine's.
+    """Inspect a model on a text.
+
+    Attention is computed by the float64 reference, predictions by the model's own engine.
 
     Args:
-        model: the model.
-        text: at least one character, and at most `longest_text`.
-        unknown: what to do with a character that the model does not know.
-        top: how many of the most likely characters to tell, where there are as many.
+        model: The model.
+        text: From 1 to `longest_text` characters.
+        unknown: How to handle characters that the model does not know: raise, skip or replace them.
+        top: Number of alternatives to return for each character; K = min(top, V).
 
     Raises:
-        VocabError: if the text has an unknown character.
-        TextError: if there is nothing to read, or too much.
+        VocabError: if the text has an unknown character and `unknown` is `"error"`.
+        TextError: if the text is empty or too long.
         GenerationError: if the logits are not finite.
     """
     tokens = model.vocab.encode(text, unknown=unknown)
     longest = longest_text(model.model.config)
     if not 1 <= len(tokens) <= longest:
         raise TextError(
-            f"a text to inspect has from 1 to {longest:,} characters that the model knows, got {len(tokens):,}; "
-            f"{'give a part of it' if len(tokens) else 'give another'}"
+            f"a text to inspect must have from 1 to {longest:,} characters that the model knows, got {len(tokens):,}; "
+            f"{'pass a part of it' if len(tokens) else 'pass another text'}"
         )
     read = np.append(model.vocab.start_id, tokens[:-1]).astype(np.int32)
     log_p = _log_probs(model, read)
@@ -166,7 +173,7 @@ def inspect_text(model: LanguageModel, text: str, *, unknown: Unknown = "error",
     return Inspection(
         text=model.vocab.decode(tokens),
         attention=attend(model.model.weights, read),
-        entropy=0.0 - (p * np.where(p > 0, log_p, 0)).sum(-1) / math.log(2),  # 0 -, not -: there is no -0.0
+        entropy=0.0 - (p * np.where(p > 0, log_p, 0)).sum(-1) / math.log(2),  # 0 - x avoids -0.0
         surprise=0.0 - log_p[np.arange(len(tokens)), tokens] / math.log(2),
         alternatives=alternatives,
         probabilities=np.take_along_axis(p, alternatives, -1),
@@ -174,12 +181,12 @@ def inspect_text(model: LanguageModel, text: str, *, unknown: Unknown = "error",
 
 
 def attend(weights: Weights, read: TokenArray) -> Attention:
-    """Where the heads look at each position of at least one token: (N,)."""
+    """Compute the attention of every head at each of N >= 1 tokens, [N]."""
     config, T = weights.config, weights.config.T
     arrays = {name: array.astype(np.float64) for name, array in weights.items()}
     slides = config.position == "absolute" and len(read) > T
     pieces = [_attend_window(read[:T] if slides else read, arrays, config)]
-    if slides:  # each position past T has a forward pass of its own, of which the last row counts
+    if slides:  # each position past T needs its own forward pass; only its last row is used
         windows, count = np.lib.stride_tricks.sliding_window_view(read, T)[1:], max(1, LONGEST_TEXT // T)
         for start in range(0, len(windows), count):
             slid = _attend_window(windows[start : start + count], arrays, config)
@@ -197,16 +204,16 @@ def attend(weights: Weights, read: TokenArray) -> Attention:
 
 
 def character_patterns(model: LanguageModel, seen: Attention, char: str) -> tuple[Patterns, bool]:
-    """How each head divides its attention when it reads one character.
+    """Return the attention of each head when it reads a given character.
 
     Args:
-        model: the model.
-        seen: its attention on a text.
-        char: the character.
+        model: The model.
+        seen: Its attention on a text.
+        char: The character.
 
     Returns:
-        The patterns over the places of the text where the character is read, and True; where there is none, over one
-        place, with the character put in place of the last one that is read, and False.
+        The patterns over the positions where the character is read, and True. If there are none, the patterns of a
+        single position, with the character substituted for the last one read, and False.
 
     Raises:
         VocabError: if the model does not know the character.
@@ -220,20 +227,20 @@ def character_patterns(model: LanguageModel, seen: Attention, char: str) -> tupl
 
 
 def own_text(model: LanguageModel) -> str:
-    """A text that the model writes itself, the same each time, as long as two windows at least where it may be."""
+    """Generate a text to inspect, with a fixed seed; it spans at least two windows if `longest_text` allows."""
     config = model.model.config
     length = min(max(_OWN_TEXT, 2 * config.T), longest_text(config))
     return model.generate(max_new_tokens=length, seed=OWN_TEXT_SEED).text
 
 
 def longest_text(config: ModelConfig) -> int:
-    """How many characters can be inspected at once."""
-    a_position = config.T * max(config.n_emb, config.n_blocks * config.n_heads)
-    return min(LONGEST_TEXT, max(1, _NUMBERS // a_position))
+    """Return the maximum number of characters that can be inspected at once."""
+    per_position = config.T * max(config.n_emb, config.n_blocks * config.n_heads)
+    return min(LONGEST_TEXT, max(1, _MAX_NUMBERS // per_position))
 
 
 def _attend_window(tokens: TokenArray, arrays: Mapping[str, Array], config: ModelConfig) -> dict[Kind, Array]:
-    """Attention of each kind that the heads have, in a window that does not slide: [..., N] -> [L, ..., H, N, J]."""
+    """Compute each kind of attention in a window that does not slide, [..., N] -> [L, ..., H, N, J]."""
     found: dict[Kind, list[Array]] = {"weights": []}
     if config.has_reweight:
         found["reweight"] = []
@@ -257,11 +264,9 @@ def _attend_window(tokens: TokenArray, arrays: Mapping[str, Array], config: Mode
 
 
 def _log_probs(model: LanguageModel, read: TokenArray) -> Array:
-    """Log-probabilities in nats of what may follow each token: (N,) -> (N, V)."""
+    """Return the log-probabilities of the next token in nats, [N] -> [N, V]."""
     logits = model.model.engine.logits(read).astype(np.float64)
     finite = np.isfinite(logits).all(-1)
     if not finite.all():
         raise GenerationError.not_finite(int(finite.argmin()))
-    shifted = logits - logits.max(-1, keepdims=True)
-    log_p: Array = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return log_p
+    return reference.log_softmax(logits)

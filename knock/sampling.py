@@ -1,4 +1,4 @@
-"""Sampling: the controls of the pipeline with their checks; Stats: what is told about generated tokens."""
+"""Sampling: the controls of the pipeline and their validation. Stats: statistics of generated tokens."""
 
 from __future__ import annotations
 
@@ -6,19 +6,16 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
-from knock.checks import real_number, shown, whole_number
+from knock.choices import ENTROPY_RULES, EntropyRule, Preset
 from knock.errors import SamplingError
+from knock.validation import real_number, shown, whole_number
 
-EntropyRule = Literal["exact", "ratio"]
-
-ENTROPY_RULES: tuple[EntropyRule, ...] = get_args(EntropyRule)
-
-PRESETS: dict[str, dict[str, Any]] = {
+PRESETS: dict[Preset, dict[str, Any]] = {
     "basic": {},
     "top_k": {"top_k": 40},
     "top_p": {"top_p": 0.9},
@@ -46,31 +43,32 @@ class SamplingOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How to draw a token from a model's logits. Immutable; checked when made.
+    """How to draw a token from a model's logits. Immutable, and validated on construction.
 
-    The pipeline, in this order: logits + bias -> top_n_sigma -> temperature -> top_k -> typical_p -> top_p -> min_p ->
-    draw. Each filter sees the probabilities of what the filters before it kept, and keeps at least one token.
+    The pipeline runs in this order: logits + bias -> top_n_sigma -> temperature -> top_k -> typical_p -> top_p ->
+    min_p -> draw. Each filter sees probabilities renormalised over the tokens that earlier filters kept, and keeps at
+    least one token.
 
     Attributes:
-        temperature: divides the logits; 0 always takes the most likely token (greedy).
+        temperature: divide the logits by this; 0 always takes the most likely token (greedy).
         top_k: keep the k most likely tokens; 0 is off.
-        top_p: keep the most likely tokens that hold this much probability; in (0, 1], 1 is off.
+        top_p: keep the most likely tokens, up to this total probability; in (0, 1], 1 is off.
         min_p: keep tokens at least this many times as likely as the most likely; in [0, 1], 0 is off.
-        typical_p: keep the tokens of most typical surprise that hold this much probability; in (0, 1], 1 is off.
+        typical_p: keep the tokens with surprise nearest the entropy, up to this total probability; in (0, 1], 1 is off.
         top_n_sigma: keep logits within this many standard deviations of the largest; 0 is off.
         target_entropy: set the temperature at every step, within [min_temp, max_temp], to steer the entropy to this
-            many bits; None is off.
-        entropy_rule: `"exact"`, the temperature at which the entropy is the target, or `"ratio"`, sqrt(target / H)
-            with H the entropy at temperature 1.
+            number of bits; None is off.
+        entropy_rule: `"exact"` is the temperature at which the entropy equals the target, `"ratio"` is
+            sqrt(target / H) with H the entropy at temperature 1.
         min_temp: lowest temperature of the entropy rules, above 0.
         max_temp: highest temperature of the entropy rules.
-        mirostat: keep the surprise of the text near this many bits a token (mirostat 2), in place of the filters after
-            temperature; None is off.
-        mirostat_eta: how fast mirostat corrects.
-        logit_bias: added to the logits, by token id; -inf bans a token. A `LanguageModel` takes characters as well.
+        mirostat: keep the surprise of the text near this number of bits per token (mirostat 2). Replaces the filters
+            after temperature. None is off.
+        mirostat_eta: learning rate of mirostat.
+        logit_bias: added to the logits, by token id; -inf bans a token. A `LanguageModel` accepts characters too.
 
     Raises:
-        SamplingError: if a control is out of range, or two of them exclude each other.
+        SamplingError: if a control is out of range, or two controls exclude each other.
     """
 
     temperature: float = 1.0
@@ -103,16 +101,16 @@ class Sampling:
             self._check("target_entropy", "0 or more, in bits", lambda x: x >= 0)
             if self.temperature != 1:
                 raise SamplingError(
-                    f"target_entropy sets the temperature itself, so temperature={self.temperature} would be ignored; "
+                    f"target_entropy sets the temperature, so temperature={self.temperature} would be ignored; "
                     "give one of them"
                 )
         if self.mirostat is not None:
             self._check("mirostat", "above 0, in bits", lambda x: x > 0)
             others = [name for name in ("top_k", "typical_p", "top_p", "min_p") if getattr(self, name) != _OFF[name]]
             if others:
-                raise SamplingError(f"mirostat takes the place of {', '.join(others)}; give one or the other")
+                raise SamplingError(f"mirostat replaces {', '.join(others)}; give one or the other")
             if self.temperature == 0:
-                raise SamplingError("mirostat needs something to draw from; give a temperature above 0")
+                raise SamplingError("mirostat needs a temperature above 0, got 0 (greedy)")
         if not isinstance(self.logit_bias, Mapping):
             raise SamplingError(f"logit_bias must map tokens to numbers, got {shown(self.logit_bias)}")
         biases = {key: real_number(bias) for key, bias in self.logit_bias.items()}
@@ -124,7 +122,7 @@ class Sampling:
         self._set("logit_bias", biases)
 
     def _check(self, name: str, range_: str, holds: Callable[[float], bool]) -> None:
-        """Replace a field by its value as a float, if it is in its range."""
+        """Convert a field to float and check its range."""
         value = real_number(getattr(self, name))
         if not math.isfinite(value) or not holds(value):
             raise SamplingError(f"{name} must be {range_}, got {shown(getattr(self, name))}")
@@ -135,15 +133,15 @@ class Sampling:
 
     @classmethod
     def preset(cls, name: str, options: SamplingOptions | None = None) -> Sampling:
-        """The preset of that name with some of its controls changed.
+        """Return a preset, optionally with some controls overridden.
 
         Args:
-            name: `"basic"`: temperature alone; `"top_k"`: 40; `"top_p"`: 0.9; `"entropy"`: the exact entropy rule
-                at 2 bits, then top_p 0.9.
-            options: controls that differ.
+            name: `"basic"` (no filters), `"top_k"` (40), `"top_p"` (0.9) or `"entropy"` (the exact entropy rule at 2
+                bits, then top_p 0.9).
+            options: controls that override the preset.
 
         Raises:
-            SamplingError: if there is no such preset, or a control is wrong.
+            SamplingError: if the preset is unknown or a control is invalid.
         """
         if not isinstance(name, str) or name not in PRESETS:
             raise SamplingError(f"sampling must be a Sampling or one of {', '.join(PRESETS)}, got {shown(name)}")
@@ -151,33 +149,33 @@ class Sampling:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Sampling:
-        """The controls in a mapping, such as keyword arguments.
+        """Build controls from a mapping, such as keyword arguments.
 
         Raises:
-            SamplingError: if there is no such control, or a control is wrong.
+            SamplingError: if a control is unknown or invalid.
         """
         unknown = sorted(set(options) - {f.name for f in fields(cls)})
         if unknown:
             known = ", ".join(f.name for f in fields(cls))
-            raise SamplingError(f"there is no control named {', '.join(unknown)}; the controls are {known}")
+            raise SamplingError(f"unknown control {', '.join(unknown)}; the controls are {known}")
         return cls(**options)
 
     @classmethod
     def resolve(cls, sampling: str | Sampling, options: SamplingOptions | None = None) -> Sampling:
-        """Controls as a user gives them: some, or the name of a preset, and what is to differ.
+        """Return controls, or the preset of that name, with `options` overriding some of them.
 
         Raises:
-            SamplingError: if there is no such preset, or a control is wrong.
+            SamplingError: if the preset is unknown or a control is invalid.
         """
         if isinstance(sampling, Sampling):
             return cls.of({**vars(sampling), **options}) if options else sampling
         return cls.preset(sampling, options)
 
     def bias_array(self, vocab_size: int) -> npt.NDArray[np.float64] | None:
-        """`logit_bias` as an array, shape (V,), or None where there is none.
+        """Return `logit_bias` as an array [V], or None if it is empty.
 
         Raises:
-            SamplingError: if a key is no token id, or every token is banned.
+            SamplingError: if a key is not a token id, or every token is banned.
         """
         if not self.logit_bias:
             return None
@@ -187,7 +185,7 @@ class Sampling:
                 raise SamplingError(f"logit_bias takes token ids from 0 to {vocab_size - 1}, got {token!r}")
             bias[token] = value
         if np.isneginf(bias).all():
-            raise SamplingError("logit_bias bans every token, so there is nothing to draw; leave one at least")
+            raise SamplingError("logit_bias bans every token; leave at least one")
         return bias
 
 
@@ -195,22 +193,22 @@ _OFF: dict[str, float] = {f.name: f.default for f in fields(Sampling) if isinsta
 
 
 def each_sampling(sampling: str | Sampling | Iterable[str | Sampling], count: int) -> list[Sampling]:
-    """The controls of so many prompts, given for all or for each; those that are the same are one object.
+    """Return the controls of each of `count` prompts, given once for all or one by one; equal presets share an object.
 
     Raises:
-        SamplingError: if there are not as many, or a control is wrong.
+        SamplingError: if the number of controls is not `count`, or a control is invalid.
     """
     if isinstance(sampling, (str, Sampling)) or not isinstance(sampling, Iterable):
         return [Sampling.resolve(sampling)] * count
     given = list(sampling)
     if len(given) != count:
-        raise SamplingError(f"got {len(given)} controls for {count} prompts; give one for all, or as many")
+        raise SamplingError(f"got {len(given)} controls for {count} prompts; give one for all, or one per prompt")
     presets = {name: Sampling.preset(name) for name in given if isinstance(name, str)}
     return [presets[each] if isinstance(each, str) else Sampling.resolve(each) for each in given]
 
 
 def resolve_seed(seed: int | None) -> int:
-    """The seed itself, or a fresh one in place of None: 32 bits, short enough to read out.
+    """Return the seed; if None, draw one of 32 bits, which is short enough to type.
 
     Raises:
         SamplingError: if the seed is not a whole number in [0, 2**64).
@@ -222,14 +220,14 @@ def resolve_seed(seed: int | None) -> int:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TokenStats:
-    """Statistics of each generated token, one array a kind, float64, shape (N,).
+    """Statistics of each generated token, as float64 arrays [N].
 
     Attributes:
-        entropy: of the model's distribution, in bits.
-        sampled_entropy: of the distribution drawn from, after temperature and filters, in bits.
+        entropy: entropy of the model's distribution, in bits.
+        sampled_entropy: entropy of the distribution drawn from, after temperature and filters, in bits.
         confidence: probability of the model's most likely token.
-        temperature: the one used; 0 for greedy.
-        surprise: -log2 of the probability that the model gave the token, in bits.
+        temperature: temperature used; 0 for greedy.
+        surprise: -log2 of the model's probability of the token, in bits.
     """
 
     entropy: npt.NDArray[np.float64]
@@ -240,7 +238,7 @@ class TokenStats:
 
     @property
     def log_probs(self) -> npt.NDArray[np.float64]:
-        """Natural logarithm of the probability that the model gave each token."""
+        """Natural logarithm of the model's probability of each token."""
         return -math.log(2) * self.surprise
 
     def __len__(self) -> int:
@@ -251,20 +249,23 @@ class TokenStats:
 
     @classmethod
     def from_array(cls, array: npt.NDArray[np.float64]) -> TokenStats:
-        """From one column a kind, in the order above: (N, 5)."""
-        return cls(**{f.name: array[:, i] for i, f in enumerate(fields(cls))})
+        """Build statistics from an array [N, 5] with one column per attribute, in order."""
+        return cls(**dict(zip(_STATS, array.T, strict=True)))
 
     @classmethod
     def concatenate(cls, parts: list[TokenStats]) -> TokenStats:
-        """One after the other."""
+        """Concatenate the statistics of successive tokens."""
         return cls(**{f.name: np.concatenate([np.empty(0), *(getattr(p, f.name) for p in parts)]) for f in fields(cls)})
+
+
+_STATS = tuple(each.name for each in fields(TokenStats))
 
 
 class Stats(TypedDict):
     """Summary of the statistics of generated tokens, with the seed that drew them.
 
-    Entropies and surprise are in bits; the entropies without another name are those of the model's distribution.
-    Every measure is NaN where no token was generated.
+    Entropies and surprise are in bits. Entropies other than `mean_sampled_entropy` are of the model's distribution.
+    All statistics are NaN if no token was generated.
     """
 
     seed: int
@@ -280,21 +281,21 @@ class Stats(TypedDict):
 
 
 class Summary:
-    """`Stats` of tokens that come piece by piece, in memory that does not grow."""
+    """Running `Stats` of tokens that arrive in chunks, in constant memory."""
 
     def __init__(self) -> None:
         self._tokens = 0
         self._means = dict.fromkeys((f.name for f in fields(TokenStats)), math.nan)
-        self._squares = 0.0  # of the entropies' distances from their mean
+        self._squares = 0.0  # sum of squared deviations of the entropies from their mean
         self._least, self._most = math.inf, -math.inf
 
     def add(self, stats: TokenStats) -> None:
-        """Take some more tokens into account."""
+        """Add a chunk of tokens."""
         if not len(stats):
             return
         before, self._tokens = self._tokens, self._tokens + len(stats)
         mean = float(stats.entropy.mean())
-        # Chan, Golub and LeVeque, 1983: how two groups' squares about their means add up.
+        # Chan, Golub and LeVeque 1983: combine the squared deviations of two groups.
         self._squares += float(((stats.entropy - mean) ** 2).sum())
         if before:
             self._squares += (mean - self._means["entropy"]) ** 2 * before * len(stats) / self._tokens
@@ -305,7 +306,7 @@ class Summary:
         self._most = max(self._most, float(stats.entropy.max()))
 
     def stats(self, seed: int) -> Stats:
-        """Means, range and standard deviation over the tokens so far."""
+        """Return means, range and standard deviation over the tokens so far."""
         return Stats(
             seed=seed,
             tokens=self._tokens,
@@ -321,19 +322,19 @@ class Summary:
 
 
 def summarize(stats: TokenStats, seed: int) -> Stats:
-    """Means, range and standard deviation over the tokens."""
+    """Return means, range and standard deviation over the tokens."""
     summary = Summary()
     summary.add(stats)
     return summary.stats(seed)
 
 
 def summarize_rows(stats: TokenStats, lengths: npt.NDArray[np.int64], seed: int) -> list[Stats]:
-    """`summarize` for each row of a batch.
+    """Return `summarize` of each row of a batch.
 
     Args:
-        stats: of all tokens, one row's after the other's.
-        lengths: how many each row has, int64 of shape (rows,).
-        seed: of the batch.
+        stats: statistics of all tokens, row after row.
+        lengths: number of tokens of each row, [rows].
+        seed: seed of the batch.
     """
     some = lengths > 0
     starts = (np.cumsum(lengths) - lengths)[some]

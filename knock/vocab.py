@@ -1,19 +1,16 @@
-"""Vocab: characters to token ids and back."""
+"""Vocab: convert characters to token ids and back."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from knock.choices import UNKNOWN, Unknown
 from knock.errors import VocabError
-
-Unknown = Literal["error", "skip", "replace"]
-UNKNOWN: tuple[Unknown, ...] = get_args(Unknown)
 
 _ABSENT = -1
 
@@ -21,40 +18,40 @@ TokenArray = npt.NDArray[np.int32]
 
 
 class Vocab:
-    """The characters a model knows. A character's token id is its place among them.
+    """The characters a model knows, in the order of their token ids.
 
     A character is one Unicode code point, so a text of n characters is n tokens.
 
     Args:
-        characters: the characters in token order, each once.
-        lowercase: read upper-case input as lower-case.
+        characters: distinct characters, in token order.
+        lowercase: convert input to lower case.
 
     Raises:
-        VocabError: if there is no character, one is not a single code point, or one stands twice.
+        VocabError: if there are no characters, one is not a single code point, or one occurs twice.
     """
 
     def __init__(self, characters: Iterable[str], *, lowercase: bool = False) -> None:
         self.characters = tuple(characters)
         self.lowercase = lowercase
         if not self.characters:
-            raise VocabError("a vocabulary needs at least one character, got none")
+            raise VocabError("a vocabulary must have at least one character, got none")
         for char in self.characters:
             if not isinstance(char, str) or len(char) != 1:
-                raise VocabError(f"a vocabulary is made of single characters, got {char!r}")
+                raise VocabError(f"a vocabulary must consist of single characters, got {char!r}")
             if "\ud800" <= char <= "\udfff":
-                raise VocabError(f"a vocabulary is made of Unicode characters, got the lone surrogate {char!r}")
+                raise VocabError(f"a vocabulary must consist of Unicode characters, got the lone surrogate {char!r}")
             if lowercase and char != _fold(char):
-                raise VocabError(f"a lower-case vocabulary cannot hold {char!r}, which reads as {_fold(char)!r}")
+                raise VocabError(f"a lower-case vocabulary cannot contain {char!r}; use {_fold(char)!r}")
         if len(set(self.characters)) != len(self.characters):
             twice = next(c for i, c in enumerate(self.characters) if c in self.characters[:i])
-            raise VocabError(f"a vocabulary has each character once, got {twice!r} twice")
+            raise VocabError(f"the characters of a vocabulary must be distinct, got {twice!r} twice")
 
     @classmethod
     def from_text(cls, text: str, *, lowercase: bool = False) -> Vocab:
-        """The distinct characters of `text`, in code point order.
+        """Return a vocabulary of the distinct characters of `text`, in code point order.
 
         Raises:
-            VocabError: if `text` is empty or no string.
+            VocabError: if `text` is empty or not a string.
         """
         characters = set(_checked(text))
         if lowercase:
@@ -68,21 +65,21 @@ class Vocab:
 
     @property
     def start_id(self) -> int:
-        """The token that an empty prompt starts from: the newline, or token 0 where there is none."""
+        """Token that an empty prompt starts from: the newline if it is known, otherwise token 0."""
         return self.characters.index("\n") if "\n" in self.characters else 0
 
     def encode(self, text: str, *, unknown: Unknown = "error", replacement: str | None = None) -> npt.NDArray[np.int32]:
-        """Token ids of `text`, shape (len(text),), fewer where unknown characters are skipped.
+        """Return the token ids of `text`, [len(text)], or fewer if unknown characters are skipped.
 
         Args:
-            text: any string.
-            unknown: what to do with a character outside the vocabulary: `"error"`, `"skip"` it, or `"replace"` it.
-            replacement: the known character that stands in for an unknown one; left out, `?`, or a space where the
-                vocabulary has none, or else its first character.
+            text: the text to encode.
+            unknown: how to handle characters outside the vocabulary: raise an `"error"`, `"skip"` or `"replace"` them.
+            replacement: the character that replaces unknown ones. By default the first known one of `?`, a space and
+                the first character of the vocabulary.
 
         Raises:
-            VocabError: at an unknown character when `unknown` is `"error"`, naming it and its offset; or if
-                `replacement` is itself unknown.
+            VocabError: if a character is unknown and `unknown` is `"error"`; the message names it and its offset. Also
+                if `replacement` is unknown.
         """
         if unknown not in UNKNOWN:
             raise VocabError(f"unknown must be one of {', '.join(UNKNOWN)}, got {unknown!r}")
@@ -106,40 +103,52 @@ class Vocab:
                 )
             ids[absent] = self.characters.index(replacement)
             return ids
-        offset = int(absent.argmax())
-        raise VocabError(
-            f"unknown character {text[offset]!r} (U+{ord(text[offset]):04X}) at offset {offset}; "
-            f"the model knows {self.describe()}. Leave it out, or skip or replace unknown characters"
-        )
+        raise self.unknown_error(text)
 
     def decode(self, tokens: npt.ArrayLike) -> str:
-        """The text of token ids, the inverse of `encode`.
+        """Return the text of token ids, the inverse of `encode`.
 
         Args:
-            tokens: integers in [0, V), any shape (N,).
+            tokens: integers in [0, V), of shape [N].
 
         Raises:
             VocabError: if an id is outside [0, V).
         """
         return self._points[check_tokens(tokens, self.vocab_size)].tobytes().decode("utf-32-le")
 
+    def unknown_error(self, text: str, *, start: int = 0, source: str = "", model: str = "the model") -> VocabError:
+        """Return the error for the first unknown character of a text that has one.
+
+        Args:
+            text: the text, or a piece of one.
+            start: offset of the piece in its source.
+            source: name of the source, such as a file.
+            model: name of the model.
+        """
+        offset = next(i for i, char in enumerate(text) if self.normalize(char) not in self)
+        char, where = text[offset], f" of {source!r}" if source else ""
+        return VocabError(
+            f"unknown character {char!r} (U+{ord(char):04X}) at offset {start + offset}{where}; {model} knows "
+            f"{self.describe()}. Remove it, or skip or replace unknown characters"
+        )
+
     def normalize(self, text: str) -> str:
-        """Text as the model reads it: lower case, where the vocabulary has no other."""
+        """Return text as the model reads it: in lower case if `lowercase` is set."""
         return "".join(map(_fold, text)) if self.lowercase else text
 
     def describe(self, limit: int = 60) -> str:
-        """The vocabulary in a few words, for messages: printable characters together, cut at `limit`."""
+        """Return a description for messages, with the repr of at most `limit` characters."""
         shown = "".join(self.characters)
         more = f" and {len(shown) - limit} more" if len(shown) > limit else ""
         return f"{self.vocab_size} characters: {shown[:limit]!r}{more}"
 
     def to_json(self) -> str:
-        """The characters as a JSON list of strings, in token order."""
+        """Return the characters as a JSON list of strings, in token order."""
         return json.dumps(list(self.characters), ensure_ascii=False, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str, *, lowercase: bool = False) -> Vocab:
-        """The inverse of `to_json`.
+        """Build a vocabulary from the result of `to_json`.
 
         Raises:
             VocabError: if `text` is not a JSON list of distinct characters.
@@ -147,9 +156,9 @@ class Vocab:
         try:
             characters = json.loads(text)
         except ValueError as error:
-            raise VocabError(f"a vocabulary is a JSON list of characters, got something else: {error}") from error
+            raise VocabError(f"a vocabulary must be a JSON list of characters: {error}") from error
         if not isinstance(characters, list):
-            raise VocabError(f"a vocabulary is a JSON list of characters, got {type(characters).__name__}")
+            raise VocabError(f"a vocabulary must be a JSON list of characters, got {type(characters).__name__}")
         return cls(characters, lowercase=lowercase)
 
     def __len__(self) -> int:
@@ -171,19 +180,19 @@ class Vocab:
 
     @cached_property
     def _points(self) -> npt.NDArray[np.uint32]:
-        """Code point of each token, shape (V,)."""
+        """Code point of each token, [V]."""
         return np.array([ord(char) for char in self.characters], np.dtype("<u4"))
 
     @cached_property
     def _ids_by_point(self) -> npt.NDArray[np.int32]:
-        """Token id of each code point up to one more than the largest known, `_ABSENT` where there is none."""
+        """Token id of each code point up to one above the largest known, `_ABSENT` for unknown ones."""
         table = np.full(int(self._points.max()) + 2, _ABSENT, np.int32)
         table[self._points] = np.arange(self.vocab_size)
         return table
 
 
 def check_tokens(tokens: npt.ArrayLike, vocab_size: int) -> npt.NDArray[np.int32]:
-    """Token ids as an int32 array of shape (N,).
+    """Return token ids as an int32 array [N].
 
     Raises:
         VocabError: if they are not a sequence of whole numbers in [0, V).
@@ -195,20 +204,20 @@ def check_tokens(tokens: npt.ArrayLike, vocab_size: int) -> npt.NDArray[np.int32
     if ids.ndim == 1 and ids.size == 0:
         return np.empty(0, np.int32)
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
-        raise VocabError(f"tokens must be a sequence of whole numbers, got {ids.dtype} of shape {ids.shape}")
+        raise VocabError(f"tokens must be a sequence of whole numbers, got {ids.dtype} of shape {list(ids.shape)}")
     outside = (ids < 0) | (ids >= vocab_size)
     if outside.any():
-        raise VocabError(f"token ids run from 0 to {vocab_size - 1}, got {ids[outside.argmax()]}")
+        raise VocabError(f"token ids must be from 0 to {vocab_size - 1}, got {ids[outside.argmax()]}")
     return ids.astype(np.int32)
 
 
 def _checked(text: str) -> str:
     if not isinstance(text, str):
-        raise VocabError(f"a text is a string, got {type(text).__name__}")
+        raise VocabError(f"a text must be a string, got {type(text).__name__}")
     return text
 
 
 def _fold(char: str) -> str:
-    """Lower case, where that is one character too, so that offsets stay what they were."""
+    """Return the lower case of a character if it is a single character, so that offsets do not change."""
     lower = char.lower()
     return lower if len(lower) == 1 else char

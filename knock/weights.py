@@ -1,4 +1,4 @@
-"""Weights: a model's named float32 arrays, with names and shapes derived from its config."""
+"""Weights: the named float32 arrays of a model, with names and shapes given by its config."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from knock.checks import shown
 from knock.config import ModelConfig
 from knock.errors import WeightsError
+from knock.validation import shown
 
 FloatArray = npt.NDArray[np.float32]
 
 
 def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every array of a model, in the order of the forward pass.
+    """Return the name and shape of every array of a model, in the order of the forward pass.
 
-    Heads lie side by side in the last axis: columns [h*D, (h+1)*D) of `wq`, `wk` and `wv`, and [h*T, (h+1)*T) of
-    `wr`, belong to head h. What a head type does not use is absent.
+    Heads are concatenated along the last axis: columns [h*D, (h+1)*D) of `wq`, `wk` and `wv`, and [h*T, (h+1)*T) of
+    `wr`, belong to head h. Arrays that the head type does not use are absent.
     """
     V, T, C, F, H = config.vocab_size, config.T, config.n_emb, config.nodes, config.n_heads
     named: dict[str, tuple[int, ...]] = {"embed": (V, C)}
@@ -44,8 +44,8 @@ class Weights(Mapping[str, FloatArray]):
 
     Args:
         config: the model's shape.
-        arrays: every array that `shapes(config)` names, and no other; anything that converts to float32. What is
-            read-only float32 is kept, all else is copied.
+        arrays: exactly the arrays of `shapes(config)`, convertible to float32. Contiguous read-only float32 arrays are
+            kept, others are copied.
 
     Raises:
         WeightsError: if a name is missing or unknown, a shape differs, a value is not finite, or a gate is outside
@@ -57,7 +57,7 @@ class Weights(Mapping[str, FloatArray]):
         if set(arrays) != set(expected):
             missing, unknown = sorted(set(expected) - set(arrays)), sorted(set(arrays) - set(expected))
             raise WeightsError(
-                f"the config calls for {len(expected)} arrays; missing {shown(missing)}, unknown {shown(unknown)}"
+                f"the config requires {len(expected)} arrays; missing {shown(missing)}, unknown {shown(unknown)}"
             )
         self.config = config
         self._arrays: dict[str, FloatArray] = {}
@@ -67,21 +67,23 @@ class Weights(Mapping[str, FloatArray]):
             except (TypeError, ValueError) as error:
                 raise WeightsError(f"array {name!r} must hold numbers: {error}") from error
             if array.shape != shape:
-                raise WeightsError(f"array {name!r} must have shape {shape} by the config, got {array.shape}")
+                raise WeightsError(
+                    f"array {name!r} must have shape {list(shape)} by the config, got {list(array.shape)}"
+                )
             if not np.isfinite(array).all():
                 raise WeightsError(f"array {name!r} has values that are not finite; the model is broken, retrain it")
             if name.endswith(".gate") and not ((array >= 0) & (array <= 1)).all():
-                raise WeightsError(f"array {name!r} holds gates, which lie in [0, 1], got {array.tolist()}")
+                raise WeightsError(f"array {name!r} must hold gates in [0, 1], got {array.tolist()}")
             self._arrays[name] = array
 
     @classmethod
     def random(cls, config: ModelConfig, seed: int = 42) -> Weights:
-        """Fresh weights to train from; the same for the same config and seed on every machine.
+        """Return initial weights for training; they depend only on config and seed, not on the machine.
 
-        Matrices are normal with standard deviation 1/sqrt(rows), so that they keep the scale of a normalised input;
-        the two that write into the residual stream are divided by sqrt(2 L), so that the stream keeps its scale over
-        L blocks (Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"). Reweight logits and
-        the output start near zero: every pattern flat, every character about equally likely. Gates start at `alpha`.
+        Matrices are normal with standard deviation 1/sqrt(rows), which preserves the scale of a normalised input. The
+        two that write into the residual stream are divided by sqrt(2 L), which keeps its scale over L blocks (Radford
+        et al. 2019, "Language Models are Unsupervised Multitask Learners"). Reweight logits and the output start near
+        zero, so patterns are flat and all characters about equally likely. Gates start at `alpha`.
         """
         rng = np.random.default_rng(seed)
         small = {"embed": 0.1, "pos": 0.1, "wr": 0.02, "wout": 0.02}
@@ -102,7 +104,7 @@ class Weights(Mapping[str, FloatArray]):
 
     @property
     def n_parameters(self) -> int:
-        """Number of trained values."""
+        """Number of trainable values."""
         return sum(array.size for array in self.values())
 
     def __getitem__(self, name: str) -> FloatArray:
@@ -115,14 +117,14 @@ class Weights(Mapping[str, FloatArray]):
         return len(self._arrays)
 
     def __reduce__(self) -> tuple[type[Weights], tuple[ModelConfig, dict[str, FloatArray]]]:
-        return Weights, (self.config, dict(self))  # a copy is checked and read-only like the original
+        return Weights, (self.config, dict(self))  # a copy is validated and read-only too
 
     def __repr__(self) -> str:
         return f"Weights({self.n_parameters:,} parameters, {self.config})"
 
 
 def _read_only(values: npt.ArrayLike) -> FloatArray:
-    """An array that nobody writes to, in C order."""
+    """Return a read-only float32 array in C order."""
     if isinstance(values, np.ndarray) and values.dtype == np.float32:
         flags = values.flags
         if flags.c_contiguous and flags.aligned and not flags.writeable:

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 
-from knock.config import HEAD_TYPES, POSITIONS, ModelConfig
+from knock.choices import HEAD_TYPES, POSITIONS
+from knock.config import ModelConfig
 from knock.weights import Weights, shapes
 
 EXAMPLE = ModelConfig(vocab_size=65)

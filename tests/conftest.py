@@ -13,8 +13,8 @@ if "KNOCK_CACHE_DIR" not in os.environ:
     os.environ["KNOCK_CACHE_DIR"] = _folder.name
 os.environ.pop("KNOCK_BACKEND", None)
 
-from knock.backends import compile_now
-from knock.model import LanguageModel, load
+from knock.engine.backends import compile_now
+from knock.language_model import LanguageModel, load
 from knock.models import DEFAULT
 from tests.machine import Machine
 

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from knock_kernels import objects, store
+from knock_kernels.cache import objects, store
 
 STAND_IN = Path(__file__).parent / "stand_in"
 KNOCK = [sys.executable, "-m", "knock"]
@@ -48,7 +48,7 @@ class Machine:
     def compile(self, **more: object) -> int:
         """The process that compiles, alone and in the foreground."""
         self.cache.mkdir(mode=0o700)
-        code = f"import sys; from knock_kernels.compiler import main; sys.exit(main({str(self.cache)!r}, False))"
+        code = f"import sys; from knock_kernels.cache.compiler import main; sys.exit(main({str(self.cache)!r}, False))"
         environment = self.environment | {name: str(value) for name, value in more.items()}
         return subprocess.run([sys.executable, "-c", code], env=environment, check=False, timeout=60).returncode
 

@@ -17,7 +17,7 @@ def test_defaults_are_the_example_shape() -> None:
 @pytest.mark.parametrize(
     ("head_type", "position"), [("hybrid", "relative"), ("reweight", "relative"), ("content", "absolute")]
 )
-def test_position_left_out_suits_the_head_type(head_type: str, position: str) -> None:
+def test_default_position_depends_on_the_head_type(head_type: str, position: str) -> None:
     assert ModelConfig(vocab_size=5, head_type=head_type).position == position
 
 
@@ -46,14 +46,14 @@ def test_receptive_field() -> None:
         ({"alpha": float("nan")}, "alpha"),
     ],
 )
-def test_bad_field_is_refused_by_name(change: dict, says: str) -> None:
+def test_invalid_field_is_rejected_by_name(change: dict, says: str) -> None:
     with pytest.raises(ConfigError, match=says) as caught:
         ModelConfig(**{"vocab_size": 65} | change)
     assert isinstance(caught.value, KnockError)
     assert isinstance(caught.value, ValueError)
 
 
-def test_numbers_of_numpy_are_numbers() -> None:
+def test_numpy_numbers_are_accepted() -> None:
     config = ModelConfig(vocab_size=np.int64(7), alpha=np.float32(0.5))
     assert config == ModelConfig(vocab_size=7)
     assert type(config.vocab_size) is int
@@ -65,7 +65,7 @@ def test_dict_round_trip() -> None:
 
 
 @pytest.mark.parametrize("change", [{"extra": 1}, {"T": None}])
-def test_dict_with_other_fields_is_refused(change: dict) -> None:
+def test_dict_with_other_fields_is_rejected(change: dict) -> None:
     values = ModelConfig(vocab_size=7).to_dict() | change
     if values["T"] is None:
         del values["T"]

@@ -1,4 +1,4 @@
-"""How many CPUs a process may use, by control groups as containers have them."""
+"""Tests of the number of available CPUs, with the control groups of various systems."""
 
 from __future__ import annotations
 
@@ -64,13 +64,15 @@ def test_quota(case: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("quota", "expected"), [(math.inf, 8), (16.0, 8), (1.5, 2), (1.0, 1), (0.1, 1)])
-def test_threads_are_those_of_affinity_and_quota(monkeypatch: pytest.MonkeyPatch, quota: float, expected: int) -> None:
+def test_threads_are_limited_by_affinity_and_quota(
+    monkeypatch: pytest.MonkeyPatch, quota: float, expected: int
+) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setattr(cpus, "_own_quota", lambda: quota)
     assert available_threads() == expected
 
 
-def test_threads_of_a_system_without_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_without_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     monkeypatch.setattr(cpus, "_own_quota", lambda: math.inf)

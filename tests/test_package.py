@@ -1,4 +1,4 @@
-"""What is imported when, what ships in the wheel, and what the README shows."""
+"""What is imported when, what ships in the wheel, and whether the documentation is true."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from pathlib import Path
 import pytest
 
 import knock
-from knock.checkpoint import read_checkpoint
+from knock.files.checkpoint import read_checkpoint
 from knock.models import DEFAULT, shipped
 
 ROOT = Path(__file__).parent.parent
+READMES = [ROOT / "README.md", *(ROOT / folder / "README.md" for folder in ("bench", "kernels", "tests", "training"))]
+PAGES = [*READMES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 HEAVY = {"filelock", "knock_training", "llvmlite", "matplotlib", "numba", "numpy", "prompt_toolkit", "pyarrow", "ray",
          "rich", "safetensors", "torch"}  # fmt: skip
 GENERATES = {"llvmlite", "numpy", "safetensors"}
 
 
 def loaded_by(code: str) -> set[str]:
-    """The modules that are there when the code has run."""
+    """The modules that are imported once the code has run."""
     script = f"import sys; {code}; print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     return set(done.stderr.split())
@@ -63,8 +65,13 @@ def test_nothing_heavy_is_imported(code: str, heavy: set[str]) -> None:
 def test_only_the_command_that_runs_is_imported() -> None:
     modules = loaded_by(command("generate", "A", "--length", "5"))
     assert "knock.cli.generate" in modules
-    others = {"knock.cli.train", "knock.cli.info", "knock.numpy_backend", "knock.compiled_batch"}
-    assert not modules & {*others, "knock_kernels.compiling", "concurrent.futures", "logging", "subprocess"}
+    others = {
+        "knock.cli.train",
+        "knock.cli.info",
+        "knock.engine.numpy_backend",
+        "knock.engine.compiled_batch",
+    }
+    assert not modules & {*others, "knock_kernels.cache.compiling", "concurrent.futures", "logging", "subprocess"}
 
 
 def test_public_names_are_there() -> None:
@@ -75,7 +82,7 @@ def test_public_names_are_there() -> None:
         knock.nonsense  # noqa: B018
 
 
-def test_every_shipped_model_is_what_its_card_and_the_script_that_made_it_say() -> None:
+def test_shipped_models_match_their_cards_and_the_script_that_made_them() -> None:
     pytest.importorskip("torch")
     from training.shipped import MODELS, card
 
@@ -93,38 +100,63 @@ def test_every_shipped_model_is_what_its_card_and_the_script_that_made_it_say() 
 
 
 def test_shipped_models_are_small() -> None:
-    """So that the wheel is."""
+    """They decide the size of the wheel."""
     assert sum(path.stat().st_size for path in shipped().values()) < 5_000_000
 
 
-def test_trials_are_told_as_they_were_measured() -> None:
+def test_trials_page_has_what_was_measured() -> None:
     pytest.importorskip("torch")
     from training.trials import GROUPS, RESULTS, TRIALS, Results, table
 
-    told, results = TRIALS.read_text(encoding="utf-8"), Results(RESULTS)
+    page, results = TRIALS.read_text(encoding="utf-8"), Results(RESULTS)
     for group in GROUPS:
         measured = table(group, results)
         has_two_arms = measured.count("\n") > 2
-        if has_two_arms or f"<!-- {group} -->" in told:
-            assert f"<!-- {group} -->\n{measured}\n<!-- end" in told, "run python training/trials.py write"
+        if has_two_arms or f"<!-- {group} -->" in page:
+            assert f"<!-- {group} -->\n{measured}\n<!-- end" in page, "run python training/trials.py write"
 
 
-def test_readme_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    assert len(blocks) >= 2
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", READMES, ids=name_of)
+def test_python_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", text_of(page), re.DOTALL)
+    if page == READMES[0]:
+        assert len(blocks) >= 2
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {}
     for block in blocks:
         exec(block, namespace)
 
 
-def test_readme_shows_what_the_shipped_models_are_and_write() -> None:
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_what_the_documentation_links_to_exists(page: Path) -> None:
+    """Links and pictures from the page's folder; other paths from there or from the top of the project."""
+    text = text_of(page)
+    links = [link for link in re.findall(r'\]\(([^)]+)\)|src="([^"]+)"', text) if not link[0].startswith("http")]
+    paths = {"".join(link).partition("#")[0] for link in links} - {""}
+    assert [path for path in sorted(paths) if not (page.parent / path).exists()] == []
+    folders = "|".join(path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0].isalpha())
+    named = re.findall(rf"(?<![\w/.~-])((?:{folders}|\.ci)/[\w./-]*\w)", text)
+    assert [path for path in named if not any((base / path).exists() for base in (ROOT, page.parent))] == []
+
+
+def test_readme_is_short() -> None:
+    assert text_of(READMES[0]).count("\n") <= 200
+
+
+def test_readme_shows_the_shipped_models_and_what_they_write() -> None:
     from bench import report
 
-    readme = report.README.read_text(encoding="utf-8")
-    filled = report.fill(report.fill(readme, "models", report.model_table()), "sample", report.sample())
-    assert filled == readme, "run python -m bench.report"
+    pages = report.read_pages()
+    filled = report.fill(report.fill(pages, "models", report.model_table()), "sample", report.sample())
+    assert filled == pages, "run python -m bench.report"
 
 
 def test_package_list_is_complete() -> None:

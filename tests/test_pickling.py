@@ -1,4 +1,4 @@
-"""Public objects can be pickled and copied, used or not: joblib, spawned pools and Spark need it."""
+"""Tests of pickling and copying public objects, before and after use, as joblib, spawned pools and Spark do."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 
 import knock
 from knock import Generation, Interrupted, LanguageModel, ModelConfig, Prompt, ReweightGPT, Sampling, Vocab, load
-from knock.checkpoint import read_checkpoint
-from knock.config import HeadType
+from knock.choices import HeadType
+from knock.files.checkpoint import read_checkpoint
 from knock.inspection import inspect_text
 from knock.models import locate
 
@@ -40,7 +40,7 @@ def results(model: LanguageModel) -> list[Any]:
 
 @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
 @pytest.mark.parametrize("backend", ["numpy", "compiled", "auto"])
-def test_models_before_and_after_use(backend: knock.backends.Backend, copied: Callable[[Any], Any]) -> None:
+def test_models_before_and_after_use(backend: knock.engine.backends.Backend, copied: Callable[[Any], Any]) -> None:
     model = load("shakespeare-nano", backend=backend)
     before = copied(model)
     expected = results(model)
@@ -53,14 +53,14 @@ def test_models_before_and_after_use(backend: knock.backends.Backend, copied: Ca
 
 
 @pytest.mark.parametrize("head_type", ["hybrid", "reweight", "content"])
-def test_models_of_every_kind(head_type: HeadType) -> None:
+def test_models_of_every_head_type(head_type: HeadType) -> None:
     model = ReweightGPT(vocab_size=5, head_type=head_type, T=8)
     logits = model.logits([0, 1, 2])
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).logits([0, 1, 2]), logits)
 
 
 def test_used_model_in_another_process(default: LanguageModel) -> None:
-    """As a spawned worker gets it."""
+    """The way a spawned worker receives it."""
     expected = default.generate("ROMEO:", max_new_tokens=30, seed=1).text
     code = """
 import json, pickle, sys
@@ -113,7 +113,7 @@ def assert_same_text(result: Generation, expected: Generation) -> None:
         np.testing.assert_array_equal(result.token_stats.entropy, expected.token_stats.entropy)
 
 
-def test_stream_says_that_it_cannot(default: LanguageModel) -> None:
+def test_stream_cannot_be_pickled(default: LanguageModel) -> None:
     stream = default.stream("A", max_new_tokens=20, seed=1)
     next(stream)
     for copied in COPIES.values():

@@ -29,7 +29,7 @@ from knock.sampling import PRESETS, SamplingOptions, TokenStats, resolve_seed, s
         ({"target_entropy": 2, "temperature": 0.5}, "give one of them"),
         ({"entropy_rule": "precise"}, "exact, ratio"),
         ({"mirostat": 0}, "mirostat"),
-        ({"mirostat": 3, "top_p": 0.9, "top_k": 4}, "place of top_k, top_p"),
+        ({"mirostat": 3, "top_p": 0.9, "top_k": 4}, "mirostat replaces top_k, top_p"),
         ({"mirostat": 3, "temperature": 0}, "above 0"),
         ({"mirostat_eta": 0}, "mirostat_eta"),
         ({"logit_bias": {3: math.nan}}, "logit_bias of 3"),
@@ -41,7 +41,7 @@ from knock.sampling import PRESETS, SamplingOptions, TokenStats, resolve_seed, s
         ({"temperature": True}, "temperature"),
     ],
 )
-def test_control_out_of_range_is_refused_by_name(options: dict, says: str) -> None:
+def test_control_out_of_range_is_rejected_by_name(options: dict, says: str) -> None:
     with pytest.raises(SamplingError, match=says):
         Sampling(**options)
 
@@ -50,12 +50,12 @@ def test_off_values() -> None:
     Sampling(top_k=0, top_p=1.0, min_p=0.0, typical_p=1.0, top_n_sigma=0.0, temperature=0)
 
 
-def test_numbers_of_numpy_are_numbers() -> None:
+def test_numpy_numbers_are_accepted() -> None:
     mine = Sampling(top_k=np.int64(5), temperature=np.float32(0.5), logit_bias={3: np.float32(-1)})
     assert mine == Sampling(top_k=5, temperature=0.5, logit_bias={3: -1})
 
 
-def test_controls_cannot_change_once_made() -> None:
+def test_controls_are_immutable() -> None:
     bias = {0: 1.0}
     mine = Sampling(logit_bias=bias)
     bias[0] = math.inf
@@ -75,7 +75,7 @@ def test_presets() -> None:
     assert Sampling.preset("entropy", {"target_entropy": 3.0}) == Sampling(target_entropy=3.0, top_p=0.9)
     with pytest.raises(SamplingError, match=", ".join(PRESETS)):
         Sampling.preset("nucleus")
-    with pytest.raises(SamplingError, match="no control named temprature"):
+    with pytest.raises(SamplingError, match="unknown control temprature"):
         Sampling.preset("basic", {"temprature": 1.0})
 
 

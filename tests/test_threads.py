@@ -1,4 +1,4 @@
-"""Threads as the very first use of knock, in fresh processes: a lazy part that is not guarded ends such a process."""
+"""Tests of threads whose first call to knock is concurrent, in new processes: unguarded lazy loading would crash."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.machine import Machine
 THREADS = 16
 MODELS = ("shakespeare-nano", "shakespeare-hybrid")
 
-# Calls, each for a model `m`; a result must be fit for JSON, and the same in every thread and in this process.
+# Calls on a model `m`, with JSON serialisable results that must be equal in every thread and in this process.
 CALLS = {
     "generate": 'm.generate("ROMEO:", max_new_tokens=40, seed=1).text',
     "stream": '"".join(m.stream("ROMEO:", max_new_tokens=40, seed=1))',
@@ -49,7 +49,7 @@ print(json.dumps(results))
 def run_together(
     calls: list[str], *, models: tuple[str, ...] = MODELS, where: str = "", **environment: str
 ) -> list[object]:
-    """The results of as many threads of a new process, which begin together."""
+    """Return the results of concurrent threads in a new process."""
     done = subprocess.run(
         [sys.executable, "-c", _TOGETHER, json.dumps(models), json.dumps(calls), str(THREADS), where],
         env=os.environ | environment, capture_output=True, text=True, check=False, timeout=100,
@@ -69,32 +69,32 @@ def expected(calls: list[str], *, models: tuple[str, ...] = MODELS) -> list[obje
 
 @pytest.mark.parametrize("where", ["load before", "load in threads"])
 @pytest.mark.parametrize("models", [MODELS, MODELS[:1]], ids=["two models", "one model"])
-def test_first_use_by_threads_with_kernels_that_are_there(models: tuple[str, ...], where: str) -> None:
+def test_first_use_by_threads_with_cached_kernels(models: tuple[str, ...], where: str) -> None:
     calls = list(CALLS.values())
     assert run_together(calls, models=models, where=where) == expected(calls, models=models)
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_first_use_by_threads_that_all_do_the_same(call: str) -> None:
+def test_first_use_by_threads_with_equal_calls(call: str) -> None:
     calls = [CALLS[call]]
     assert run_together(calls) == expected(calls)
 
 
-def test_first_use_by_threads_before_there_are_kernels(machine: Machine) -> None:
-    """All of them run on NumPy, and one compiler is started."""
+def test_first_use_by_threads_without_kernels(machine: Machine) -> None:
+    """All threads run on NumPy, and one compiler is started."""
     calls = list(CALLS.values())
     assert run_together(calls, **machine.environment, STAND_IN_SECONDS="3") == expected(calls)
     machine.until(1)
 
 
-def test_threads_that_wait_for_the_compiler_start_one(machine: Machine) -> None:
+def test_waiting_threads_start_one_compiler(machine: Machine) -> None:
     calls = ["len(m.generate('A', max_new_tokens=40_000, seed=1).text)"]
     assert run_together(calls, **machine.environment) == [40_000] * THREADS
     assert machine.compilations == 1
 
 
-def test_threads_across_the_moment_when_compilation_ends(machine: Machine) -> None:
-    """Some run on NumPy and some on kernels, and the moment itself is raced for."""
+def test_threads_while_compilation_ends(machine: Machine) -> None:
+    """Threads switch from NumPy to the kernels while others generate."""
     code = """
 import faulthandler, sys, threading
 faulthandler.enable()
@@ -123,7 +123,7 @@ assert len(texts) == 2, texts
     assert done.returncode == 0, done.stderr
 
 
-def test_server_whose_first_requests_come_together(tmp_path: Path) -> None:
+def test_server_with_concurrent_first_requests(tmp_path: Path) -> None:
     code = """
 import faulthandler, sys
 faulthandler.enable()
@@ -179,8 +179,8 @@ print(json.dumps(texts))
     assert texts == expected([CALLS["generate"]])
 
 
-def test_process_that_ends_while_threads_generate() -> None:
-    """The code that a thread runs must not be taken away at the exit."""
+def test_process_exits_while_threads_generate() -> None:
+    """The compiled code must stay loaded while threads run it."""
     code = """
 import threading, time
 import knock

@@ -48,7 +48,7 @@ def test_unknown_character_error_names_it() -> None:
         Vocab("acf?").encode("caf" + "é")
 
 
-def test_replacement_by_name_or_by_what_there_is() -> None:
+def test_replacement_given_or_by_default() -> None:
     assert Vocab("ab").decode(Vocab("ab").encode("axb", unknown="replace", replacement="b")) == "abb"
     assert Vocab("ab ").decode(Vocab("ab ").encode("axb", unknown="replace")) == "a b"
     assert Vocab("ab").decode(Vocab("ab").encode("axb", unknown="replace")) == "aab"
@@ -66,7 +66,7 @@ def test_lowercase_keeps_offsets() -> None:
         vocab.encode("trX")
 
 
-def test_start_is_a_new_line() -> None:
+def test_start_is_a_newline_if_known() -> None:
     assert Vocab("\t\na").start_id == 1
     assert Vocab("ab").start_id == 0
 
@@ -80,31 +80,31 @@ def test_empty_text_and_tokens() -> None:
     ("characters", "says"),
     [("", "at least one"), ("aba", "'a' twice"), (["ab"], "single"), ([1], "single"), ("\ud800", "surrogate")],
 )
-def test_bad_vocabulary_is_refused(characters: object, says: str) -> None:
+def test_invalid_vocabulary_is_rejected(characters: object, says: str) -> None:
     with pytest.raises(VocabError, match=says):
         Vocab(characters)
 
 
 @pytest.mark.parametrize("text", [None, b"a", ["a"], 1])
-def test_what_is_no_text_is_refused(text: object) -> None:
-    with pytest.raises(VocabError, match="a text is a string"):
+def test_other_types_than_text_are_rejected(text: object) -> None:
+    with pytest.raises(VocabError, match="a text must be a string"):
         Vocab("abc").encode(text)
-    with pytest.raises(VocabError, match="a text is a string"):
+    with pytest.raises(VocabError, match="a text must be a string"):
         Vocab.from_text(text)
 
 
-def test_lowercase_vocabulary_with_upper_case_is_refused() -> None:
+def test_lowercase_vocabulary_with_upper_case_is_rejected() -> None:
     with pytest.raises(VocabError, match="lower-case"):
         Vocab("aB", lowercase=True)
 
 
 @pytest.mark.parametrize("text", ["{}", "nonsense", '["a", 1]', '["a", "a"]', "[]"])
-def test_bad_json_is_refused(text: str) -> None:
+def test_invalid_json_is_rejected(text: str) -> None:
     with pytest.raises(VocabError):
         Vocab.from_json(text)
 
 
 @pytest.mark.parametrize("tokens", [[3], [-1], [0.5], [[0, 1]], [[0], [1, 2]], ["a"], 1, None])
-def test_bad_tokens_are_refused(tokens: object) -> None:
+def test_invalid_tokens_are_rejected(tokens: object) -> None:
     with pytest.raises(VocabError):
         Vocab("abc").decode(tokens)

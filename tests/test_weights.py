@@ -10,7 +10,7 @@ from knock.weights import Weights, shapes
 from tests.cases import EXAMPLE, SMALL, random_weights
 
 
-def test_example_shape_has_the_parameters_it_should() -> None:
+def test_number_of_parameters_of_the_example_shape() -> None:
     assert Weights.random(EXAMPLE).n_parameters == 95_244
 
 
@@ -25,7 +25,7 @@ def test_example_shape_has_the_parameters_it_should() -> None:
         ("content-absolute", {"wr", "gate"}),
     ],
 )
-def test_arrays_of_each_kind(kind: str, absent: set[str]) -> None:
+def test_arrays_by_head_type_and_position(kind: str, absent: set[str]) -> None:
     kinds = {name.split(".")[-1] for name in shapes(SMALL[kind])}
     every = {"embed", "pos", "gain", "bias", "wq", "wk", "wv", "wr", "gate", "w0", "w1", "wout"}
     assert kinds == every - absent
@@ -42,14 +42,14 @@ def test_shapes() -> None:
     assert named["wout"] == (C, V)
 
 
-def test_random_is_a_function_of_config_and_seed() -> None:
+def test_random_depends_on_config_and_seed_only() -> None:
     first, second, other = Weights.random(EXAMPLE), Weights.random(EXAMPLE), Weights.random(EXAMPLE, seed=1)
     assert all(np.array_equal(first[name], second[name]) for name in first)
     assert not np.array_equal(first["embed"], other["embed"])
     assert first["blocks.0.gate"].tolist() == [0.5] * 4
 
 
-def test_weights_are_copies_that_cannot_be_written() -> None:
+def test_weights_are_read_only_copies() -> None:
     arrays = {name: array.copy() for name, array in random_weights(SMALL["hybrid-relative"], 0).items()}
     weights = Weights(SMALL["hybrid-relative"], arrays)
     arrays["embed"][0, 0] = 7
@@ -59,7 +59,7 @@ def test_weights_are_copies_that_cannot_be_written() -> None:
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda weights: pickle.loads(pickle.dumps(weights))])
-def test_copies_cannot_be_written_either(copied: object) -> None:
+def test_copies_are_read_only(copied: object) -> None:
     weights = random_weights(SMALL["hybrid-relative"], 0)
     other = copied(weights)
     assert other.config == weights.config
@@ -68,7 +68,7 @@ def test_copies_cannot_be_written_either(copied: object) -> None:
         other["embed"][0, 0] = 7
 
 
-def test_random_keeps_the_scale_of_its_input() -> None:
+def test_random_standard_deviations() -> None:
     config = ModelConfig(vocab_size=500, T=64, n_emb=256, nodes=512, n_blocks=8, n_heads=4, position="absolute")
     weights = Weights.random(config)
     residual = 1 / np.sqrt(2 * 8)
@@ -85,12 +85,12 @@ def test_random_keeps_the_scale_of_its_input() -> None:
         (lambda a: a.update(wout="x"), "'wout' must hold numbers"),
         (lambda a: a.pop("wout"), r"missing \['wout'\]"),
         (lambda a: a.update(extra=np.zeros(3)), r"unknown \['extra'\]"),
-        (lambda a: a.update(wout=a["wout"].T), r"'wout' must have shape \(12, 11\)"),
+        (lambda a: a.update(wout=a["wout"].T), r"'wout' must have shape \[12, 11\]"),
         (lambda a: a.update(embed=a["embed"] * np.nan), "'embed' .* not finite"),
         (lambda a: a.update({"blocks.0.gate": np.array([0.5, 1.1, 0.5])}), "gates"),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(change: object, says: str) -> None:
+def test_invalid_arrays_are_rejected(change: object, says: str) -> None:
     config: ModelConfig = SMALL["hybrid-relative"]
     arrays = dict(random_weights(config, 0))
     change(arrays)

@@ -1,11 +1,12 @@
-"""Controlled trials of recipes and shapes: what `TRIALS.md` tells was measured by this.
+"""Controlled trials of recipes and shapes: run them and write the tables of `TRIALS.md`.
 
-    python training/trials.py run tinyshakespeare.txt optimizer schedule    # those groups, what is not measured yet
-    python training/trials.py write                                          # what is measured, into TRIALS.md
+    python training/trials.py run tinyshakespeare.txt optimizer schedule    # run the missing trials of these groups
+    python training/trials.py write                                          # write all tables into TRIALS.md
 
-A group has arms that differ from its first in one thing. Each arm has its learning rates tuned, with seed 0, on a
-grid; then four more seeds run with the best, unless it is so close to the first arm that no claim could come of it.
-Results are lines of `training/trials.jsonl`, one a run. A run takes one CPU thread, so that it can be repeated exactly.
+The first arm of a group is its baseline. Every other arm changes one thing. The learning rate of each arm is tuned on a
+grid with seed 0. The best one then runs with four more seeds, unless the arm is so close to the baseline that no claim
+would be possible. Results are appended to `training/trials.jsonl`, one line per run. A run uses one CPU thread, so that
+it can be reproduced exactly.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from knock.config import HEAD_TYPES, POSITIONS, HeadType, ModelConfig, Position
+from knock.choices import HEAD_TYPES, POSITIONS, HeadType, Position
+from knock.config import ModelConfig
 from knock.weights import shapes
 
 RESULTS = Path(__file__).parent / "trials.jsonl"
 TRIALS = Path(__file__).parent / "TRIALS.md"
 SEEDS = range(5)
-CLAIM = 0.015  # nats, the smallest difference over all seeds that counts
-CLOSE = 0.008  # nats with the first seed: where this is all, more seeds would not make it a claim
+CLAIM = 0.015  # nats, the smallest difference of means over all seeds that supports a claim
+CLOSE = 0.008  # nats with the first seed; more seeds would not turn a smaller difference into a claim
 
 NANO = {"T": 32, "n_emb": 64, "nodes": 96, "n_blocks": 3, "n_heads": 4, "head_type": "hybrid", "position": "relative"}
 TINY = {**NANO, "n_emb": 32, "nodes": 64}
@@ -43,14 +45,14 @@ ADAMW = ({"learning_rate": 0.005}, {"learning_rate": 0.01}, {"learning_rate": 0.
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train.
+    """One variant in a group of trials.
 
     Attributes:
-        name: what is different.
-        recipe: fields of the recipe that are not those of `BASE`.
-        shape: fields of the config that are not the tiny model's.
+        name: description for the table.
+        recipe: fields of the recipe that differ from `BASE`.
+        shape: fields of the config that differ from `TINY`.
         grid: learning rates to choose from.
-        variation: what neither recipe nor config can say.
+        variation: name of a change that neither recipe nor config can express; see `_varied`.
     """
 
     name: str
@@ -66,26 +68,26 @@ FLOAT32 = {"precision": "float32"}
 BASELINE = Arm("Muon, cosine, EMA 0.998")
 GROUPS: dict[str, list[Arm]] = {
     "optimizer": [
-        Arm("Muon, and AdamW at 0.003", FLOAT32, NANO, COARSE),
+        Arm("Muon, AdamW at 0.003", FLOAT32, NANO, COARSE),
         Arm("AdamW alone", {"optimizer": "adamw", **FLOAT32}, NANO, ADAMW),
-        Arm("Muon, and AdamW at 0.0015", {"learning_rate": 0.0015, **FLOAT32}, NANO, COARSE),
-        Arm("Muon, and AdamW at 0.01", {"learning_rate": 0.01, **FLOAT32}, NANO, COARSE),
+        Arm("Muon, AdamW at 0.0015", {"learning_rate": 0.0015, **FLOAT32}, NANO, COARSE),
+        Arm("Muon, AdamW at 0.01", {"learning_rate": 0.01, **FLOAT32}, NANO, COARSE),
     ],
     "shape": [
         Arm("reweight heads, 3 blocks, 4 heads, nodes 160", shape={**REWEIGHT, "nodes": 160}),
         Arm("4 blocks, 4 heads, nodes 96", shape={**REWEIGHT, "n_blocks": 4}),
         Arm("4 blocks, 2 heads, nodes 128", shape=DEEPER),
-        Arm("the same, and AdamW at 0.01", {"learning_rate": 0.01}, DEEPER),
+        Arm("4 blocks, 2 heads, nodes 128, AdamW at 0.01", {"learning_rate": 0.01}, DEEPER),
     ],
     "precision": [Arm("float32", FLOAT32, NANO, COARSE), Arm("bfloat16", {}, NANO)],
     "average": [BASELINE, Arm("no EMA", {"ema": 0.0}), Arm("EMA 0.99", {"ema": 0.99})],
-    "schedule": [BASELINE, Arm("warmup-stable-decay, 30%", {"schedule": "wsd"})],
+    "schedule": [BASELINE, Arm("warmup-stable-decay, decay over 30%", {"schedule": "wsd"})],
     "windows": [BASELINE, Arm("2 windows", {"windows": 2}), Arm("8 windows", {"windows": 8})],
     "batch": [
         BASELINE,
         Arm("2,048 characters, twice the steps", {"batch_chars": 2048, "steps": 3000}),
         Arm("8,192 characters, half the steps", {"batch_chars": 8192, "steps": 750}),
-        Arm("2,048 growing to 6,144", variation="growing batch"),
+        Arm("2,048 growing to 6,144 characters", variation="growing batch"),
     ],
     "decay": [
         BASELINE,
@@ -113,7 +115,10 @@ def _parameters(shape: dict[str, Any]) -> int:
 
 
 def _equal_parameters(base: dict[str, Any]) -> list[Arm]:
-    """Heads and positions of every kind, the MLP as wide as makes them as large as the relative hybrid."""
+    """Return an arm for each head type and position mode, with about as many parameters as the relative hybrid.
+
+    The width of the MLP makes up for the difference.
+    """
     size = _parameters(base)
     arms = []
     for head_type in HEAD_TYPES:
@@ -127,7 +132,7 @@ def _equal_parameters(base: dict[str, Any]) -> list[Arm]:
 
 
 def _equal_time(base: dict[str, Any], others: dict[tuple[HeadType, Position], dict[str, int]]) -> list[Arm]:
-    """The same, in shapes that decode a character as fast as the relative hybrid does."""
+    """Return an arm for each head type and position mode, in shapes that decode as fast as the relative hybrid."""
     kinds = {("hybrid", "relative"): {}, **others}
     return [
         Arm(f"{head_type}, {position}", shape={**base, "head_type": head_type, "position": position, **shape})
@@ -135,9 +140,10 @@ def _equal_time(base: dict[str, Any], others: dict[tuple[HeadType, Position], di
     ]
 
 
-# Shapes by measured time of a character past the window, one text, AVX-512: within 3% of the relative hybrid's, but
-# for the three tiny absolute ones, which come in steps, and are within 15%. `bench/bench_kinds.py` measures them anew.
-# An absolute model computes its whole window for each character, so that it can be as fast with one block only.
+# Shapes chosen by the measured time per character past the window, for one text with AVX-512. Times are within 3% of
+# the relative hybrid's, except for the three tiny absolute models: theirs change in coarse steps and are within 15%.
+# `bench/bench_kinds.py` measures them. An absolute model computes its whole window for each character, so it can be as
+# fast only with a single block.
 COMPARISONS = {
     "parameters-nano": _equal_parameters(NANO),
     "parameters-tiny": _equal_parameters(TINY),
@@ -167,7 +173,7 @@ GROUPS |= COMPARISONS
 
 @dataclass(frozen=True)
 class Trial:
-    """One run: everything that decides it."""
+    """Everything that determines a run."""
 
     shape: dict[str, Any]
     recipe: dict[str, Any]
@@ -175,12 +181,12 @@ class Trial:
 
     @property
     def key(self) -> str:
-        """The same for the same run."""
+        """Canonical string, equal for equal trials."""
         return json.dumps(asdict(self), sort_keys=True)
 
 
 def grid_of(arm: Arm) -> list[Trial]:
-    """The first seed with each of an arm's learning rates."""
+    """Return the trials of an arm with the first seed, one per learning rate."""
     return [
         Trial({**TINY, **arm.shape}, {**BASE, **arm.recipe, **rates, "seed": SEEDS[0]}, arm.variation)
         for rates in arm.grid
@@ -188,7 +194,7 @@ def grid_of(arm: Arm) -> list[Trial]:
 
 
 class Results:
-    """What was measured, in a file of JSON lines."""
+    """Measured trials, stored in a JSON Lines file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -205,21 +211,22 @@ class Results:
         return self._known[trial.key]
 
     def add(self, result: dict[str, Any]) -> None:
-        """Keep one more."""
+        """Add a result and append it to the file."""
         self._known[Trial(**result["trial"]).key] = result
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(result) + "\n")
 
     def best(self, grid: list[Trial]) -> Trial | None:
-        """The best of some trials; None while one is missing."""
+        """Return the trial with the lowest loss, or None if one has not been run."""
         if not all(trial in self for trial in grid):
             return None
         return min(grid, key=lambda trial: self[trial]["block_256"])
 
     def seeds(self, arm: Arm, group: str) -> list[Trial]:
-        """What an arm is judged by: its best learning rates, with each seed; none while its grid is not measured.
+        """Return the trials that an arm is judged by: its best learning rates with each seed.
 
-        One seed is enough for an arm that is close to the first of its group.
+        An arm that is close to the baseline of its group has only one seed. The list is empty if the grid of the arm
+        or of the baseline is incomplete.
         """
         chosen, first = self.best(grid_of(arm)), self.best(grid_of(GROUPS[group][0]))
         if chosen is None or first is None:
@@ -231,14 +238,14 @@ class Results:
         ]
 
     def wanted(self, groups: list[str]) -> list[Trial]:
-        """What is to be run next."""
+        """Return the trials that still have to be run."""
         arms = [(arm, group) for group in groups for arm in GROUPS[group]]
         trials = {trial.key: trial for arm, group in arms for trial in (*grid_of(arm), *self.seeds(arm, group))}
         return [trial for trial in trials.values() if trial not in self]
 
 
 def run(trial: Trial, corpus_path: str) -> dict[str, Any]:
-    """Train, evaluate."""
+    """Train and evaluate a model, and return the result to store."""
     import torch
 
     from knock_training.data import Corpus
@@ -266,7 +273,7 @@ def run(trial: Trial, corpus_path: str) -> dict[str, Any]:
 
 
 def _varied(variation: str, recipe_type: Any) -> tuple[Any, Callable[..., Any]]:
-    """The recipe and the initial weights of a variation."""
+    """Return the recipe class of a variation and a function that creates its initial weights."""
     import numpy as np
 
     from knock.weights import Weights
@@ -289,7 +296,7 @@ def _varied(variation: str, recipe_type: Any) -> tuple[Any, Callable[..., Any]]:
 
 
 def run_all(groups: list[str], corpus: str, jobs: int, results: Results) -> None:
-    """Run what is wanted until nothing is."""
+    """Run all missing trials of some groups, including those that earlier results call for."""
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         running: dict[Any, Trial] = {}
         while True:
@@ -309,9 +316,9 @@ def run_all(groups: list[str], corpus: str, jobs: int, results: Results) -> None
 
 
 def table(group: str, results: Results) -> str:
-    """Means over the seeds, their spread, and how far from the first arm."""
+    """Return the table of a group: means over the seeds, standard deviation and difference from the baseline."""
     lines = [
-        f"| {group} | learning rate | block 256 | ± | stream | against the first | |",
+        f"| {group} | learning rate | block 256 | ± | stream | vs. baseline | |",
         "|---|---|---:|---:|---:|---:|---|",
     ]
     first: list[float] = []
@@ -333,38 +340,38 @@ def table(group: str, results: Results) -> str:
         if group in COMPARISONS and arm.shape["head_type"] == "hybrid":
             gates.append(f"{arm.name} {learned_gates([results[trial]['gates'] for trial in trials])}")
     if gates:
-        lines += ["", f"Gates after training, block by block, mean over heads and seeds: {'; '.join(gates)}."]
+        lines += ["", f"Gates after training, by block, averaged over heads and seeds: {'; '.join(gates)}."]
     return "\n".join(lines)
 
 
 def learned_gates(runs: list[list[list[float]]]) -> str:
-    """Gates of several runs, (seeds, L, H), as their mean in each block, and the lowest and the highest of all."""
+    """Format the gates of several runs, [seeds, L, H], as the mean of each block and the overall range."""
     every = [gate for run in runs for block in run for gate in block]
     blocks = [statistics.mean(gate for run in runs for gate in run[b]) for b in range(len(runs[0]))]
     return f"{', '.join(f'{mean:.2f}' for mean in blocks)} (from {min(every):.2f} to {max(every):.2f})"
 
 
 def main() -> None:
-    """Run trials, or show them."""
+    """Run trials or write their tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    runs = commands.add_parser("run")
-    runs.add_argument("corpus")
-    runs.add_argument("groups", nargs="+", choices=GROUPS)
-    runs.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    commands.add_parser("write")
+    runs = commands.add_parser("run", help="run the missing trials of some groups")
+    runs.add_argument("corpus", help="path of tinyshakespeare.txt")
+    runs.add_argument("groups", nargs="+", choices=GROUPS, help="groups to run")
+    runs.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time (default: one per CPU)")
+    commands.add_parser("write", help="write the tables into TRIALS.md")
     options = parser.parse_args()
     results = Results(RESULTS)
     if options.command == "run":
         run_all(options.groups, options.corpus, options.jobs, results)
         return
-    told = TRIALS.read_text(encoding="utf-8")
+    text = TRIALS.read_text(encoding="utf-8")
     for group in GROUPS:
         pattern = rf"(<!-- {group} -->\n).*?(<!-- end {group} -->)"
-        told = re.sub(
-            pattern, lambda match, group=group: f"{match[1]}{table(group, results)}\n{match[2]}", told, flags=re.DOTALL
+        text = re.sub(
+            pattern, lambda match, group=group: f"{match[1]}{table(group, results)}\n{match[2]}", text, flags=re.DOTALL
         )
-    TRIALS.write_text(told, encoding="utf-8")
+    TRIALS.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What knock is measured against: the same model, written for speed in other frameworks.
+"""Peers: the same model, written for speed in other frameworks, to compare knock with.
 
-Every peer decodes one token a step from a cache of the last T keys and values, for B sequences at once, in float32
-on one thread, and samples at temperature 1 with numbers of its framework's own. Peers get what knock's packing has:
-one matrix for queries, keys, values and reweight logits, folded gates, and the first block as a table.
+Every peer decodes one token per step from a cache of the last T keys and values, for B sequences at once, in float32
+on one thread, and samples at temperature 1 with random numbers of its framework. Peers have the advantages of knock's
+packing: one matrix for queries, keys, values and reweight logits, folded gates, and the first block as a table.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ Tokens = npt.NDArray[np.integer[Any]]
 
 
 class Peer(Protocol):
-    """One model, and B sequences that it continues together. A sequence begins with token 0."""
+    """A model and B sequences that it continues together. Every sequence begins with token 0."""
 
     def reset(self) -> None:
-        """Begin all sequences anew."""
+        """Restart all sequences."""
 
     def logits(self, tokens: Tokens) -> FloatArray:
-        """Logits at every position of one sequence, by the steps that generate: [N] -> [N, V]. Resets the peer."""
+        """Return the logits of one sequence, computed by the steps that generate: [N] -> [N, V]. Resets the peer."""
 
     def generate(self, length: int) -> Tokens:
-        """The next tokens of every sequence: (B, length)."""
+        """Return the next tokens of every sequence, [B, length]."""
 
 
-# Name, and where the factory is. A module is imported when its peer is asked for, so that any may be missing.
+# The factory of each peer. A module is imported when its peer is used, since any framework may be missing.
 PEERS = {
     "torch eager": "torch_eager_peer:TorchEagerPeer",
     "torch.compile": "torch_compile_peer:TorchCompilePeer",
@@ -42,10 +42,10 @@ PEERS = {
 
 
 def peer_factory(name: str) -> Callable[[Weights, int], Peer]:
-    """What makes the peer of that name from weights and the number of sequences.
+    """Return the function that makes the named peer from weights and a number of sequences.
 
     Raises:
-        ImportError: if what it needs is not installed.
+        ImportError: if its framework is not installed.
     """
     module, factory = PEERS[name].split(":")
     made: Callable[[Weights, int], Peer] = getattr(import_module(f"{__name__}.{module}"), factory)

@@ -1,4 +1,4 @@
-"""A peer is worth measuring only if it is the same model: its logits and its draws against the reference."""
+"""Check that a peer is the same model: its logits and its draws against the reference."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ from tests.cases import float64, random_tokens
 
 
 def check_peer(peer: Peer, weights: Weights, length: int) -> None:
-    """Fail unless the peer's steps give the reference's logits and its text is drawn from them.
+    """Raise unless a peer reproduces the logits of the reference and draws its tokens from them.
 
-    How surprising a drawn token is, less the entropy of what it was drawn from, is 0 on average; the mean over
-    thousands of draws comes within 0.1 nats, where the largest logit or an even draw misses by more.
+    The surprise of a drawn token minus the entropy of its distribution is 0 on average. The mean over thousands of
+    draws is within 0.1 nats; always taking the largest logit, or drawing uniformly, is farther off.
 
     Args:
-        peer: just made. It is left anew.
-        weights: what it was made from.
-        length: how many tokens to draw.
+        peer: a new peer. It is reset afterwards.
+        weights: the weights it was made from.
+        length: number of tokens to draw.
+
+    Raises:
+        AssertionError: if the logits or the draws differ.
     """
     config, arrays = weights.config, float64(weights)
-    tokens = random_tokens(config, 5 * config.T)  # past anything that a peer keeps of its window
+    tokens = random_tokens(config, 5 * config.T)  # longer than any peer's cache
     expected = reference.forward(tokens, arrays, config)
     np.testing.assert_allclose(peer.logits(tokens), expected, rtol=0, atol=1e-4 * max(1, np.abs(expected).max()))
 
-    drawn = peer.generate(length)[:8]  # of a large batch, as many as will do
+    drawn = peer.generate(length)[:8]  # eight sequences of a large batch are enough
     seen = np.concatenate((np.zeros((len(drawn), 1), drawn.dtype), drawn[:, :-1]), axis=1)
     excess = []
     for row, following in zip(seen, drawn, strict=True):

@@ -1,7 +1,7 @@
-"""The weights as the peers want them: fused and folded, framework-neutral.
+"""The weights of the peers: fused and folded, independent of any framework.
 
-Letters as elsewhere: V vocabulary, T window, C embedding width, H heads, D = C / H, F MLP width. M = 3D + T is what
-one head reads from a position: query, key, value and reweight logits.
+V is the vocabulary size, T the window, C the embedding width, H the number of heads, D = C / H, F the MLP width.
+M = 3D + T is the width of a head's projection: query, key, value and reweight logits.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class Block(NamedTuple, Generic[A]):
     """The arrays of one block.
 
     Attributes:
-        ln1_gain: (C,).
-        ln1_bias: (C,).
-        w_in: (C, H*M), head by head [q | k | v | r]. The gates and 1/sqrt(D) are folded in, so that the attention
+        ln1_gain: [C].
+        ln1_bias: [C].
+        w_in: [C, H*M], head by head q, k, v, r. The gates and 1/sqrt(D) are folded in, so that the attention
             logits are q . k + r; reweight logits run from the farthest distance, T-1, to the nearest.
-        ln2_gain: (C,).
-        ln2_bias: (C,).
-        w0: (C, F).
-        w1: (F, C).
+        ln2_gain: [C].
+        ln2_bias: [C].
+        w0: [C, F].
+        w1: [F, C].
     """
 
     ln1_gain: A
@@ -46,12 +46,12 @@ class Folded(NamedTuple, Generic[A]):
     """The arrays of a model.
 
     Attributes:
-        embed: (V, C).
-        table: (V, H*M), what the first block's `w_in` makes of each token: in a relative model it sees nothing else.
-        blocks: one a block.
-        ln_f_gain: (C,).
-        ln_f_bias: (C,).
-        wout: (C, V).
+        embed: [V, C].
+        table: [V, H*M], the first block's projection of each token; in a relative model it depends on nothing else.
+        blocks: the arrays of each block.
+        ln_f_gain: [C].
+        ln_f_bias: [C].
+        wout: [C, V].
     """
 
     embed: A
@@ -62,17 +62,17 @@ class Folded(NamedTuple, Generic[A]):
     wout: A
 
     def map(self, convert: Callable[[A], B]) -> Folded[B]:
-        """The same with every array converted."""
+        """Return the same with every array converted."""
         blocks = tuple(Block(*map(convert, block)) for block in self.blocks)
         ends = (self.ln_f_gain, self.ln_f_bias, self.wout)
         return Folded(convert(self.embed), convert(self.table), blocks, *map(convert, ends))
 
 
 def fold(weights: Weights) -> Folded[FloatArray]:
-    """Fold in float64, then round to float32.
+    """Fold the weights in float64, then round them to float32.
 
     Raises:
-        ValueError: if the model is not a relative hybrid, the only one that peers run.
+        ValueError: if the model is not a relative hybrid, the only kind that peers support.
     """
     config = weights.config
     if (config.head_type, config.position) != ("hybrid", "relative"):

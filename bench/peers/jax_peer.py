@@ -1,4 +1,4 @@
-"""JAX: the whole generation loop, sampling included, is one `lax.scan`, compiled once a length."""
+"""JAX: the whole generation loop, with sampling, as one `lax.scan`, compiled once per length."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from bench.peers.folded import Folded, fold
 from knock.config import ModelConfig
 from knock.weights import FloatArray, Weights
 
-Caches = tuple[tuple[Array, Array], ...]  # for each block keys (B, H, D, T) and values (B, H, T, D), rings
+Caches = tuple[tuple[Array, Array], ...]  # per block, rings of keys [B, H, D, T] and values [B, H, T, D]
 
 
 class State(NamedTuple):
-    """Where the sequences are.
+    """The state of the sequences.
 
     Attributes:
-        step: (), how many tokens have been seen.
-        token: (B,), the next to be seen.
-        caches: rings.
-        key: of the random numbers.
+        step: [], number of tokens seen.
+        token: [B], the next token to be seen.
+        caches: rings of keys and values.
+        key: state of the random numbers.
     """
 
     step: Array
@@ -35,16 +35,16 @@ class State(NamedTuple):
 
 
 class JaxPeer:
-    """Weights are constants of the compiled loop; its state is donated, so that the rings stay in place."""
+    """The peer in JAX. Weights are constants of the compiled loop; its state is donated, so rings stay in place."""
 
     def __init__(self, weights: Weights, batch: int) -> None:
         self.config, self.batch = weights.config, batch
         model = partial(_step, fold(weights).map(jnp.asarray), weights.config)
 
         def generate(length: int, state: State) -> tuple[State, Array]:
-            """The state after that many steps, and what they drew: (B, length)."""
+            """Return the state after `length` steps and the tokens drawn, [B, length]."""
             key, fresh = jax.random.split(state.key)
-            # What jax.random.categorical adds to the logits, for all steps at once.
+            # The noise that jax.random.categorical adds to the logits, for all steps at once.
             noise = jax.random.gumbel(fresh, (length, batch, weights.config.vocab_size))
 
             def body(state: State, noise: Array) -> tuple[State, Array]:
@@ -56,7 +56,7 @@ class JaxPeer:
             return state, tokens.T
 
         def logits(tokens: Array, state: State) -> Array:
-            """Row 0's logits at every position: [N, B] -> [N, V]."""
+            """Return the logits of row 0 at every position: [N, B] -> [N, V]."""
 
             def body(state: State, token: Array) -> tuple[State, Array]:
                 logits, caches = model(state.step, token, state.caches)
@@ -69,25 +69,25 @@ class JaxPeer:
         self.reset()
 
     def reset(self) -> None:
-        """Begin all sequences anew."""
+        """Restart all sequences."""
         B, T, H, D = self.batch, self.config.T, self.config.n_heads, self.config.head_width
         caches = tuple((jnp.zeros((B, H, D, T)), jnp.zeros((B, H, T, D))) for _ in range(self.config.n_blocks))
         self.state = State(jnp.int32(0), jnp.zeros(B, jnp.int32), caches, jax.random.key(0))
 
     def logits(self, tokens: Tokens) -> FloatArray:
-        """Logits at every position of one sequence, by the steps that generate: [N] -> [N, V]. Resets the peer."""
+        """Return the logits of one sequence, computed by the steps that generate: [N] -> [N, V]. Resets the peer."""
         self.reset()
         columns = np.repeat(tokens[:, None].astype(np.int32), self.batch, axis=1)
         return np.asarray(self._logits(columns, self.state))
 
     def generate(self, length: int) -> Tokens:
-        """The next tokens of every sequence: (B, length)."""
+        """Return the next tokens of every sequence, [B, length]."""
         self.state, tokens = self._generate(length, self.state)
         return np.asarray(tokens)
 
 
 def _step(w: Folded[Array], config: ModelConfig, step: Array, token: Array, caches: Caches) -> tuple[Array, Caches]:
-    """Logits after one more token, and the rings that go with them: [], [B], caches -> [B, V], caches."""
+    """Return the logits after one more token and the updated rings: [], [B], caches -> [B, V], caches."""
     T, H, D = config.T, config.n_heads, config.head_width
     slot = step % T
     distance = (step - jnp.arange(T)) % T  # of each slot
@@ -109,13 +109,13 @@ def _step(w: Folded[Array], config: ModelConfig, step: Array, token: Array, cach
 
 
 def _layer_norm(x: Array, gain: Array, bias: Array) -> Array:
-    """[B, C] -> [B, C]."""
+    """Normalise each row: [B, C] -> [B, C]."""
     centred = x - x.mean(1, keepdims=True)
     return centred * lax.rsqrt((centred * centred).mean(1, keepdims=True) + 1e-5) * gain + bias
 
 
 def _vectors_by_matrices(x: Array, y: Array) -> Array:
-    """A product a head: [B, H, K], [B, H, K, N] -> [B, H, N]."""
-    if len(x) == 1:  # a sum fuses with what is around it, which for one sequence is worth 40 %; batches want products
+    """Multiply per head: [B, H, K], [B, H, K, N] -> [B, H, N]."""
+    if len(x) == 1:  # a fused sum saves 40% for one sequence; batches are faster as products
         return (x[:, :, :, None] * y).sum(2)
     return jnp.einsum("bhk,bhkn->bhn", x, y)

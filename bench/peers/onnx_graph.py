@@ -1,4 +1,4 @@
-"""The step of the ONNX Runtime peer as an ONNX graph."""
+"""One step of the ONNX Runtime peer as an ONNX graph."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from bench.peers.folded import Folded
 from knock.config import ModelConfig
 from knock.weights import FloatArray
 
-OPSET, IR_VERSION = 24, 11  # the first with TensorScatter, which can write into a ring in place
+OPSET, IR_VERSION = 24, 11  # the first opset with TensorScatter, which writes into a ring in place
 
 
 class Builder:
-    """Nodes and constants of a graph, each with a name of its own."""
+    """Nodes and constants of a graph, with unique names."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.constants: list[TensorProto] = []
 
     def op(self, kind: str, *inputs: str | np.ndarray, out: str = "", **attributes: Any) -> str:
-        """One node with one output, whose name is returned. Arrays among the inputs become constants."""
+        """Add a node with one output and return its name. Arrays among the inputs become constants."""
         return self.op_many(kind, *inputs, outs=[out or f"{kind}.{len(self.nodes)}"], **attributes)[0]
 
     def op_many(self, kind: str, *inputs: str | np.ndarray, outs: list[str], **attributes: Any) -> list[str]:
-        """One node with the outputs that are named."""
+        """Add a node with named outputs and return their names."""
         names = [name if isinstance(name, str) else self._constant(name) for name in inputs]
         self.nodes.append(helper.make_node(kind, names, outs, **attributes))
         return outs
@@ -38,14 +38,13 @@ class Builder:
 
 
 def step_graph(w: Folded[FloatArray], config: ModelConfig, batch: int) -> ModelProto:
-    """The graph of one step.
+    """Return the graph of one step.
 
-    Inputs: `token` (B,); `noise` (B, V), to be subtracted from the logits before the largest is drawn; `slot` (B,),
-    which takes the new keys and values; `first` and `end` (1,), the part of two turns of reweight logits that
-    belongs to the slots; `mask` (T,), to be added to each slot's logits; and for each block b rings `keys.b` and
-    `values.b` (B, H, T, D).
+    Inputs: `token` [B]; `noise` [B, V], subtracted from the logits before the largest is taken; `slot` [B], where the
+    new keys and values go; `first` and `end` [1], the slice of the doubled reweight logits that matches the slots;
+    `mask` [T], added to the logits of each slot; and per block b the rings `keys.b` and `values.b` [B, H, T, D].
 
-    Outputs: `logits` (B, V); `token.next`, and the rings with `.next` after their names.
+    Outputs: `logits` [B, V], `token.next`, and the rings with `.next` after their names.
     """
     B, T, C, H, D, V = batch, config.T, config.n_emb, config.n_heads, config.head_width, config.vocab_size
     g = Builder()

@@ -1,4 +1,4 @@
-"""ONNX Runtime: one step as a graph, run on buffers that are bound once and updated in place."""
+"""ONNX Runtime: one step as a graph, on buffers that are bound once and updated in place."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from knock.weights import FloatArray, Weights
 
 
 class OnnxPeer:
-    """A binding for every row of the ring, so that a step is one call and nothing else.
+    """The peer in ONNX Runtime. A binding for every row of the ring makes a step a single call.
 
-    Inputs and outputs share memory: the tokens that a step draws are what the next one reads, and the rings stay where
-    they are, which spares copies of all keys and values.
+    Inputs and outputs share memory: each step reads the tokens drawn by the one before, and the rings stay in place,
+    which avoids copies of all keys and values.
     """
 
     def __init__(self, weights: Weights, batch: int) -> None:
@@ -28,7 +28,7 @@ class OnnxPeer:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
-        # ONNX Runtime works on the arrays' own memory, so they have to stay.
+        # ONNX Runtime uses the memory of these arrays, so they must stay alive.
         self.token = np.zeros(batch, np.int64)
         self.noise = np.zeros((batch, config.vocab_size), np.float32)
         self.next_logits = np.zeros_like(self.noise)
@@ -59,12 +59,12 @@ class OnnxPeer:
         self.reset()
 
     def reset(self) -> None:
-        """Begin all sequences anew."""
+        """Restart all sequences."""
         self.done = 0
         self.token.fill(0)
 
     def logits(self, tokens: Tokens) -> FloatArray:
-        """Logits at every position of one sequence, by the steps that generate: [N] -> [N, V]. Resets the peer."""
+        """Return the logits of one sequence, computed by the steps that generate: [N] -> [N, V]. Resets the peer."""
         self.reset()
         rows = []
         for token in tokens:
@@ -75,12 +75,12 @@ class OnnxPeer:
         return np.stack(rows)
 
     def generate(self, length: int) -> Tokens:
-        """The next tokens of every sequence: (B, length).
+        """Return the next tokens of every sequence, [B, length].
 
-        The largest of logits - log(e), with e from the exponential distribution, is a draw from their softmax.
+        With e from the exponential distribution, the argmax of logits - log(e) is a draw from their softmax.
         """
         noise = self.random.standard_exponential((length, *self.noise.shape), np.float32)
-        noise = np.log(noise + np.finfo(np.float32).tiny)  # in float32 it may be exactly 0
+        noise = np.log(noise + np.finfo(np.float32).tiny)  # in float32 the noise can be exactly 0
         out = np.empty((length, len(self.token)), np.int64)
         for i in range(length):
             self.noise[:] = noise[i]
@@ -89,6 +89,6 @@ class OnnxPeer:
         return out.T
 
     def _step(self) -> None:
-        """From `token` and `noise` to `next_logits` and the `token` drawn from them."""
+        """Compute `next_logits` from `token`, and the next `token` from them and `noise`."""
         self.session.run_with_iobinding(self.bindings[row(self.done, self.T)])
         self.done += 1

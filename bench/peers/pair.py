@@ -1,4 +1,4 @@
-"""Two processes of one thread, each with half of the sequences: the most that two cores can do for a peer."""
+"""Two processes with one thread and half of the sequences each: the best use of two cores for a peer."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from knock.weights import Weights
 
 
 class Pair(AbstractContextManager["Pair"]):
-    """A peer for each half. Use it in a `with`.
+    """A context manager that runs a peer in each of two processes.
 
     Args:
-        name: of the peer.
-        weights: of the model.
-        batch: sequences, of both together.
-        length: of what they will generate, for their check.
+        name: name of the peer.
+        weights: weights of the model.
+        batch: number of sequences in both processes together.
+        length: number of tokens to draw when the peers are checked.
     """
 
     def __init__(self, name: str, weights: Weights, batch: int, length: int) -> None:
@@ -44,7 +44,7 @@ class Pair(AbstractContextManager["Pair"]):
             process.join()
 
     def generate(self, length: int) -> Tokens:
-        """The next tokens of every sequence: (B, length)."""
+        """Return the next tokens of every sequence, [B, length]."""
         for end in self._ends:
             end.send(length)
         return np.concatenate(self._receive())
@@ -53,7 +53,7 @@ class Pair(AbstractContextManager["Pair"]):
         try:
             return [end.recv() for end in self._ends]
         except EOFError:
-            raise RuntimeError("a peer's process has ended; what it said is above") from None
+            raise RuntimeError("the process of a peer has ended; see its output above") from None
 
 
 def _work(end: Connection[Any, Any], name: str, weights: Weights, batch: int, length: int) -> None:
@@ -62,7 +62,7 @@ def _work(end: Connection[Any, Any], name: str, weights: Weights, batch: int, le
     end.send(None)
     while True:
         try:
-            asked = end.recv()
-        except EOFError:  # nothing more is asked for
+            length = end.recv()
+        except EOFError:  # the parent has closed the pipe
             return
-        end.send(peer.generate(asked))
+        end.send(peer.generate(length))

@@ -1,4 +1,4 @@
-"""Which slot of a ring of T keys a step takes, and at what distances it sees the others."""
+"""The ring of T keys: the slot of each step, and the distances at which it sees the other slots."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from knock.weights import FloatArray
 
 
 class Ring(NamedTuple):
-    """A row a step. Steps 0 to T-1 fill the ring, T to 2T-1 roll it, and from then on the latter repeat.
+    """A row per step. Steps 0 to T-1 fill the ring, steps T to 2T-1 overwrite it, and all later steps repeat those.
 
     Attributes:
-        slot: (2T,), where the step's own key and value go.
-        columns: (2T, T), for each slot, the column of the reweight logits for its distance, farthest first.
-        mask: (2T, T), what to add to the logits of each slot: 0, or -inf where nothing has been put yet.
+        slot: [2T], slot of the step's own key and value.
+        columns: [2T, T], for each slot the column of the reweight logits for its distance, farthest first.
+        mask: [2T, T], added to the logits of each slot: 0, or -inf if the slot is still empty.
     """
 
     slot: npt.NDArray[np.int64]
@@ -25,7 +25,7 @@ class Ring(NamedTuple):
 
 
 def make_ring(T: int) -> Ring:
-    """The ring of a window of T."""
+    """Return the ring of a window T."""
     step = np.arange(2 * T)
     distance = (step[:, None] - np.arange(T)) % T
     mask = np.where(distance <= step[:, None], 0, -np.inf).astype(np.float32)
@@ -33,5 +33,5 @@ def make_ring(T: int) -> Ring:
 
 
 def row(step: int, T: int) -> int:
-    """The row of a step, however late."""
+    """Return the row of any step."""
     return step if step < T else T + step % T

@@ -1,4 +1,4 @@
-"""PyTorch, compiled: the step as one function of static shapes, several steps a call."""
+"""PyTorch, compiled: a function of static shapes, with several steps per call."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if shutil.which(os.environ.get("CXX", "g++")) is None:
     raise ImportError("torch.compile needs a C++ compiler")
 
 OPTIONS: dict[str, Any] = {
-    "cpp_wrapper": True,  # calls operators from C++, not from Python
-    "assert_indirect_indexing": False,  # checks within the inner loops
-    "cpp.enable_floating_point_contract_flag": "fast",  # fused multiply-add, as everyone else has it
+    "cpp_wrapper": True,  # call operators from C++ instead of Python
+    "assert_indirect_indexing": False,  # no checks in the inner loops
+    "cpp.enable_floating_point_contract_flag": "fast",  # fused multiply-add, as in the other peers
 }
 
-Caches = list[tuple[Tensor, Tensor]]  # for each block keys (B, H, D, T) and values (B, H, T, D), rings
+Caches = list[tuple[Tensor, Tensor]]  # per block, rings of keys [B, H, D, T] and values [B, H, T, D]
 
 
 class TorchCompilePeer:
-    """`torch.compile` with Inductor. Where in the ring a step is comes as tensors, so that nothing recompiles.
+    """The peer in `torch.compile` with Inductor. Positions in the ring are tensors, to avoid recompilation.
 
-    A call costs as much as two steps of one sequence, so small batches do four steps a call: lengths must be
-    multiples of that.
+    A call costs as much as two steps of one sequence, so small batches take four steps per call: lengths must be
+    multiples of four.
     """
 
     @torch.inference_mode()
@@ -51,15 +51,15 @@ class TorchCompilePeer:
         self.reset()
 
     def reset(self) -> None:
-        """Begin all sequences anew."""
+        """Restart all sequences."""
         self.done = 0
         self.token = torch.zeros(self.batch, dtype=torch.int64)
 
     @torch.inference_mode()
     def logits(self, tokens: Tokens) -> FloatArray:
-        """Logits at every position of one sequence, by the steps that generate: [N] -> [N, V]. Resets the peer.
+        """Return the logits of one sequence, computed by the steps that generate: [N] -> [N, V]. Resets the peer.
 
-        The steps draw their own next token: infinite noise makes them draw the one that is given.
+        The steps draw their own next token: infinite noise forces them to draw the given one.
         """
         self.reset()
         self.token.fill_(int(tokens[0]))
@@ -71,21 +71,21 @@ class TorchCompilePeer:
 
     @torch.inference_mode()
     def generate(self, length: int) -> Tokens:
-        """The next tokens of every sequence: (B, length).
+        """Return the next tokens of every sequence, [B, length].
 
-        The largest of logits - log(e), with e from the exponential distribution, is a draw from their softmax.
+        With e from the exponential distribution, the argmax of logits - log(e) is a draw from their softmax.
         """
         noise = torch.empty(length, self.batch, self.config.vocab_size).exponential_().log_()
         return torch.cat([self._call(part)[0] for part in self._parts(noise)]).T.numpy()
 
     def _parts(self, noise: Tensor) -> tuple[Tensor, ...]:
-        """The noise of each call."""
+        """Return the noise of each call."""
         if len(noise) % self.steps:
             raise ValueError(f"the length must be a multiple of {self.steps}, got {len(noise)}")
         return noise.view(-1, self.steps, *noise.shape[1:]).unbind()
 
     def _call(self, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """What one call draws, and its logits: [steps, B, V] -> [steps, B], [steps, B, V]."""
+        """Return the tokens that one call draws, and their logits: [steps, B, V] -> [steps, B], [steps, B, V]."""
         slot, columns, mask = self.ring[row(self.done, self.config.T)]
         self.token, drawn, logits = self.compiled(
             self.w, self.config, self.token, noise, slot, columns, mask, self.caches
@@ -104,9 +104,9 @@ def _steps(
     mask: Tensor,
     caches: Caches,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Some steps, each with its row of the noise and of the ring: [B], [steps, ...] -> [B], [steps, B], [steps, B, V].
+    """Take several steps, each with its row of the noise and of the ring, and update the rings.
 
-    The token to go on with, all that were drawn, and the logits they were drawn from. Updates the rings.
+    Returns the next input token [B], the tokens drawn [steps, B], and the logits [steps, B, V].
     """
     drawn, logits = [], []
     for i in range(len(noise)):
@@ -120,9 +120,9 @@ def _steps(
 def _step(
     w: Folded[Tensor], config: ModelConfig, token: Tensor, slot: Tensor, columns: Tensor, mask: Tensor, caches: Caches
 ) -> Tensor:
-    """Logits after one more token: [B] -> [B, V]. Updates the rings.
+    """Return the logits after one more token: [B] -> [B, V]. Updates the rings.
 
-    Products of vectors with matrices are written as sums, which Inductor fuses with what is around them.
+    Products of vectors and matrices are written as sums, which Inductor fuses with the operations around them.
     """
     T, H, D = config.T, config.n_heads, config.head_width
     x = w.embed[token]
@@ -141,6 +141,6 @@ def _step(
 
 
 def _layer_norm(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
-    """[B, C] -> [B, C]. Compiles to plain sums, where `torch.layer_norm` becomes a running mean, which is slower."""
+    """Normalise each row: [B, C] -> [B, C]. `torch.layer_norm` would compile to a running mean, which is slower."""
     centred = x - x.mean(1, keepdim=True)
     return centred * torch.rsqrt((centred * centred).mean(1, keepdim=True) + 1e-5) * gain + bias

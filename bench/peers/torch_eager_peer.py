@@ -1,4 +1,4 @@
-"""PyTorch, eager: as few operators a step as will do, on buffers whose views are all made beforehand."""
+"""PyTorch, eager: as few operators per step as possible, on views that are made in advance."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from knock.weights import FloatArray, Weights
 
 
 class Views(NamedTuple):
-    """One block's cache at one place: where a step writes, and what it sees, n <= T positions.
+    """Views of one block's cache for one step, which sees n <= T positions.
 
     Attributes:
-        key: (B*H, D), the step's own.
-        value: (B*H, D), the step's own.
-        keys: (B*H, D, n), oldest first.
-        values: (B*H, n, D).
-        reweight: (B*H, 1, n), of the projection.
+        key: [B*H, D], the step's own key.
+        value: [B*H, D], the step's own value.
+        keys: [B*H, D, n], oldest first.
+        values: [B*H, n, D].
+        reweight: [B*H, 1, n], the reweight logits in the projection.
     """
 
     key: Tensor
@@ -33,11 +33,11 @@ class Views(NamedTuple):
 
 
 class TorchEagerPeer:
-    """Operators called one by one under `inference_mode`.
+    """The peer in eager PyTorch, under `inference_mode`.
 
-    The cache has room for more than T positions: the window slides over it as a view, and moves back to its beginning
-    when it reaches the end, so that reweight logits never have to be turned. Few sequences want few moves; many want
-    to stay in the processor's cache, which more than doubles their speed.
+    The cache has room for more than T positions. The window slides over it as a view and is copied to the beginning
+    when it reaches the end, so that reweight logits never need to be rotated. A long cache means few copies, which is
+    best for few sequences; a short one stays in the processor's cache, which more than doubles the speed of many.
     """
 
     @torch.inference_mode()
@@ -65,13 +65,13 @@ class TorchEagerPeer:
         self.reset()
 
     def reset(self) -> None:
-        """Begin all sequences anew."""
+        """Restart all sequences."""
         self.place = 0
         self.token = torch.zeros(self.shape[0], dtype=torch.int64)
 
     @torch.inference_mode()
     def logits(self, tokens: Tokens) -> FloatArray:
-        """Logits at every position of one sequence, by the steps that generate: [N] -> [N, V]. Resets the peer."""
+        """Return the logits of one sequence, computed by the steps that generate: [N] -> [N, V]. Resets the peer."""
         self.reset()
         rows = [self._step(torch.full_like(self.token, int(token)))[0].numpy() for token in tokens]
         self.reset()
@@ -79,9 +79,9 @@ class TorchEagerPeer:
 
     @torch.inference_mode()
     def generate(self, length: int) -> Tokens:
-        """The next tokens of every sequence: (B, length).
+        """Return the next tokens of every sequence, [B, length].
 
-        The largest of logits - log(e), with e from the exponential distribution, is a draw from their softmax.
+        With e from the exponential distribution, the argmax of logits - log(e) is a draw from their softmax.
         """
         noise = torch.empty(length, self.shape[0], self.V).exponential_().log_()
         out = torch.empty(length, self.shape[0], dtype=torch.int64)
@@ -92,7 +92,7 @@ class TorchEagerPeer:
         return out.T.numpy()
 
     def _step(self, token: Tensor) -> Tensor:
-        """Logits after one more token: [B] -> [B, V]."""
+        """Return the logits after one more token: [B] -> [B, V]."""
         if self.place == self.room:
             self._move_back()
         w, shape, width = self.w, self.shape, self.shape[1:]
@@ -113,7 +113,7 @@ class TorchEagerPeer:
         return torch.mm(torch.layer_norm(x, width, w.ln_f_gain, w.ln_f_bias), w.wout)
 
     def _move_back(self) -> None:
-        """The last T-1 positions become the first."""
+        """Copy the last T-1 positions to the beginning of the cache."""
         n = self.T - 1
         for keys, values in self.caches:
             keys[:, :, :n] = keys[:, :, self.room - n :].clone()  # the two may overlap

@@ -1,1 +1,1 @@
-"""Numba kernels for knock. They know arrays and sizes; they know nothing of files, text or users."""
+"""Numba kernels for knock. They work on arrays and sizes, and know nothing of files, text or users."""

@@ -1,1 +1,1 @@
-"""The command line: a module a command; each imports what it needs when it runs."""
+"""The command line: one module or package per command, imported only when the command runs."""

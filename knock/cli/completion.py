@@ -1,18 +1,18 @@
-r"""Print the completion of a shell.
+"""Print a shell completion script.
 
-What is printed is a script for that shell; where it goes is told in the examples.
+The examples show where each shell expects the script.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from knock.cli.terminal import write
+from knock.cli.ui.terminal import write
 from knock.models import shipped
 
 EXAMPLES = """examples:
   knock completion bash > ~/.local/share/bash-completion/completions/knock
-  knock completion zsh > ~/.zfunc/_knock          (a folder that is in fpath)
+  knock completion zsh > ~/.zfunc/_knock          (a folder in fpath)
   knock completion fish > ~/.config/fish/completions/knock.fish
 """
 
@@ -21,7 +21,7 @@ _FILES = ("corpus", "file", "files", "html", "input", "metrics", "out", "output"
 _FOLDERS = ("tensorboard",)
 _MODELS = ("model", "models", "vocab_from")
 
-# What shtab leaves to us: the names of the shipped models, then files.
+# Functions that complete a model: the names of shipped models, then files. shtab has no such completer.
 _PREAMBLE = {
     "bash": """
 _knock_models() {
@@ -45,12 +45,12 @@ _MODEL = {"bash": "_knock_models", "zsh": "_knock_models", "fish": "(__knock_mod
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
-    parser.add_argument("shell", choices=SHELLS, help="whose")
+    """Add the options of the command."""
+    parser.add_argument("shell", choices=SHELLS, help="the shell")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the script."""
+    """Print the completion script."""
     import shtab
 
     from knock.cli.main import COMMANDS, build_parser
@@ -59,14 +59,14 @@ def run(options: argparse.Namespace) -> int:
     for action in _actions(parser):
         for names, complete in ((_FILES, shtab.FILE), (_FOLDERS, shtab.DIRECTORY), (_MODELS, _MODEL)):
             if action.dest in names and action.choices is None:
-                action.complete = complete  # type: ignore[attr-defined]  # which is how shtab is told
+                action.complete = complete  # type: ignore[attr-defined]  # read by shtab
     preamble = _PREAMBLE[options.shell] % {"models": " ".join(shipped())}
     write(shtab.complete(parser, options.shell, preamble=preamble) + "\n")
     return 0
 
 
 def _actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """Every option and argument, of the commands too."""
+    """Return all options and arguments of a parser and its subcommands."""
     actions: list[argparse.Action] = []
     for action in parser._actions:
         actions.append(action)

@@ -1,6 +1,6 @@
 """Generate text from a model.
 
-The prompt and the text that goes on from it are written to standard output as they come.
+The prompt and its continuation are written to standard output as they are generated.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from knock.cli.options import (
-    UNKNOWN,
+from knock.choices import UNKNOWN
+from knock.cli.ui.options import (
     add_backend_argument,
     add_sampling_arguments,
     prompt_text,
@@ -17,7 +17,7 @@ from knock.cli.options import (
     unescape,
     whole_number,
 )
-from knock.cli.terminal import columns, for_output, say, write
+from knock.cli.ui.terminal import columns, for_output, say, write
 from knock.models import DEFAULT
 
 EXAMPLES = r"""examples:
@@ -29,27 +29,27 @@ EXAMPLES = r"""examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
+    """Add the options of the command."""
     parser.add_argument("prompt", nargs="?", default="", metavar="PROMPT",
-                        help="text to go on from; - reads it from standard input; none starts a new line")  # fmt: skip
+                        help="text to continue; - reads standard input (default: start a new line)")  # fmt: skip
     parser.add_argument("--model", default=DEFAULT, help=f"a shipped model, a file or a folder (default: {DEFAULT})")
     parser.add_argument("--length", type=whole_number(0), default=300, metavar="N",
                         help="characters to generate (default: 300)")  # fmt: skip
     parser.add_argument("--seed", type=whole_number(0, 2**64 - 1), metavar="N",
-                        help="the same seed gives the same text")  # fmt: skip
+                        help="seed; the same seed gives the same text (default: random)")  # fmt: skip
     parser.add_argument("--stop", type=unescape, action="append", metavar="TEXT",
-                        help=r"end where TEXT comes up, and leave it out; again for more; \n is a newline")  # fmt: skip
+                        help=r"stop before TEXT would appear; \n is a newline; can be repeated")  # fmt: skip
     parser.add_argument("--unknown", choices=UNKNOWN, default="error",
-                        help="what to do with characters that the model does not know (default: error)")  # fmt: skip
-    parser.add_argument("--stats", action="store_true", help="print statistics to standard error at the end")
+                        help="how to handle characters that the model does not know (default: error)")  # fmt: skip
+    parser.add_argument("--stats", action="store_true", help="print statistics on standard error")
     add_backend_argument(parser)
     add_sampling_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the text."""
-    from knock.cli.stats_box import stats_box
-    from knock.model import load
+    """Generate and print the text."""
+    from knock.cli.ui.stats_box import stats_box
+    from knock.language_model import load
 
     prompt = prompt_text(options.prompt)
     stream = load(options.model, backend=options.backend).stream(

@@ -1,4 +1,4 @@
-"""Show what a model file holds: shape, size, vocabulary, how it was trained, how well it does."""
+"""Show what a model file contains: shape, size, vocabulary, training record, losses."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knock.cli.terminal import printable, write
+from knock.cli.ui.terminal import printable, write
 from knock.models import DEFAULT, locate, shipped
 
 if TYPE_CHECKING:
-    from knock.checkpoint import Checkpoint
+    from knock.files.checkpoint import Checkpoint
 
 EXAMPLES = """examples:
   knock info
@@ -21,14 +21,14 @@ EXAMPLES = """examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
+    """Add the options of the command."""
     parser.add_argument("model", nargs="?", default=DEFAULT, metavar="MODEL",
                         help=f"a shipped model, a file or a folder (default: {DEFAULT})")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the facts, a line each."""
-    from knock.checkpoint import read_checkpoint
+    """Print one fact per line."""
+    from knock.files.checkpoint import read_checkpoint
 
     path = locate(options.model)
     for label, fact in _facts(path, read_checkpoint(path)):
@@ -48,15 +48,15 @@ def _facts(path: Path, checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
     yield "parameters", f"{weights.n_parameters:,}"
     yield "sees back", f"{config.receptive_field:,} characters"
     if vocab is None:
-        yield "vocabulary", f"{config.vocab_size:,} tokens, no characters"
+        yield "vocabulary", f"{config.vocab_size:,} tokens without characters"
     else:
-        yield "vocabulary", vocab.describe() + (", upper case read as lower" if vocab.lowercase else "")
+        yield "vocabulary", vocab.describe() + (", upper case is read as lower case" if vocab.lowercase else "")
     if not checkpoint.training:
         yield "training", "no record in the file"
         return
     try:
         facts = list(_training_facts(checkpoint.training))
-    except (KeyError, TypeError, ValueError, AttributeError):  # a record that another program wrote
+    except (KeyError, TypeError, ValueError, AttributeError):  # not written by knock: show it as it is
         facts = [("training", json.dumps(checkpoint.training))]
     yield from facts
 
@@ -65,7 +65,7 @@ def _training_facts(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     corpus, recipe = training["corpus"], training["recipe"]
     yield "trained on", f"{corpus['name']}, {corpus['characters']:,} characters"
     with_muon = f"Muon at {recipe['matrix_learning_rate']:g}, " if recipe["optimizer"] == "muon" else ""
-    batch = f"{recipe['batch_chars']:,} characters a step in sequences of {recipe['sequence_length']:,}"
+    batch = f"{recipe['batch_chars']:,} characters per step in sequences of {recipe['sequence_length']:,}"
     yield "recipe", f"{with_muon}AdamW at {recipe['learning_rate']:g}, {batch}, seed {recipe['seed']}"
     yield "steps", f"{training['steps_done']:,} of {recipe['steps']:,}, best at {training['best_step']:,}"
     yield "took", f"{training['seconds']:,} s"
@@ -73,6 +73,6 @@ def _training_facts(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, loss in training.get("evaluation", {}).items():
         every = corpus["validation_characters"] - 1
         count = loss.get("characters", every)
-        part = f", of the first {count:,} of them" if count < every else ""
+        part = f", on the first {count:,} of them" if count < every else ""
         fact = f"{loss['nats_per_char']:.4f} nats/char, {loss['bits_per_char']:.4f} bits{part}"
         yield f"- {name.replace('_', ' ')}", fact

@@ -1,6 +1,6 @@
-"""The command `knock`: picks a command, runs it, and turns whatever goes wrong into one line and an exit code.
+"""Entry point of `knock`: run a command and turn errors into a one-line message and an exit code.
 
-Exit codes: 0 done, 1 failed, 2 usage, 130 stopped by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
+Exit codes: 0 success, 1 failure, 2 usage error, 130 stopped by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
 """
 
 from __future__ import annotations
@@ -13,50 +13,50 @@ import warnings
 from typing import Any, NoReturn
 
 from knock import __version__
-from knock.cli import interrupts
-from knock.cli.terminal import discard_output, open_streams, say, visible_lines
+from knock.cli.ui import interrupts
+from knock.cli.ui.terminal import discard_output, open_streams, say, visible_lines
 from knock.errors import ConfigError, KnockError, SamplingError
 
 DONE, FAILED, USAGE = 0, 1, 2
 
-# Modules of this package, each with the first line of its docstring: none is imported but the one that runs.
+# Modules of this package and the first lines of their docstrings, repeated here so that help imports none of them.
 COMMANDS = {
     "generate": "Generate text from a model.",
     "sample": "Generate many texts: from one prompt, or from a file of them.",
-    "repl": "Write with a model, a prompt a line.",
+    "repl": "Generate text interactively, one prompt per line.",
     "train": "Train a model on a text.",
-    "score": "Measure how well models predict a text: bits a character, perplexity, a heat map.",
-    "inspect": "Show what a model learned: its reweight patterns, its attention, its view of a text.",
-    "info": "Show what a model file holds: shape, size, vocabulary, how it was trained, how well it does.",
+    "score": "Measure how well models predict a text: bits per character, perplexity, heat map.",
+    "inspect": "Show what a model learned: its reweight patterns, its attention, its predictions on a text.",
+    "info": "Show what a model file contains: shape, size, vocabulary, training record, losses.",
     "convert": "Convert a model file to another format.",
-    "demo": "Take the two-minute tour: three ways of sampling, three types of heads.",
-    "completion": "Print the completion of a shell.",
-    "warmup": "Compile the kernels for this machine, or say where they are.",
+    "demo": "Take a two-minute tour: three sampling methods, three types of heads.",
+    "completion": "Print a shell completion script.",
+    "warmup": "Compile the kernels for this machine and print where they are.",
 }
 
-_OBJECTS = 100_000  # more than any command's imports make
+_GC_THRESHOLD = 100_000  # objects; more than the imports of any command create
 
 
 def script() -> int:
-    """Run `main` as a process of its own."""
-    # What a short command makes is modules, not garbage: looking through them for it, on the way and once more at the
-    # exit, would take a fifth of the time in which 300 characters are there.
-    gc.set_threshold(_OBJECTS)
+    """Run `main` as the program; return its exit code."""
+    # A short command creates modules, not garbage. Garbage collection during imports and at exit would take a fifth of
+    # the time needed to generate 300 characters.
+    gc.set_threshold(_GC_THRESHOLD)
     interrupts.raise_on_signals()
     code = main()
-    interrupts.ignore_signals()  # all is done, and Python would show a traceback of a signal on its way out
+    interrupts.ignore_signals()  # a signal during exit would print a traceback
     gc.freeze()
     return code
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; return its exit code."""
+    """Run a command; return its exit code."""
     open_streams()
     interrupts.forget()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            warnings.simplefilter("default", UserWarning)  # notices, never errors
+            warnings.simplefilter("default", UserWarning)  # show notices once, even if warnings are errors
             return _run(arguments)
     except (SamplingError, ConfigError) as error:
         return _fail(error, USAGE)
@@ -66,9 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(f"not enough memory: {error}; make the model or the text smaller", FAILED)
     except KeyboardInterrupt:
         return interrupts.exit_code()
-    except ImportError as error:  # also of Ctrl-C while NumPy's extensions are loaded
-        return _fail(f"cannot be started: {(str(error).splitlines() or [''])[0]}; install knock anew", FAILED)
-    except BrokenPipeError:  # the reader has seen enough
+    except ImportError as error:  # also raised by Ctrl-C while NumPy loads
+        return _fail(f"cannot be started: {(str(error).splitlines() or [''])[0]}; reinstall knock", FAILED)
+    except BrokenPipeError:  # the reader closed the pipe
         discard_output()
         return DONE
     except OSError as error:
@@ -77,29 +77,29 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str] | None) -> int:
-    given = (sys.argv[1:] if arguments is None else arguments) or _alone()
+    given = (sys.argv[1:] if arguments is None else arguments) or _default_arguments()
     try:
         parser = build_parser(*given[:1])
         if not given:
-            parser.error(f"a COMMAND is needed, one of {', '.join(COMMANDS)}")
+            parser.error(f"a COMMAND is required: one of {', '.join(COMMANDS)}")
         options = parser.parse_args(given)
         code: int = options.run(options)
-    except SystemExit as exit_:  # argparse is done: it has printed help, a version or an error
+    except SystemExit as exit_:  # argparse has printed help, the version or an error
         code = exit_.code if isinstance(exit_.code, int) else DONE
     if sys.stdout is not None:
         sys.stdout.flush()
     return code
 
 
-def _alone() -> list[str]:
-    """What `knock` alone stands for: the REPL, where someone can type."""
+def _default_arguments() -> list[str]:
+    """Return the arguments that plain `knock` stands for: the REPL on a terminal, otherwise none."""
     from knock.cli.repl import on_terminal
 
     return ["repl"] if on_terminal() else []
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, without the usage of every option before it."""
+    """Argument parser that reports errors on one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         line = " ".join(message.splitlines())
@@ -107,11 +107,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser(*chosen: str) -> argparse.ArgumentParser:
-    """The parser of the command line, with the options of the commands that are chosen, and of no others."""
+    """Return the parser of the command line, with the options of the chosen commands only."""
     parser = _Parser(
         prog="knock",
         description="Train a character-level language model on your own text, and generate from it.",
-        epilog="knock COMMAND --help tells more about a command.",
+        epilog="Run knock COMMAND --help for help on a command.",
     )
     parser.add_argument("--version", action="version", version=f"knock {__version__}")
     commands: Any = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, prog="knock")
@@ -133,7 +133,7 @@ def build_parser(*chosen: str) -> argparse.ArgumentParser:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_place: object, **_more: object) -> None:
-    """Write a warning as one line, without the place in the code."""
+    """Print a warning on one line, without its source location."""
     kind = "" if category is UserWarning else f"{category.__name__}: "
     say(f"knock: {kind}{visible_lines(str(message))}")
 

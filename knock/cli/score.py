@@ -1,8 +1,8 @@
-"""Measure how well models predict a text: bits a character, perplexity, a heat map.
+"""Measure how well models predict a text: bits per character, perplexity, heat map.
 
-A character's surprise is -log2 of the probability that the model gave it, in bits; the first one is scored as after an
-empty prompt. Standard output has a table, a row a model; or, in its place, what --json or --chars says; or, above it,
-the heat map. The text is read once, in pieces, so that it may be of any length.
+The surprise of a character, in bits, is -log2 of the probability that the model gave it; the first character is scored
+as after an empty prompt. The result is a table with one row per model; --heat prints a heat map before it, --json and
+--chars replace it. The text is read once, in pieces, so it may be of any length.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from knock.cli.options import UNKNOWN, add_backend_argument
-from knock.cli.terminal import for_output, printable, read_input, say, write
+from knock.choices import UNKNOWN
+from knock.cli.ui.options import add_backend_argument
+from knock.cli.ui.terminal import for_output, printable, read_input, say, write
 from knock.errors import TextError
 from knock.models import DEFAULT
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from knock.cli.scorer import Scorer
-    from knock.model import LanguageModel
+    from knock.generation.scoring import Scorer
+    from knock.language_model import LanguageModel
 
 EXAMPLES = """examples:
   knock score book.txt
@@ -34,45 +35,49 @@ EXAMPLES = """examples:
   knock score letter.txt --heat
   cat letter.txt | knock score - --chars > surprise.jsonl
 
-A line of --chars; index counts the characters before it:
+A line of --chars, where index counts characters from 0:
   {"model": "my.npz", "index": 0, "char": "F", "bits": 3.519042}
 """
 
-_PIECE = 2**17  # characters that are scored at a time, which bounds the memory
-_SHOWN = 10  # unknown characters that are told one by one
+_PIECE = 2**17  # characters scored at a time, to bound memory
+_MAX_UNKNOWN = 10  # unknown characters listed in a notice
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
-    parser.add_argument("file", metavar="FILE", help="the text, UTF-8; - is standard input")
+    """Add the options of the command."""
+    parser.add_argument("file", metavar="FILE", help="text to score, in UTF-8; - is standard input")
     parser.add_argument("--model", action="append", dest="models", metavar="MODEL",
-                        help=f"a shipped model, a file or a folder; again for more (default: {DEFAULT})")  # fmt: skip
+                        help=f"a shipped model, a file or a folder; can be repeated (default: {DEFAULT})")  # fmt: skip
     parser.add_argument("--unknown", choices=UNKNOWN, default="error",
-                        help="what to do with characters that a model does not know (default: error)")  # fmt: skip
+                        help="how to handle characters that a model does not know (default: error)")  # fmt: skip
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--heat", action="store_true",
-                      help="show the text with each character's surprise: as a colour, or as a digit where there are "
-                           "no colours")  # fmt: skip
-    form.add_argument("--chars", action="store_true", help="write a JSON object a character, and a model")
-    form.add_argument("--json", action="store_true", help="write a JSON object a model")
+                      help="show the surprise of each character as a colour, or as a digit if the output has no "
+                           "colours")  # fmt: skip
+    form.add_argument("--chars", action="store_true", help="print one JSON object per character and model")
+    form.add_argument("--json", action="store_true", help="print one JSON object per model")
     add_backend_argument(parser)
 
 
 class Piece(NamedTuple):
-    """Some of the text, with each model's surprise at its characters in bits, NaN where one is skipped."""
+    """A piece of the text and the surprise of its characters.
+
+    Attributes:
+        text: The piece.
+        surprise: Surprise in bits for each model, [N] float64; NaN for skipped characters.
+    """
 
     text: str
     surprise: list[npt.NDArray[np.float64]]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write what the models make of the text."""
-    from knock.cli.scorer import Scorer
+    """Score the text and print the result."""
+    from knock.generation.scoring import Scorer
 
     chunks, size = _text(options.file)
-    scorers = [
-        Scorer(name, _model(name, options.backend, size), options.unknown) for name in options.models or [DEFAULT]
-    ]
+    models = {name: _model(name, options.backend, size) for name in options.models or [DEFAULT]}
+    scorers = [Scorer(name, model.model.engine, model.vocab, options.unknown) for name, model in models.items()]
     pieces = _pieces(chunks, scorers, 0 if options.heat or options.chars else size)
     if options.heat:
         _show_heat(pieces, scorers)
@@ -81,49 +86,49 @@ def run(options: argparse.Namespace) -> int:
     else:
         for _ in pieces:
             pass
-    _tell_unknown(scorers, options.unknown)
+    _report_unknown(scorers, options.unknown)
     if options.json:
-        write("".join(f"{_as_json(scorer)}\n" for scorer in scorers))
+        write("".join(f"{_as_json(scorer, models[scorer.name].digest)}\n" for scorer in scorers))
     elif not options.chars:
         write("".join(f"{line}\n" for line in _table(scorers)))
     return 0
 
 
 def _text(file: str) -> tuple[Iterable[str], int]:
-    """The text in pieces that are not empty, and about how many bytes it has, 0 if that is not known."""
-    from knock.text import read_chunks
+    """Return the text in non-empty chunks, and its approximate size in bytes, 0 if unknown."""
+    from knock.files.text import read_chunks
 
     if file == "-":
         text = read_input()
         return ([text] if text else []), len(text.encode())
     size = 0
-    with contextlib.suppress(OSError, ValueError):  # which is told when the file is read
+    with contextlib.suppress(OSError, ValueError):  # reading the file reports the error
         size = Path(file).stat().st_size
     return read_chunks(file), size
 
 
 def _model(name: str, backend: Any, size: int) -> LanguageModel:
-    """A model, on one backend from the first character to the last."""
-    from knock.model import load
+    """Load a model and fix its backend, so that all characters are scored by the same one."""
+    from knock.language_model import load
 
     model = load(name, backend=backend)
-    model.model.engine.expect(positions=size)
-    return load(name, backend="numpy") if model.model.engine.backend == "numpy" != backend else model
+    model.model.engine.settle(positions=size)
+    return model
 
 
 def _pieces(chunks: Iterable[str], scorers: list[Scorer], size: int) -> Iterator[Piece]:
-    """The text as all models read it, side by side.
+    """Score the text piece by piece with all models.
 
     Args:
-        chunks: the text.
-        scorers: the models.
-        size: bytes of the text, to show progress; 0 shows none.
+        chunks: The text.
+        scorers: The scorers, one per model.
+        size: Size of the text in bytes, to show progress; 0 shows none.
 
     Raises:
-        TextError: if it cannot be read, is no text, or has no character to score.
-        VocabError: at a character that a model does not know, when that is an error.
+        TextError: if the text cannot be read, is not UTF-8, or has no character to score.
+        VocabError: at a character that a model does not know, if unknown characters are errors.
     """
-    from knock.cli.progress import ShareLine
+    from knock.cli.ui.progress import ShareLine
 
     is_empty, done = True, 0
     with ShareLine("scored") as line:
@@ -155,10 +160,10 @@ def _table(scorers: list[Scorer]) -> Iterator[str]:
         yield "  ".join([model.ljust(widths[0]), *cells])
 
 
-def _as_json(scorer: Scorer) -> str:
+def _as_json(scorer: Scorer, digest: str) -> str:
     facts: dict[str, Any] = {
         "model": scorer.name,
-        "digest": scorer.model.digest,
+        "digest": digest,
         "characters": scorer.chars,
         "nats_per_char": scorer.nats_per_char,
         "bits_per_char": scorer.bits_per_char,
@@ -169,7 +174,7 @@ def _as_json(scorer: Scorer) -> str:
 
 
 def _write_chars(pieces: Iterable[Piece], scorers: list[Scorer]) -> None:
-    """A JSON object for each character and each model that has scored it."""
+    """Print a JSON object for each character and each model that scored it."""
     heads = [json.dumps({"model": scorer.name}, ensure_ascii=False)[:-1] for scorer in scorers]
     begin = 0
     for text, surprise in pieces:
@@ -186,11 +191,11 @@ def _write_chars(pieces: Iterable[Piece], scorers: list[Scorer]) -> None:
 
 
 def _show_heat(pieces: Iterable[Piece], scorers: list[Scorer]) -> None:
-    """The heat map; of several models, each line of the text once for each."""
+    """Print the heat map; with several models, each line of the text is repeated for each model."""
     from rich.console import Console
     from rich.text import Text
 
-    from knock.cli.heat import DIGITS, heat_digits, heat_lines, legend
+    from knock.cli.ui.heat import DIGITS, heat_digits, heat_lines, legend
 
     console = Console(highlight=False, soft_wrap=True)
     has_colours = bool(console.color_system) and not (console.no_color or console.legacy_windows)
@@ -198,7 +203,7 @@ def _show_heat(pieces: Iterable[Piece], scorers: list[Scorer]) -> None:
     width = max(10, console.width - len(marks[-1]))
 
     def show(line: Text) -> None:
-        with console.capture() as captured:  # Rich's own way of writing ends the process where a reader is gone
+        with console.capture() as captured:  # Rich itself would exit the process on a broken pipe
             console.print(line)
         write(captured.get())
 
@@ -220,17 +225,17 @@ def _show_heat(pieces: Iterable[Piece], scorers: list[Scorer]) -> None:
     else:
         rows = zip(*(heat_digits(*view) for view in views), strict=True)
         for texts, digits in zip(rows, rows, strict=True):
-            write(" " * len(marks[0]) + texts[0] + "\n")  # the same for all
+            write(" " * len(marks[0]) + texts[0] + "\n")  # the same for all models
             write("".join(f"{mark}{each}\n" for mark, each in zip(marks, digits, strict=True)))
     write("\n")
 
 
-def _tell_unknown(scorers: list[Scorer], unknown: str) -> None:
+def _report_unknown(scorers: list[Scorer], unknown: str) -> None:
     done = {"skip": "skipped", "replace": "replaced"}
     for scorer in scorers:
         count = scorer.unknown_chars.total()
         if count:
-            most = scorer.unknown_chars.most_common(_SHOWN)
+            most = scorer.unknown_chars.most_common(_MAX_UNKNOWN)
             more = f" and {len(scorer.unknown_chars) - len(most)} more" if len(scorer.unknown_chars) > len(most) else ""
             say(
                 f"knock: {done[unknown]} {count:,} character{'s' * (count > 1)} that {scorer.name!r} does not know: "

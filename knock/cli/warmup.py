@@ -1,14 +1,14 @@
-"""Compile the kernels for this machine, or say where they are.
+"""Compile the kernels for this machine and print where they are.
 
-Every command does so by itself when it pays; this is for images and installers, and to try again after a failure.
-The kernels are kept in the user's cache folder, or where KNOCK_CACHE_DIR says.
+Other commands compile the kernels when it pays off; use this command in images and installers, or to retry after a
+failure. The kernels are stored in the user's cache folder, or in the folder KNOCK_CACHE_DIR.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from knock.cli.terminal import for_output, write
+from knock.cli.ui.terminal import for_output, write
 from knock.errors import KnockError
 
 EXAMPLES = """examples:
@@ -19,17 +19,17 @@ EXAMPLES = """examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
+    """Add the options of the command."""
     parser.add_argument("--check", action="store_true",
-                        help="compile nothing; exit with 0 if the kernels are there, with 1 if not")  # fmt: skip
+                        help="compile nothing; exit with 0 if the kernels are compiled, with 1 if not")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print where the kernels are."""
-    from knock.backends import compile_now, kept
+    """Print the path of the kernels, compiling them if needed."""
+    from knock.engine.backends import compile_now, kept
 
     path = kept() if options.check else compile_now()
     if path is None:
-        raise KnockError("the kernels have not been compiled for this machine; knock warmup does")
+        raise KnockError("the kernels have not been compiled for this machine; run knock warmup")
     write(f"{for_output(str(path))}\n")
     return 0

@@ -1,4 +1,4 @@
-"""Trained models that ship with knock, each with a card beside it, and how a model is found."""
+"""Trained models that ship with knock, each with a model card, and the lookup of models by name or path."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ SUFFIXES = (SAFETENSORS, NPZ)
 
 
 def shipped() -> dict[str, Path]:
-    """Names of the shipped models, with their files."""
+    """Return the files of the shipped models, by name."""
     return {path.stem: path for path in sorted(Path(__file__).parent.glob(f"*{SAFETENSORS}"))}
 
 
 def locate(model: str | os.PathLike[str]) -> Path:
-    """The file that `load` would read.
+    """Return the model file of a shipped name, a path or a folder that holds one model.
 
     Raises:
-        CheckpointError: if there is none.
+        CheckpointError: if there is no such model.
     """
     by_name = shipped()
     if str(model) in by_name:
@@ -29,14 +29,14 @@ def locate(model: str | os.PathLike[str]) -> Path:
     path = Path(model)
     try:
         found = path.exists()
-    except (OSError, ValueError) as error:  # too long a name, a folder that may not be entered, a NUL
+    except (OSError, ValueError) as error:  # a name too long, an inaccessible folder, a NUL
         raise CheckpointError(f"cannot look for a model at {str(path)[:60]!r}: {error}; check the path") from error
     if path.is_dir():
         files = sorted(file for suffix in SUFFIXES for file in path.glob(f"*{suffix}"))
         if len(files) != 1:
             raise CheckpointError(
-                f"the folder {str(path)!r} must hold one {' or '.join(SUFFIXES)} file, found {len(files)}; "
-                "name the file itself"
+                f"the folder {str(path)!r} must hold exactly one {' or '.join(SUFFIXES)} file, got {len(files)}; "
+                "pass the file itself"
             )
         return files[0]
     if not found:

@@ -1,7 +1,7 @@
-"""The whole model and its sampling in plain NumPy: pure functions, float64 by default. The oracle.
+"""The oracle: the model and its sampling in plain NumPy, as pure functions, float64 by default.
 
-Everything faster is checked against these functions, and shares no code with them. Signatures are shape contracts in
-the letters of the model: V vocabulary, T window, C embedding width, H heads, D = C / H, F MLP width, N positions.
+All faster code is tested against these functions and shares no code with them. Docstrings give shapes in these
+letters: V vocabulary size, T window, C embedding width, H heads, D = C / H, F MLP width, N positions.
 """
 
 from knock.reference.model import (

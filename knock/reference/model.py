@@ -1,7 +1,7 @@
-"""The forward pass: every position at once, and one step at a time from a cache.
+"""The forward pass: all positions at once, or one step at a time with a cache.
 
-Weights are a mapping from array name to array. The arithmetic has the arrays' type, float64 unless a caller wants
-to see what less precision does.
+Weights are a mapping from name to array. Results have the dtype of the arrays: float64, or less to study the effect of
+lower precision.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Arrays = Mapping[str, Array]
 
 
 class Config(Protocol):
-    """What the forward pass needs to know of a model's shape."""
+    """The fields of a model's config that the forward pass uses."""
 
     @property
     def T(self) -> int: ...
@@ -33,12 +33,12 @@ class Config(Protocol):
 
 
 class Cache(NamedTuple):
-    """What a sequence leaves behind for its next step, oldest first, n <= T entries.
+    """Tokens, keys and values of the last n <= T positions of a sequence, oldest first.
 
     Attributes:
-        tokens: (n,).
-        keys: for each block (n, C); empty for reweight-only heads.
-        values: for each block (n, C).
+        tokens: token ids, [n].
+        keys: keys of each block, [n, C]; [0, C] for reweight-only heads.
+        values: values of each block, [n, C].
     """
 
     tokens: Tokens
@@ -47,45 +47,45 @@ class Cache(NamedTuple):
 
 
 def layer_norm(x: Array, gain: Array, bias: Array) -> Array:
-    """(x - mean) / sqrt(variance + 1e-5) * gain + bias over the last axis (Ba et al. 2016): [..., C] -> [..., C]."""
+    """Return (x - mean) / sqrt(variance + 1e-5) * gain + bias over C: [..., C] -> [..., C] (Ba et al. 2016)."""
     centred: Array = x - x.mean(-1, keepdims=True)
     variance: Array = (centred * centred).mean(-1, keepdims=True)
     return centred / np.sqrt(variance + 1e-5) * gain + bias
 
 
 def gelu(x: Array) -> Array:
-    """0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) (Hendrycks and Gimpel 2016): [...] -> [...]."""
+    """Return 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): [...] -> [...] (Hendrycks and Gimpel 2016)."""
     tanh: Array = np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
     return 0.5 * x * (1 + tanh)
 
 
 def linear(x: Array, w: Array) -> Array:
-    """X @ w: [..., K], [K, M] -> [..., M]."""
+    """Return x @ w: [..., K], [K, M] -> [..., M]."""
     return x @ w
 
 
 def mlp(x: Array, w0: Array, w1: Array) -> Array:
-    """gelu(x @ w0) @ w1: [..., C], [C, F], [F, C] -> [..., C]."""
+    """Return gelu(x @ w0) @ w1: [..., C], [C, F], [F, C] -> [..., C]."""
     return linear(gelu(linear(x, w0)), w1)
 
 
 def content_logits(q: Array, keys: Array) -> Array:
-    """Q . k / sqrt(D) for each key a query may look at: [..., N, D], [..., N, J, D] -> [..., N, J]."""
+    """Return q . k / sqrt(D) for each query and its J keys: [..., N, D], [..., N, J, D] -> [..., N, J]."""
     return np.squeeze(keys @ q[..., None], -1) / math.sqrt(q.shape[-1])
 
 
 def hybrid_softmax(reweight: Array | None, content: Array | None, gate: Array | None, visible: Mask) -> Array:
-    """softmax(gate * reweight + (1 - gate) * content) over the visible columns; the others get exactly 0.
+    """Return softmax(gate * reweight + (1 - gate) * content) over the visible columns, and exactly 0 elsewhere.
 
-    A head that has only one kind of logits takes those as they are. Masking is by position, never by value.
+    Heads with only one kind of logits use those alone. Masking is by position, never by value.
 
     [..., H, N, J], [..., H, N, J], [H], bool [N, J] -> [..., H, N, J]
     """
     if reweight is None or content is None:
         logits = reweight if content is None else content
-        assert logits is not None  # a head has one kind at least
+        assert logits is not None  # every head has at least one kind
     else:
-        assert gate is not None  # and a gate where it has both
+        assert gate is not None  # heads with both kinds have a gate
         g = gate[:, None, None]
         logits = g * reweight + (1 - g) * content
     largest = np.where(visible, logits, -np.inf).max(-1, keepdims=True)
@@ -95,10 +95,10 @@ def hybrid_softmax(reweight: Array | None, content: Array | None, gate: Array | 
 
 
 def attention_weights(n: Array, block: Arrays, config: Config) -> Array:
-    """How much each position of one block looks at each column of its window: [..., N, C] -> [..., H, N, J].
+    """Return the attention weights of one block over its window: [..., N, C] -> [..., H, N, J].
 
-    Column j is the position j back in a relative model, where J = T, and slot j in an absolute one, where J = N <= T.
-    Either way position t sees the columns j <= t.
+    In a relative model, J = T and column j is j positions back. In an absolute one, J = N <= T and column j is slot j.
+    Either way, position t sees the columns j <= t.
     """
     H, T = config.n_heads, config.T
     N, J = n.shape[-2], T if config.position == "relative" else n.shape[-2]
@@ -113,17 +113,17 @@ def attention_weights(n: Array, block: Arrays, config: Config) -> Array:
 
 
 def attention(n: Array, block: Arrays, config: Config) -> Array:
-    """Attention of one block at every position, N <= T in an absolute model: [..., N, C] -> [..., N, C]."""
+    """Return the attention output of one block: [..., N, C] -> [..., N, C], with N <= T in an absolute model."""
     values = _window(_split_heads(linear(n, block["wv"]), config.n_heads), config)
     weights = attention_weights(n, block, config)
     return _join_heads((weights[..., None, :] @ values)[..., 0, :])
 
 
 def forward(tokens: Tokens, weights: Arrays, config: Config) -> Array:
-    """Logits at every position of one uninterrupted sequence, of any length: [N] -> [N, V].
+    """Return the logits at every position of a sequence of any length: [N] -> [N, V].
 
-    An absolute model has slots for T tokens. Past them its window slides by one a token, which moves every token to
-    another slot, so each position t >= T has a forward pass of its own, over tokens t-T+1 to t.
+    An absolute model has slots for T tokens. Beyond that, its window slides by one position per token, which moves
+    every token to another slot. So each position t >= T needs its own forward pass over tokens t-T+1 to t.
     """
     T = config.T
     if config.position == "relative" or len(tokens) <= T:
@@ -134,17 +134,17 @@ def forward(tokens: Tokens, weights: Arrays, config: Config) -> Array:
 
 
 def empty_cache(weights: Arrays, config: Config) -> Cache:
-    """The cache of a sequence that has not begun."""
+    """Return the cache of an empty sequence."""
     nothing = np.empty((0, weights["embed"].shape[1]), weights["embed"].dtype)
     return Cache(np.empty(0, np.int32), (nothing,) * config.n_blocks, (nothing,) * config.n_blocks)
 
 
 def step(token: int, cache: Cache, weights: Arrays, config: Config) -> tuple[Array, Cache]:
-    """Logits after one more token, and the cache that goes with them: [], cache -> [V], cache."""
+    """Return the logits after one more token, and the updated cache: [], cache -> [V], cache."""
     tokens = np.append(cache.tokens, token)
     if len(tokens) > config.T:
         tokens = tokens[-config.T :]
-        if config.position == "absolute":  # every slot has shifted: what is cached is stale
+        if config.position == "absolute":  # all slots have shifted, so keys and values are stale
             return _forward_window(tokens, weights, config)[-1], cache._replace(tokens=tokens)
     x = weights["embed"][token]
     if config.position == "absolute":
@@ -162,7 +162,7 @@ def step(token: int, cache: Cache, weights: Arrays, config: Config) -> tuple[Arr
 
 
 def prefill(tokens: Tokens, cache: Cache, weights: Arrays, config: Config) -> tuple[Array, Cache]:
-    """Logits after the last of at least one token, and the cache: [N], cache -> [V], cache."""
+    """Return the logits after the last of N >= 1 tokens, and the updated cache: [N], cache -> [V], cache."""
     logits = np.empty(0)
     for token in tokens:
         logits, cache = step(int(token), cache, weights, config)
@@ -170,7 +170,7 @@ def prefill(tokens: Tokens, cache: Cache, weights: Arrays, config: Config) -> tu
 
 
 def _forward_window(tokens: Tokens, weights: Arrays, config: Config) -> Array:
-    """Logits at every position of a sequence that does not slide: [N] -> [N, V]."""
+    """Return the logits at every position of a sequence that needs no sliding window: [N] -> [N, V]."""
     x = weights["embed"][tokens]
     if config.position == "absolute":
         x = x + weights["pos"][: len(tokens)]
@@ -182,7 +182,7 @@ def _forward_window(tokens: Tokens, weights: Arrays, config: Config) -> Array:
 
 
 def _attention_step(n: Array, keys: Array, values: Array, block: Arrays, config: Config) -> tuple[Array, Array, Array]:
-    """Attention of one block for one position, with its own key and value put into the cache.
+    """Return the attention output of one block at one position, and keys and values with that position appended.
 
     [C], [n, C], [n, C] -> [C], [n', C], [n', C] with n' = min(n + 1, T)
     """
@@ -202,34 +202,34 @@ def _attention_step(n: Array, keys: Array, values: Array, block: Arrays, config:
 
 
 def _head(x: Array, weights: Arrays) -> Array:
-    """Logits from the residual stream: [..., C] -> [..., V]."""
+    """Return the logits of the residual stream: [..., C] -> [..., V]."""
     return linear(layer_norm(x, weights["ln_f.gain"], weights["ln_f.bias"]), weights["wout"])
 
 
 def _block(weights: Arrays, b: int) -> Arrays:
-    """The arrays of block b, by their names within it."""
+    """Return the arrays of block b, without the prefix of their names."""
     prefix = f"blocks.{b}."
     return {name.removeprefix(prefix): array for name, array in weights.items() if name.startswith(prefix)}
 
 
 def _split_heads(x: Array, H: int) -> Array:
-    """[..., N, H*M] -> [..., H, N, M]."""
+    """Split the last axis into heads: [..., N, H*M] -> [..., H, N, M]."""
     return np.moveaxis(x.reshape(*x.shape[:-1], H, -1), -2, -3)
 
 
 def _join_heads(x: Array) -> Array:
-    """[..., H, N, D] -> [..., N, H*D]."""
+    """Concatenate the heads: [..., H, N, D] -> [..., N, H*D]."""
     x = np.moveaxis(x, -3, -2)
     return x.reshape(*x.shape[:-2], -1)
 
 
 def _window(x: Array, config: Config) -> Array:
-    """The keys or values in the window of every position, a column each: [..., N, D] -> [..., N or 1, J, D]."""
+    """Return the keys or values in the window of every position: [..., N, D] -> [..., N or 1, J, D]."""
     return _by_distance(x, config.T) if config.position == "relative" else x[..., None, :, :]
 
 
 def _by_distance(x: Array, T: int) -> Array:
-    """The last T entries at every position, newest first, zeros before the start: [..., N, D] -> [..., N, T, D]."""
+    """Return the last T entries at every position, newest first, zero-padded: [..., N, D] -> [..., N, T, D]."""
     padded = np.concatenate((np.zeros((*x.shape[:-2], T - 1, x.shape[-1]), x.dtype), x), axis=-2)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, T, axis=-2)  # (..., N, D, T), oldest first
+    windows = np.lib.stride_tricks.sliding_window_view(padded, T, axis=-2)  # [..., N, D, T], oldest first
     return np.swapaxes(windows, -1, -2)[..., ::-1, :]

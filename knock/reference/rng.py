@@ -1,7 +1,7 @@
 """Philox4x32-10: random numbers as a pure function of a counter and a key.
 
-Salmon, Moraes, Dror and Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3". Nothing is kept between draws, so
-the number for a step of a row is the same whatever was drawn before it, or beside it.
+Salmon, Moraes, Dror and Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3". The generator has no state, so the
+number of a step of a row does not depend on other draws.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _ROUNDS = 10
 
 
 def philox4x32(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Four 32-bit words from a counter of four and a key of two: [4], [2] -> [4]."""
+    """Return four random 32-bit words for a counter and a key of 32-bit words: [4], [2] -> [4]."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(_ROUNDS):
@@ -24,10 +24,10 @@ def philox4x32(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tupl
 
 
 def uniform(seed: int, stream: int, step: int) -> float:
-    """The uniform number in [0, 1) of one step of one row, with 53 random bits.
+    """Return the uniform number in [0, 1) of one step of one row (`stream`), with 53 random bits.
 
-    The key is the seed, the counter is (step, stream), each 64 bits as two words, low word first. The bits are the
-    upper 27 of the first word, then the upper 26 of the second.
+    The key is the seed and the counter is (step, stream); each is 64 bits as two words, low word first. The result is
+    made of the upper 27 bits of the first word, then the upper 26 bits of the second.
     """
     words = philox4x32(
         (step & _MASK, step >> 32 & _MASK, stream & _MASK, stream >> 32 & _MASK),

@@ -1,9 +1,9 @@
-"""The sampling pipeline: from a model's logits to one token, with what there is to say about the draw.
+"""The sampling pipeline: from a model's logits to one token and its statistics.
 
     logits + bias -> top_n_sigma -> temperature -> top_k -> typical_p -> top_p -> min_p -> draw
 
-A filter sets the logits it drops to -inf, keeps at least one, and sees the probabilities of what the filters before
-it kept. Where logits tie, the lower token id comes first.
+A filter sets the logits it drops to -inf and keeps at least one. It sees probabilities renormalised over the tokens
+that earlier filters kept. Ties are broken in favour of the lower token id.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-_TOLERANCE = 1e-9  # bits; what Newton's method stops at
+_TOLERANCE = 1e-9  # bits, of Newton's method
 _LN2 = math.log(2)
 
 
 class Controls(Protocol):
-    """The controls of the pipeline; `knock.sampling.Sampling` says what each means."""
+    """The controls of the pipeline, documented in `knock.sampling.Sampling`."""
 
     @property
     def temperature(self) -> float: ...
@@ -50,16 +50,16 @@ class Controls(Protocol):
 
 
 class Draw(NamedTuple):
-    """One drawn token and its statistics; entropies and surprise in bits.
+    """A drawn token and its statistics, with entropies and surprise in bits.
 
     Attributes:
         token: the token id.
-        entropy: of the model's distribution, softmax(logits).
-        sampled_entropy: of the distribution that the token was drawn from.
+        entropy: entropy of the model's distribution, softmax(logits).
+        sampled_entropy: entropy of the distribution that the token was drawn from.
         confidence: probability of the model's most likely token.
-        temperature: the one used; 0 for greedy.
+        temperature: temperature used; 0 for greedy.
         surprise: -log2 of the model's probability of the token.
-        mu: mirostat's running bound for the next step.
+        mu: mirostat's bound for the next step.
     """
 
     token: int
@@ -72,23 +72,25 @@ class Draw(NamedTuple):
 
 
 def log_softmax(logits: Array) -> Array:
-    """Log-probabilities in nats: [V] -> [V]."""
-    shifted: Array = logits - logits.max()
-    return shifted - math.log(np.exp(shifted).sum())
+    """Return log-probabilities in nats: [..., V] -> [..., V]."""
+    shifted: Array = logits - logits.max(-1, keepdims=True)
+    log_p: Array = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return log_p
 
 
 def entropy(log_p: Array) -> float:
-    """-sum p log2 p in bits (Shannon 1948): [V] -> []."""
+    """Return -sum p log2 p, in bits: [V] -> [] (Shannon 1948)."""
     p = np.exp(log_p)
     return max(0.0, -float((p * np.where(p > 0, log_p, 0)).sum()) / _LN2)
 
 
 def entropy_temperature(logits: Array, target: float, rule: str, min_temp: float, max_temp: float) -> float:
-    """The temperature that steers the entropy to `target` bits, within bounds: [V] -> [].
+    """Return the temperature that steers the entropy to `target` bits, within bounds: [V] -> [].
 
-    Rule `"ratio"`: sqrt(target / H), H the entropy at temperature 1. Rule `"exact"`: where the entropy is the target.
-    With z the logits and p their softmax at temperature T, dH/d(ln T) = Var_p(z) / T^2 nats >= 0, so Newton's method
-    in ln T inside a bracket converges; where the target is out of reach the result is exactly the nearer bound.
+    Rule `"ratio"` is sqrt(target / H) with H the entropy at temperature 1. Rule `"exact"` is the temperature at which
+    the entropy equals the target. With z the logits and p their softmax at temperature T, dH/d(ln T) = Var_p(z) / T^2
+    nats >= 0, so Newton's method in ln T converges inside a bracket. If the target is out of reach, the result is
+    exactly the nearer bound.
     """
     z = logits[np.isfinite(logits)]
     if rule == "ratio":
@@ -113,24 +115,24 @@ def entropy_temperature(logits: Array, target: float, rule: str, min_temp: float
         slope = float((p * scaled * scaled).sum()) / _LN2
         newton = s - error / slope if slope > 0 else math.inf
         s = newton if low < newton < high else (low + high) / 2
-        if not low < s < high:  # the bracket is down to two neighbouring numbers
+        if not low < s < high:  # the bracket has shrunk to two adjacent floats
             return temperature
 
 
 def keep_top_n_sigma(logits: Array, n: float) -> Array:
-    """Keep logits within n standard deviations of the largest (Tang et al. 2024, "Top-n sigma"): [V] -> [V]."""
+    """Keep logits within n standard deviations of the largest: [V] -> [V] (Tang et al. 2024, "Top-n sigma")."""
     return np.where(logits >= logits.max() - n * logits[np.isfinite(logits)].std(), logits, -np.inf)
 
 
 def keep_top_k(logits: Array, k: int) -> Array:
-    """Keep the k largest (Fan et al. 2018): [V] -> [V]."""
+    """Keep the k largest logits: [V] -> [V] (Fan et al. 2018)."""
     return _keep(logits, np.argsort(-logits, kind="stable")[:k])
 
 
 def keep_typical_p(logits: Array, typical_p: float) -> Array:
-    """Keep the tokens whose surprise is nearest the entropy, up to that much probability.
+    """Keep the tokens with surprise nearest the entropy, up to a total probability of `typical_p`: [V] -> [V].
 
-    Meister et al. 2023, "Locally typical sampling": [V] -> [V].
+    Meister et al. 2023, "Locally typical sampling".
     """
     log_p = log_softmax(logits)
     distance = np.abs(-log_p - entropy(log_p) * _LN2)
@@ -138,29 +140,29 @@ def keep_typical_p(logits: Array, typical_p: float) -> Array:
 
 
 def keep_top_p(logits: Array, top_p: float) -> Array:
-    """Keep the most likely tokens, up to that much probability (Holtzman et al. 2020): [V] -> [V]."""
+    """Keep the most likely tokens, up to a total probability of `top_p`: [V] -> [V] (Holtzman et al. 2020)."""
     return _keep_mass(logits, np.exp(log_softmax(logits)), np.argsort(-logits, kind="stable"), top_p)
 
 
 def keep_min_p(logits: Array, min_p: float) -> Array:
-    """Keep tokens at least min_p times as likely as the most likely (Nguyen et al. 2025): [V] -> [V]."""
+    """Keep tokens at least `min_p` times as likely as the most likely: [V] -> [V] (Nguyen et al. 2025)."""
     return np.where(logits >= logits.max() + math.log(min_p), logits, -np.inf)
 
 
 def draw(p: Array, u: float) -> int:
-    """The first token whose cumulative probability exceeds u, in [0, 1): [V], [] -> []."""
+    """Return the first token whose cumulative probability exceeds u, in [0, 1): [V], [] -> []."""
     cumulative = np.cumsum(p)
     token = int(np.searchsorted(cumulative, u * cumulative[-1], side="right"))
     return min(token, int(np.flatnonzero(p)[-1]))  # u * sum may round up to the sum
 
 
 def sample(logits: Array, controls: Controls, u: float, mu: float = 0.0, bias: Array | None = None) -> Draw:
-    """Run the pipeline once.
+    """Draw a token: run the pipeline once.
 
     Args:
-        logits: the model's, finite, [V].
-        controls: what to do to them.
-        u: the uniform number in [0, 1) that decides.
+        logits: the model's logits, finite, [V].
+        controls: the controls of the pipeline.
+        u: uniform random number in [0, 1).
         mu: mirostat's bound in bits; 2 * `controls.mirostat` at the first step.
         bias: added to the logits, [V]; -inf bans a token.
     """
@@ -196,7 +198,7 @@ def sample(logits: Array, controls: Controls, u: float, mu: float = 0.0, bias: A
 
 
 def _filter(logits: Array, controls: Controls) -> Array:
-    """The filters after temperature, each only where it is on: [V] -> [V]."""
+    """Apply the enabled filters that follow the temperature: [V] -> [V]."""
     if 0 < controls.top_k < len(logits):
         logits = keep_top_k(logits, controls.top_k)
     if controls.typical_p < 1:
@@ -209,14 +211,14 @@ def _filter(logits: Array, controls: Controls) -> Array:
 
 
 def _keep_surprise(logits: Array, mu: float) -> Array:
-    """Keep tokens with a surprise of at most mu bits, and the most likely (Basu et al. 2021, mirostat 2)."""
+    """Keep tokens with at most mu bits of surprise, and the most likely: [V] -> [V] (Basu et al. 2021, mirostat 2)."""
     keep = -log_softmax(logits) / _LN2 <= mu
     keep[logits.argmax()] = True
     return np.where(keep, logits, -np.inf)
 
 
 def _keep_mass(logits: Array, p: Array, order: npt.NDArray[np.intp], mass: float) -> Array:
-    """Keep tokens in the given order until they hold `mass` of the probability; the one that reaches it is kept."""
+    """Keep tokens in the given order until their total probability reaches `mass`, including the one reaching it."""
     before = np.concatenate(([0.0], np.cumsum(p[order])[:-1]))
     return _keep(logits, order[before < mass])
 

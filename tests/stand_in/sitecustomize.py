@@ -37,7 +37,7 @@ def _dying(function: Any) -> Any:
 
 
 def _compile_units(_units: object) -> Any:
-    from knock_kernels import compiler, objects, store
+    from knock_kernels.cache import compiler, objects, store
 
     with (_FOLDER / "compilations").open("a") as file:
         file.write(f"{os.getpid()}\n")
@@ -75,13 +75,13 @@ def _stand_in(name: str, **names: Any) -> None:
     sys.modules[name] = module
 
 
-_stand_in("knock_kernels.build", compile_units=_compile_units)
-_stand_in("knock_kernels.batch")
-_stand_in("knock_kernels.jit", UNITS=SimpleNamespace())
+_stand_in("knock_kernels.lang.codegen", compile_units=_compile_units)
+_stand_in("knock_kernels.loops.batch")
+_stand_in("knock_kernels.lang.units", UNITS=SimpleNamespace())
 if _NUMBA == "none":
     sys.modules["numba"] = None  # type: ignore[assignment]  # which is how Python notes what cannot be imported
 elif _NUMBA:
-    from knock_kernels import objects
+    from knock_kernels.cache import objects
 
     objects._numba_version = lambda: _NUMBA
 if _LLVMLITE:

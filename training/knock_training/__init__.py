@@ -2,10 +2,10 @@
 
 import os
 
-# How long PyTorch's threads spin when they wait for each other, before they sleep; its OpenMP library reads this once,
-# when PyTorch is imported. By default they spin for milliseconds, which takes the core from whoever shares it, and so
-# from each other. Not at all would be worse where nobody does: at knock's sizes, waking a thread takes longer than most
-# of the work it is woken for. What the user has set stays.
+# Bound the time that PyTorch's threads spin before they sleep. OpenMP reads these variables once, when PyTorch is
+# imported. By default the threads spin for milliseconds, which on a shared machine keeps the core from the threads they
+# wait for. Not spinning at all would be slower on an idle machine: in models as small as knock's, waking a thread takes
+# longer than most operations. Variables that the user has set take precedence.
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # GNU's library; some 100 microseconds
-    os.environ.setdefault("KMP_BLOCKTIME", "1")  # LLVM's and Intel's; milliseconds
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # GNU OpenMP: about 100 microseconds
+    os.environ.setdefault("KMP_BLOCKTIME", "1")  # LLVM and Intel OpenMP: milliseconds

@@ -1,4 +1,4 @@
-"""`knock train`, as torchrun starts it: `torchrun --nproc-per-node 2 -m knock_training CORPUS --out FILE`."""
+"""`knock train` for torchrun: `torchrun --nproc-per-node 2 -m knock_training CORPUS --out FILE`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ if __name__ == "__main__":
     code = script()
     sys.stdout.flush()
     sys.stderr.flush()
-    # All files are closed. In a process that ends before others do, PyTorch's threads now and then abort the usual
-    # way out ("terminate called without an active exception"), and torchrun would take the run for failed.
+    # Skip interpreter shutdown; all files are closed by now. In a process that exits before the others, PyTorch's
+    # threads occasionally abort ("terminate called without an active exception"), which torchrun reports as a failure.
     os._exit(code)

@@ -1,4 +1,4 @@
-"""A text as training data: tokens, split by position, and random batches."""
+"""Training data: read a text as tokens, split it by position and draw random batches."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from knock.errors import TextError, VocabError
-from knock.text import read_chunks
-from knock.vocab import TokenArray, Unknown, Vocab
+from knock.choices import Unknown
+from knock.errors import TextError
+from knock.files.text import read_chunks
+from knock.vocab import TokenArray, Vocab
 
-SUFFIX = ".txt"  # of the files that are read in a folder
+SUFFIX = ".txt"  # files to read in a folder
 
-_LARGE = 2**26  # characters, from which on tokens are in a file that is mapped, and not in memory
+_LARGE = 2**26  # characters from which tokens are stored in a memory-mapped file
 
 
 def validation_length(length: int) -> int:
-    """How many of a text's characters, its last tenth, are for validation."""
+    """Return how many characters at the end of a text are held out for validation: a tenth."""
     return round(length / 10)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """A text ready to train on.
+    """A tokenised text, split into training and validation data.
 
     Attributes:
-        name: the file's name, or those of several.
-        sha256: digest of the text in UTF-8, in hex.
-        vocab: its characters.
-        unknown: what was done with characters that the vocabulary does not have.
-        unknown_count: how many those were.
-        train: tokens of the first 90% of the text, whole numbers of a type that holds them, shape (N,).
-        validation: tokens of the last 10%.
+        name: file name, or several joined by " + ".
+        sha256: SHA-256 of the text in UTF-8, in hexadecimal.
+        vocab: vocabulary that encodes the text.
+        unknown: how characters outside the vocabulary were handled.
+        unknown_count: number of characters outside the vocabulary.
+        train: tokens of the first 90% of the text, [N], uint8 or int32.
+        validation: tokens of the last 10%, of the same type.
     """
 
     name: str
@@ -55,20 +56,20 @@ class Corpus:
     def from_text(
         cls, text: str, name: str, *, vocab: Vocab | None = None, lowercase: bool = False, unknown: Unknown = "error"
     ) -> Corpus:
-        """Tokens of `text`, split by position: the last 10% are for validation.
+        """Tokenise `text` and hold out its last 10% for validation.
 
         Args:
-            text: the text.
-            name: what it is called.
-            vocab: the characters to read it with; its own if None.
-            lowercase: whether its own vocabulary reads upper-case letters as lower-case.
-            unknown: what to do with characters that `vocab` does not have, as in `Vocab.encode`.
+            text: text to train on.
+            name: name of the text in messages and in the training record.
+            vocab: vocabulary to encode with; built from the text if None.
+            lowercase: whether a vocabulary built from the text maps upper-case letters to lower-case ones.
+            unknown: how to handle characters outside `vocab`, as in `Vocab.encode`.
 
         Raises:
             TextError: if the text is empty.
-            VocabError: if a character is unknown.
+            VocabError: if a character is unknown and `unknown` is "error".
         """
-        return cls._made([_File(name, lambda: [text])], name, vocab, lowercase, unknown)
+        return cls._from_files([_File(name, lambda: [text])], name, vocab, lowercase, unknown)
 
     @classmethod
     def read(
@@ -79,21 +80,29 @@ class Corpus:
         lowercase: bool = False,
         unknown: Unknown = "error",
     ) -> Corpus:
-        """The corpus in one or more UTF-8 files, one after the other; of a folder, in all its .txt files by name.
+        """Read a corpus from UTF-8 files, concatenated in the given order.
 
-        Takes what `from_text` takes. A large corpus is read in pieces, and its tokens are kept in a temporary file.
+        Files are read in chunks. The tokens of a large corpus are kept in a temporary memory-mapped file.
+
+        Args:
+            paths: one or more files. A folder stands for all .txt files below it, sorted by path.
+            vocab: vocabulary to encode with; built from the corpus if None.
+            lowercase: whether a vocabulary built from the corpus maps upper-case letters to lower-case ones.
+            unknown: how to handle characters outside `vocab`, as in `Vocab.encode`.
 
         Raises:
-            TextError: if a file cannot be read, is not UTF-8, or all are empty; or if a folder has no text.
-            VocabError: if a character is unknown.
+            TextError: if a file cannot be read or is not UTF-8, all files are empty, or a folder has no .txt files.
+            VocabError: if a character is unknown and `unknown` is "error".
         """
         given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
         files = [_File.at(file) for path in given for file in _files(Path(path))]
         name = " + ".join(Path(path).name or str(path) for path in given)
-        return cls._made(files, name, vocab, lowercase, unknown)
+        return cls._from_files(files, name, vocab, lowercase, unknown)
 
     @classmethod
-    def _made(cls, files: Sequence[_File], name: str, vocab: Vocab | None, lowercase: bool, unknown: Unknown) -> Corpus:
+    def _from_files(
+        cls, files: Sequence[_File], name: str, vocab: Vocab | None, lowercase: bool, unknown: Unknown
+    ) -> Corpus:
         sha, characters, length = hashlib.sha256(), set[str](), 0
         for file in files:
             for text in file.chunks():
@@ -101,7 +110,7 @@ class Corpus:
                 characters.update(text)
                 length += len(text)
         if not length:
-            raise TextError(f"{name!r} is empty; a corpus needs text to learn from")
+            raise TextError(f"corpus {name!r} is empty; choose a file with text")
         vocab = vocab or Vocab.from_text("".join(sorted(characters)), lowercase=lowercase)
         unknown_count = 0
 
@@ -113,21 +122,21 @@ class Corpus:
                     known = vocab.encode(text, unknown="skip")
                     unknown_count += len(text) - len(known)
                     if len(known) < len(text) and unknown == "error":
-                        raise VocabError(_unknown_character(text, vocab, file.name, done))
+                        raise vocab.unknown_error(text, start=done, source=file.name)
                     is_final = len(known) == len(text) or unknown == "skip"
                     yield known if is_final else vocab.encode(text, unknown=unknown)
                     done += len(text)
 
-        every = torch.from_numpy(_kept(encoded(), length, vocab))
-        train = len(every) - validation_length(len(every))
+        tokens = torch.from_numpy(_concatenated(encoded(), length, vocab))
+        split = len(tokens) - validation_length(len(tokens))
         return cls(
             name=name,
             sha256=sha.hexdigest(),
             vocab=vocab,
             unknown=unknown,
             unknown_count=unknown_count,
-            train=every[:train],
-            validation=every[train:],
+            train=tokens[:split],
+            validation=tokens[split:],
         )
 
     def __len__(self) -> int:
@@ -135,42 +144,33 @@ class Corpus:
 
 
 class _File(NamedTuple):
-    """A part of a corpus: its name, and its text in pieces, as often as it is asked for."""
+    """A part of a corpus: its name and a function that returns its text in chunks. It is called twice."""
 
     name: str
     chunks: Callable[[], Iterable[str]]
 
     @classmethod
     def at(cls, path: Path) -> _File:
-        """That at a path; of a pipe, which can be read once only, the text is kept."""
-        if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113  # which fail for no path
+        """Return the file at a path. A pipe can be read only once, so its text is kept in memory."""
+        # os.path returns False where pathlib would raise, for example for a name that is too long.
+        if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
             chunks = list(read_chunks(path))
             return cls(str(path), lambda: chunks)
         return cls(str(path), lambda: read_chunks(path))
 
 
-def _unknown_character(text: str, vocab: Vocab, name: str, before: int) -> str:
-    """The first, told: in a piece of the file called `name`, with so many characters before it."""
-    characters = set(vocab.characters)
-    offset = next(i for i, char in enumerate(text) if vocab.normalize(char) not in characters)
-    return (
-        f"unknown character {text[offset]!r} (U+{ord(text[offset]):04X}) at offset {before + offset} of {name!r}; the "
-        f"model knows {vocab.describe()}. Leave it out, or skip or replace unknown characters"
-    )
-
-
 def _files(path: Path) -> Iterator[Path]:
-    if not os.path.isdir(path):  # noqa: PTH112  # which fails for no path, however long
+    if not os.path.isdir(path):  # noqa: PTH112  # does not raise for a name that is too long
         yield path
         return
     files = sorted(file for file in path.rglob(f"*{SUFFIX}") if file.is_file())
     if not files:
-        raise TextError(f"the folder {str(path)!r} has no {SUFFIX} files; name the files themselves")
+        raise TextError(f"folder {str(path)!r} has no {SUFFIX} files; pass the files themselves")
     yield from files
 
 
-def _kept(pieces: Iterable[TokenArray], length: int, vocab: Vocab) -> npt.NDArray[np.integer]:
-    """Pieces as one array: in memory, or where they are large, of a file that nobody sees, mapped."""
+def _concatenated(pieces: Iterable[TokenArray], length: int, vocab: Vocab) -> npt.NDArray[np.integer]:
+    """Concatenate arrays of tokens, in memory or, for a large corpus, in an unnamed memory-mapped file."""
     dtype = np.uint8 if vocab.vocab_size <= 256 else np.int32
     if length < _LARGE:
         return np.concatenate([piece.astype(dtype) for piece in pieces])
@@ -178,11 +178,14 @@ def _kept(pieces: Iterable[TokenArray], length: int, vocab: Vocab) -> npt.NDArra
         for piece in pieces:
             file.write(piece.astype(dtype).data)
         file.flush()
-        return np.memmap(file, dtype, "c")  # what is not read takes no memory; "c", since PyTorch asks to write
+        return np.memmap(file, dtype, "c")  # copy-on-write: PyTorch warns about arrays that are not writable
 
 
 def random_batch(tokens: Tensor, sequences: int, length: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Inputs and targets, the inputs' next tokens, from random places of a text: two of [sequences, length], int64."""
+    """Return inputs and targets from random offsets of a text, both int64 [sequences, length].
+
+    A target is the token that follows its input.
+    """
     starts = torch.from_numpy(rng.integers(len(tokens) - length, size=(sequences, 1)))
     drawn = tokens[starts + torch.arange(length + 1)].long()
     return drawn[:, :-1], drawn[:, 1:]

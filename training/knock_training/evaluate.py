@@ -1,13 +1,13 @@
-"""The project's one definition of how good a model is: mean nats a character over a whole text, in two ways.
+"""Evaluate a model on a text: mean cross-entropy in nats per character, defined in two ways.
 
-- *block 256*: the text in independent blocks of 256 characters, the state reset at each, every position counted;
-  comparable with the usual tables of models with a context of 256.
-- *stream*: the text in one uninterrupted pass, as in generation.
+- *block 256*: the text is cut into independent blocks of 256 characters. The state is reset at the start of each block
+  and every position counts. Comparable with published losses of models with a context of 256.
+- *stream*: the text is read in one uninterrupted pass, as in generation.
 
-Both predict every character of the text but the first, and see all that the model can see and no more: an absolute
-model slides its window by one for each character past T.
+Both predict every character of the text except the first. Each prediction sees exactly the context that the model has
+in generation: past T characters, an absolute model slides its window by one character at a time.
 
-    python -m knock_training.evaluate model.safetensors corpus.txt    # on the last 10% of the corpus
+    python -m knock_training.evaluate model.safetensors corpus.txt    # evaluates the last 10% of the corpus
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from knock.checkpoint import read_checkpoint
+from knock.choices import UNKNOWN
 from knock.errors import KnockError, TextError
+from knock.files.checkpoint import read_checkpoint
 from knock.models import locate
-from knock.vocab import UNKNOWN
 from knock_training.data import Corpus
 from knock_training.model import Twin
 
 BLOCK = 256
-MOST = 2**22  # characters that `evaluate` takes of a longer text
-_NEARLY = 0.7  # of a text fits into the time, and so all of it is taken
-_PILOT = 4096  # characters by which the time for the rest is estimated
+MAX_CHARACTERS = 2**22  # longer texts are truncated
+_NEARLY_ALL = 0.7  # if this share of a text fits into the time, all of it is evaluated
+_PILOT = 4096  # characters timed to estimate the speed
 _POSITIONS_AT_ONCE = 16_384  # bounds the memory of one forward pass
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Mean cross-entropy.
+    """Mean cross-entropy of a text.
 
     Attributes:
-        nats: in nats a character.
-        characters: how many were predicted.
+        nats: loss in nats per character.
+        characters: number of predicted characters.
     """
 
     nats: float
@@ -51,7 +51,7 @@ class Loss:
 
     @property
     def bits(self) -> float:
-        """The same in bits a character."""
+        """Loss in bits per character."""
         return self.nats / math.log(2)
 
     def __str__(self) -> str:
@@ -67,14 +67,14 @@ def block_loss(
     *,
     progress: Callable[[int], None] = lambda positions: None,
 ) -> Loss:
-    """Loss over independent blocks, the state reset at each.
+    """Return the loss over independent blocks, with the state reset at the start of each.
 
     Args:
-        twin: the model.
-        tokens: the text, (N,) with N >= 2.
-        block: inputs a block; what is left at the end is a shorter one.
-        at_most: blocks to take, spread evenly over the text; all if None.
-        progress: called with the number of characters that were predicted since the last call.
+        twin: model to evaluate.
+        tokens: text, [N] with N >= 2.
+        block: inputs per block. The last block may be shorter.
+        at_most: number of blocks to evaluate, spread evenly over the text; all if None.
+        progress: called with the number of characters predicted since the last call.
     """
     inputs, targets = tokens[:-1], tokens[1:]
     whole = len(inputs) // block * block
@@ -90,7 +90,13 @@ def block_loss(
 
 @torch.no_grad()
 def stream_loss(twin: Twin, tokens: Tensor, *, progress: Callable[[int], None] = lambda positions: None) -> Loss:
-    """Loss over one uninterrupted pass; `tokens` [N] with N >= 2, `progress` as in `block_loss`."""
+    """Return the loss over one uninterrupted pass.
+
+    Args:
+        twin: model to evaluate.
+        tokens: text, [N] with N >= 2.
+        progress: called with the number of characters predicted since the last call.
+    """
     positions = len(tokens) - 1
     return Loss(_summed_loss(twin, tokens[None, :-1], tokens[None, 1:], progress) / positions, positions)
 
@@ -102,33 +108,35 @@ def evaluate(
     seconds: float | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> dict[str, Loss]:
-    """Both losses of a text, as `"block_256"` and `"stream"`; of a very long one, of its first `MOST` characters.
+    """Return both losses of a text, under the keys `"block_256"` and `"stream"`.
+
+    Only the first `MAX_CHARACTERS` characters of a longer text are evaluated.
 
     Args:
-        twin: the model.
-        tokens: the text, [N].
-        seconds: the time there is, about: of a text that takes longer, only the beginning is evaluated.
-        progress: called with the share that is done.
+        twin: model to evaluate.
+        tokens: text, [N].
+        seconds: approximate time limit. If the text would take longer, only its beginning is evaluated.
+        progress: called with the share of the work done so far.
 
     Raises:
         TextError: if there are fewer than two tokens.
     """
-    tokens = tokens[:MOST]
+    tokens = tokens[:MAX_CHARACTERS]
     if len(tokens) < 2:
-        raise TextError(f"evaluation needs at least 2 characters, got {len(tokens)}")
+        raise TextError(f"evaluation needs at least 2 characters, got {len(tokens)}; use a longer text")
     if seconds is not None and len(tokens) > _PILOT:
         started = time.perf_counter()
         for loss in (block_loss, stream_loss):
             loss(twin, tokens[:_PILOT])
         pilot = time.perf_counter() - started
         fitting = max(_PILOT, int(_PILOT * (seconds - pilot) / pilot))
-        tokens = tokens[:fitting] if fitting < _NEARLY * len(tokens) else tokens
-    done, due = 0, 2 * (len(tokens) - 1)
+        tokens = tokens[:fitting] if fitting < _NEARLY_ALL * len(tokens) else tokens
+    done, total = 0, 2 * (len(tokens) - 1)
 
     def count(positions: int) -> None:
         nonlocal done
         done += positions
-        progress(done / due)
+        progress(done / total)
 
     return {
         "block_256": block_loss(twin, tokens, progress=count),
@@ -137,19 +145,19 @@ def evaluate(
 
 
 def unigram_loss(train: Tensor, validation: Tensor, vocab_size: int) -> tuple[float, float]:
-    """Cross-entropy of a text, and of another, under the frequencies of the characters in the first, in nats/char.
+    """Return the training and validation loss, in nats/char, of the unigram distribution of the training text.
 
-    That is what a model has that knows nothing of context. Each character counts once more than it occurs, so that
-    none has the probability 0; of a very long text, the first `MOST` characters are counted.
+    This is the loss of a model that ignores context. Counts are smoothed by adding one, so that no character has
+    probability 0. Only the first `MAX_CHARACTERS` characters of each text are used.
     """
-    counts = torch.bincount(train[:MOST].int(), minlength=vocab_size).double() + 1
+    counts = torch.bincount(train[:MAX_CHARACTERS].int(), minlength=vocab_size).double() + 1
     surprise = -torch.log(counts / counts.sum())
-    train_loss, validation_loss = (surprise[text[:MOST].int()].mean().item() for text in (train, validation))
+    train_loss, validation_loss = (surprise[text[:MAX_CHARACTERS].int()].mean().item() for text in (train, validation))
     return train_loss, validation_loss
 
 
 def as_record(losses: dict[str, Loss]) -> dict[str, dict[str, float]]:
-    """What `evaluate` found, as it is kept in a training record."""
+    """Return the losses as a JSON-serialisable dict for the training record."""
     return {
         name: {"nats_per_char": loss.nats, "bits_per_char": loss.bits, "characters": loss.characters}
         for name, loss in losses.items()
@@ -157,9 +165,9 @@ def as_record(losses: dict[str, Loss]) -> dict[str, dict[str, float]]:
 
 
 def _logits(twin: Twin, inputs: Tensor) -> Iterator[tuple[Tensor, int]]:
-    """Logits of every position of [B, N] inputs, in pieces (B, n, V), each with where it starts.
+    """Yield the logits of [B, N] inputs in pieces [B, n, V], each with its first position.
 
-    A relative model's pieces overlap by its receptive field, which makes them exact.
+    The pieces of a relative model are computed with a full receptive field of context, so they are exact.
     """
     B, N = inputs.shape
     T = twin.config.T
@@ -173,7 +181,7 @@ def _logits(twin: Twin, inputs: Tensor) -> Iterator[tuple[Tensor, int]]:
     yield twin(inputs[:, :T]), 0
     if N <= T:
         return
-    windows = inputs.unfold(1, T, 1)[:, 1:]  # (B, N - T, T): the windows that end at T, T + 1, ...
+    windows = inputs.unfold(1, T, 1)[:, 1:]  # [B, N - T, T]: windows that end at positions T, T + 1, ...
     piece = max(1, piece // T)
     for start in range(0, windows.shape[1], piece):
         some = windows[:, start : start + piece]
@@ -181,7 +189,7 @@ def _logits(twin: Twin, inputs: Tensor) -> Iterator[tuple[Tensor, int]]:
 
 
 def _summed_loss(twin: Twin, inputs: Tensor, targets: Tensor, progress: Callable[[int], None]) -> float:
-    """Cross-entropy in nats, summed over all positions of [B, N] inputs and targets."""
+    """Return the cross-entropy in nats, summed over all positions of [B, N] inputs and targets."""
     total = 0.0
     rows = max(1, _POSITIONS_AT_ONCE // inputs.shape[1])
     device = next(twin.parameters()).device
@@ -196,14 +204,14 @@ def _summed_loss(twin: Twin, inputs: Tensor, targets: Tensor, progress: Callable
 def main(arguments: list[str] | None = None) -> int:
     """Evaluate a saved model on the validation split of a corpus."""
     parser = argparse.ArgumentParser(prog="python -m knock_training.evaluate", description=__doc__.split("\n")[0])
-    parser.add_argument("model", help="a shipped model, a file or a folder")
-    parser.add_argument("corpus", nargs="+", help="UTF-8 texts, as in training; the last 10%% are evaluated")
-    parser.add_argument("--unknown", choices=UNKNOWN, default="error", help="what to do with unknown characters")
+    parser.add_argument("model", help="name of a shipped model, or a model file or folder")
+    parser.add_argument("corpus", nargs="+", help="UTF-8 files, as in training; the last 10%% of the text is evaluated")
+    parser.add_argument("--unknown", choices=UNKNOWN, default="error", help="how to handle unknown characters")
     options = parser.parse_args(arguments)
     try:
         checkpoint = read_checkpoint(locate(options.model))
         if checkpoint.vocab is None:
-            raise TextError(f"{options.model!r} has no vocabulary, so it cannot read text")
+            raise TextError(f"model {options.model!r} has no vocabulary, so it cannot encode text; choose one that has")
         corpus = Corpus.read(options.corpus, vocab=checkpoint.vocab, unknown=options.unknown)
         for name, loss in evaluate(Twin(checkpoint.weights), corpus.validation).items():
             print(f"{name:<10} {loss}")

@@ -1,6 +1,7 @@
-"""The PyTorch twin of the model, for training: same maths, same parameter names, differentiable.
+"""The PyTorch twin of the model: same mathematics and parameter names, differentiable.
 
-Letters: V vocabulary, T window, C embedding width, H heads, D = C / H, F MLP width, B sequences, N positions.
+Symbols: V vocabulary size, T window, C embedding width, H heads, D = C / H head width, F MLP width, B sequences,
+N positions.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from knock.weights import Weights, shapes
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation over the last axis, [..., C] -> [..., C], eps 1e-5."""
+    """Layer normalisation over the last axis with eps 1e-5, [..., C] -> [..., C]."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -25,7 +26,7 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise, scale, shift."""
+        """Normalise, scale and shift."""
         return F.layer_norm(x, self.gain.shape, self.gain, self.bias, eps=1e-5)
 
 
@@ -51,31 +52,32 @@ class Block(nn.Module):
                 self.register_parameter(name.removeprefix("blocks.0."), nn.Parameter(torch.empty(shape)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add what attention finds, then what the MLP makes of it."""
+        """Add the output of attention, then that of the MLP, to the residual stream."""
         x = x + self._dropped(self.attention(self.ln1(x)))
         return x + self._dropped(F.gelu(self.ln2(x) @ self.w0, approximate="tanh") @ self.w1)
 
     def attention(self, n: Tensor) -> Tensor:
         """Hybrid attention over the window, [B, N, C] -> [B, N, C].
 
-        Queries go in blocks of T. In a relative model each block sees the T keys before it and its own T, so the
-        logits are (B, blocks, H, T, 2T), whatever N is; an absolute model is a single block that sees itself.
+        In a relative model, queries are processed in blocks of T. Each block sees its own T keys and the T keys before
+        it, so the logits are [B, blocks, H, T, 2T] and memory grows linearly with N. An absolute model is a single
+        block that sees only itself.
         """
         config = self.config
         H, T, D = config.n_heads, config.T, config.head_width
         B, N, C = n.shape
         relative = config.position == "relative"
-        n = F.pad(n, (0, 0, 0, -N % T)) if relative and N % T else n  # at the end, where no real query looks
+        n = F.pad(n, (0, 0, 0, -N % T)) if relative and N % T else n  # at the end, where no real query sees it
         rows = T if relative else N
         blocks = n.shape[1] // rows
         heads = (B, blocks, rows, H, -1)
 
         q, k, v, r = (None if part is None else part.view(heads).transpose(2, 3) for part in self.project(n))
         assert v is not None
-        v = _keys_of_blocks(v, relative)  # (B, blocks, H, columns, D)
-        mixed = _in_place(r, rows, relative) if r is not None else _mask(blocks, rows, relative, n)
+        v = _visible_keys(v, relative)  # [B, blocks, H, columns, D]
+        mixed = _align(r, rows, relative) if r is not None else _mask(blocks, rows, relative, n)
         if q is not None and k is not None:
-            k = _keys_of_blocks(k, relative)
+            k = _visible_keys(k, relative)
             mixed = mixed.expand(B, blocks, H, rows, -1).reshape(-1, rows, k.shape[3])
             logits = torch.baddbmm(mixed, q.reshape(-1, rows, D), k.reshape(-1, k.shape[3], D).mT)
         else:
@@ -87,10 +89,10 @@ class Block(nn.Module):
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
     def project(self, n: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor | None]:
-        """Queries, keys, values and reweight logits in one product; None for what the head type does not have.
+        """Compute queries, keys, values and reweight logits in one product; None for parts the head type lacks.
 
-        What is done to the logits is done to the matrices they come from, which are smaller by far: the gates and the
-        scale, and in a relative model the columns of `wr` reversed in each head, which `_in_place` counts on.
+        The gates and the scale 1 / sqrt(D) are applied to the weight matrices, which are much smaller than the logits.
+        In a relative model, the columns of `wr` are also reversed within each head, as `_align` expects.
         """
         config = self.config
         C, H, T = config.n_emb, config.n_heads, config.T
@@ -113,8 +115,8 @@ class Twin(nn.Module):
     """The whole model. `state_dict()` has the names and shapes of `knock.weights.shapes`.
 
     Args:
-        weights: where to start; `Weights.random` for a new model.
-        dropout: share of what embeddings, attention and MLP write that is dropped in training.
+        weights: initial weights; use `Weights.random` for a new model.
+        dropout: dropout probability for the outputs of embedding, attention and MLP.
     """
 
     def __init__(self, weights: Weights, dropout: float = 0.0) -> None:
@@ -131,7 +133,7 @@ class Twin(nn.Module):
         self.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in weights.items()})
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Logits at every position, [B, N] -> [B, N, V]; N is at most T in an absolute model."""
+        """Return the logits of every position, [B, N] -> [B, N, V]. In an absolute model, N is at most T."""
         x = self.embed[tokens]
         if self.config.position == "absolute":
             x = x + self.pos[: tokens.shape[1]]
@@ -142,12 +144,12 @@ class Twin(nn.Module):
         return logits
 
     def weights(self) -> Weights:
-        """The parameters as they are now, in the form that is saved and run."""
+        """Return a snapshot of the parameters as `Weights`, to save or run."""
         return Weights(self.config, {name: value.cpu().numpy() for name, value in self.state_dict().items()})
 
 
-def _keys_of_blocks(x: Tensor, relative: bool) -> Tensor:
-    """What each block of queries sees: in a relative model the block before it and itself.
+def _visible_keys(x: Tensor, relative: bool) -> Tensor:
+    """Return the keys or values that each block of queries sees: in a relative model, its own and the previous block's.
 
     [B, blocks, H, rows, D] -> [B, blocks, H, columns, D]
     """
@@ -158,9 +160,9 @@ def _keys_of_blocks(x: Tensor, relative: bool) -> Tensor:
 
 
 class _Pairs(torch.autograd.Function):
-    """Each block with the one before it: [B, blocks, H, T, D] -> [B, blocks, H, 2T, D], with zeros before the first.
+    """Concatenate each block with the one before it, [B, blocks, H, T, D] -> [B, blocks, H, 2T, D].
 
-    A function of its own, since its gradient is one sum.
+    Zeros precede the first block. This is a custom function because its gradient is a single sum.
     """
 
     @staticmethod
@@ -180,8 +182,8 @@ class _Pairs(torch.autograd.Function):
         return total
 
 
-def _in_place(r: Tensor, rows: int, relative: bool) -> Tensor:
-    """Reweight logits in the columns of the keys they belong to, -inf where a query sees no key.
+def _align(r: Tensor, rows: int, relative: bool) -> Tensor:
+    """Move reweight logits to the columns of their keys; -inf where a query sees no key.
 
     [B, blocks, H, rows, T] -> [B, blocks, H, rows, columns]
     """
@@ -192,15 +194,15 @@ def _in_place(r: Tensor, rows: int, relative: bool) -> Tensor:
 
 
 class _Skew(torch.autograd.Function):
-    """Put reweight logits by reversed distance into the columns of the keys they belong to.
-
-    Row i of a block sees key column c at distance T + i - c, so column m of the reversed logits (distance T-1-m)
-    belongs at c = i + 1 + m. Laying the rows out 2T+1 apart and reading them 2T apart moves each by one more than
-    the row above it: the skew of Huang et al. 2018, "Music Transformer". What is between is -inf, and masks.
-
-    A function of its own, since what masks has no gradient, and so the gradient is the skew read backwards, a view.
+    """Move reweight logits, ordered by decreasing distance, to the columns of their keys.
 
     [B, blocks, H, T, T] -> [B, blocks, H, T, 2T]
+
+    Row i of a block sees key column c at distance T + i - c, so column m of the reversed logits (distance T - 1 - m)
+    belongs at c = i + 1 + m. Writing the rows with stride 2T + 1 and reading them with stride 2T shifts each row by one
+    more than the row above: the skew of Huang et al. 2018, "Music Transformer". The gaps are -inf and act as the mask.
+
+    This is a custom function because the mask has no gradient: the gradient is the inverse skew, which is a view.
     """
 
     @staticmethod
@@ -208,7 +210,7 @@ class _Skew(torch.autograd.Function):
         T = r.shape[-1]
         wide = r.new_full((*r.shape[:-1], 2 * T + 1), -math.inf)
         wide[..., 1 : T + 1] = r
-        # The first block has none before it: of row i, only the last i + 1 are there.
+        # No keys precede the first block: only the last i + 1 columns of row i exist.
         wide[:, 0, ..., 1 : T + 1].masked_fill_(_later(T, r.device).flip(-1), -math.inf)
         return wide.flatten(-2)[..., : 2 * T * T].view(*r.shape[:-1], 2 * T)
 
@@ -221,12 +223,12 @@ class _Skew(torch.autograd.Function):
 
 
 def _mask(blocks: int, rows: int, relative: bool, like: Tensor) -> Tensor:
-    """0 in the key columns that a query sees, -inf in the others: [1, blocks, 1, rows, columns]."""
+    """Return the attention mask, [1, blocks, 1, rows, columns]: 0 where a query sees a key, -inf elsewhere."""
     if relative:
-        return _in_place(like.new_zeros(1, blocks, 1, rows, rows), rows, relative)
+        return _align(like.new_zeros(1, blocks, 1, rows, rows), rows, relative)
     return like.new_zeros(1, 1, 1, rows, rows).masked_fill(_later(rows, like.device), -math.inf)
 
 
 def _later(rows: int, device: torch.device) -> Tensor:
-    """Which columns are later than the row: bool, [rows, rows]."""
+    """Return a bool mask, [rows, rows], of the columns that come after the row."""
     return torch.ones(rows, rows, dtype=torch.bool, device=device).triu(1)

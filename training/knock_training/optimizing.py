@@ -1,4 +1,4 @@
-"""What turns gradients into weights: optimisers, an average of the weights, one step."""
+"""Optimisers, the running average of the weights, and a single training step."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from knock_training.recipe import Precision, Recipe
 
 
 class Optimizers:
-    """Muon for the matrices inside blocks, AdamW for all else, as the recipe has it.
+    """Muon for the matrices inside blocks if the recipe asks for it; AdamW for all other parameters.
 
-    Muon (Jordan et al. 2024) makes every update of a matrix orthogonal; it is for matrices that turn one hidden state
-    into another. AdamW is that of Loshchilov and Hutter 2019.
+    Muon (Jordan et al. 2024) orthogonalises the update of a matrix. It is meant for matrices that map hidden states to
+    hidden states. AdamW is the optimiser of Loshchilov and Hutter 2019.
 
     Args:
-        twin: whose parameters are trained.
-        recipe: how.
+        twin: model to train.
+        recipe: optimiser settings and learning rates.
     """
 
     def __init__(self, twin: Twin, recipe: Recipe) -> None:
@@ -42,7 +42,7 @@ class Optimizers:
             )
 
     def step(self, at: int) -> None:
-        """Update the parameters by their gradients, with the learning rates of step `at`."""
+        """Update the parameters with the learning rates of step `at`."""
         largest = {"adamw": self.recipe.learning_rate, "muon": self.recipe.matrix_learning_rate}
         for name, optimizer in self.all.items():
             for group in optimizer.param_groups:
@@ -51,31 +51,31 @@ class Optimizers:
 
 
 class Average:
-    """A running average of a twin's weights, at which the loss is lower than at any of them.
+    """Exponential moving average of a twin's weights, which has a lower loss than the latest weights.
 
     Args:
-        twin: whose weights are averaged.
-        decay: how much of the average stays at each step; 0 for a copy of the last weights.
+        twin: model whose weights are averaged.
+        decay: share of the average that is kept at each step; 0 copies the latest weights.
 
     Attributes:
-        twin: the average, without dropout.
+        twin: A twin with the averaged weights, without dropout.
     """
 
     def __init__(self, twin: Twin, decay: float) -> None:
-        self._from: list[Tensor] = list(twin.parameters())
+        self._source: list[Tensor] = list(twin.parameters())
         self._decay = decay
-        self.twin = Twin(twin.weights()).to(self._from[0].device)
+        self.twin = Twin(twin.weights()).to(self._source[0].device)
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take the weights after a step, counted from 0."""
-        kept = min(self._decay, (step + 1) / (step + 10))  # the first weights are random, and are to be forgotten
+        """Add the weights after a step, counted from 0, to the average."""
+        kept = min(self._decay, (step + 1) / (step + 10))  # forgets the random initial weights quickly
         averages: list[Tensor] = list(self.twin.parameters())
-        torch._foreach_lerp_(averages, self._from, 1 - kept)
+        torch._foreach_lerp_(averages, self._source, 1 - kept)
 
 
 def native_precision(device: torch.device) -> Precision:
-    """`"bfloat16"` where the processor has products of it that are faster by a multiple, otherwise `"float32"`."""
+    """Return `"bfloat16"` if the device multiplies bfloat16 several times faster than float32, else `"float32"`."""
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # from PyTorch 2.10 on
@@ -85,14 +85,14 @@ def native_precision(device: torch.device) -> Precision:
 def training_step(
     twin: nn.Module, optimizers: Optimizers, batch: tuple[Tensor, Tensor], recipe: Recipe, step: int
 ) -> Tensor:
-    """One optimiser step; the loss before it, in nats/char.
+    """Take one optimiser step and return the loss before it, in nats/char.
 
     Args:
-        twin: the twin, or what wraps it.
-        optimizers: of its parameters.
-        batch: inputs and targets, [sequences, length] each.
-        recipe: how to train.
-        step: counted from 0.
+        twin: model to train, possibly wrapped for distributed training.
+        optimizers: optimisers of its parameters.
+        batch: inputs and targets, each [sequences, length].
+        recipe: precision, label smoothing and gradient clipping.
+        step: index of the step, from 0.
     """
     inputs, targets = batch
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
@@ -108,7 +108,7 @@ def training_step(
 
 @torch.no_grad()
 def clamp_gates(modules: Iterable[nn.Module]) -> None:
-    """Put gates back into [0, 1]."""
+    """Clamp the gates to [0, 1]."""
     for module in modules:
         gate = getattr(module, "gate", None)
         if gate is not None:

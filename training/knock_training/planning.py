@@ -1,4 +1,4 @@
-"""Plan a run by the time that there is for it."""
+"""Plan a training run that fits into a given time."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ import torch
 
 from knock.config import ModelConfig
 from knock_training.data import Corpus
-from knock_training.evaluate import BLOCK, MOST, block_loss
+from knock_training.evaluate import BLOCK, MAX_CHARACTERS, block_loss
 from knock_training.model import Twin
 from knock_training.recipe import Recipe
 from knock_training.run import WATCHED_BLOCKS, Run
 from knock_training.team import Team
 from knock_training.threads import Threads
 
-LEAST_STEPS = 100  # with fewer, a model has hardly seen its text
+LEAST_STEPS = 100  # with fewer steps, a model hardly learns anything
 
-_TIMED = 8  # steps after the first, which is slower
-_TIMING = 0.1  # share of the time, at most, that timing takes
-_EVALUATING = 0.05  # share of the time for the validation losses of the run, and as much for the evaluation at the end
-_EVALUATIONS = 20  # at most, unless the user chooses the interval
-_FEWEST_BLOCKS = 16  # of an evaluation
-_RESERVE = 1.2  # times what the evaluation at the end is expected to take
+_TIMED = 8  # steps to time, after a first one that is slower
+_TIMING = 0.1  # largest share of the time to spend on timing
+_EVALUATING = 0.05  # share of the time for validation during the run; the final evaluation gets the same share
+_EVALUATIONS = 20  # largest number of evaluations, unless the user sets the interval
+_FEWEST_BLOCKS = 16  # smallest number of blocks in an evaluation
+_RESERVE = 1.2  # safety factor for the time of the final evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A run that fits into a time.
+    """A training run that fits into a given time.
 
     Attributes:
-        recipe: how to train, with as many steps as there is time for; fewer than 1 if there is no time.
-        steps: those steps, 0 if there is no time for one.
-        step_seconds: what a step takes.
-        watched: validation blocks of an evaluation.
-        closing_seconds: time for the evaluation of the finished model.
+        recipe: recipe with the planned number of steps, at least 1, and evaluation interval.
+        steps: number of steps that fit into the time; 0 if not even one does.
+        step_seconds: time of a step.
+        watched: validation blocks per evaluation during the run.
+        closing_seconds: time reserved for the evaluation of the finished model.
     """
 
     recipe: Recipe
@@ -47,7 +47,7 @@ class Plan:
     closing_seconds: float
 
     def minutes_for(self, steps: int) -> float:
-        """The time that so many steps take, with their share of evaluations."""
+        """Return the minutes that a number of steps takes, evaluations included."""
         return steps * self.step_seconds / 60 / (1 - 2 * _EVALUATING)
 
 
@@ -61,19 +61,21 @@ def plan(
     team: Team | None = None,
     threads: Threads | None = None,
 ) -> Plan:
-    """The steps that there is time for, measured on this machine. Evaluations take a tenth of the time at most.
+    """Plan how many steps fit into a given time, by timing steps and evaluations on this machine.
+
+    All evaluations together take at most a tenth of the time, unless `eval_interval` asks for more.
 
     Args:
-        config: the model's shape.
-        corpus: the text.
-        recipe: how to train.
-        seconds: the time for everything from now on.
+        config: shape of the model.
+        corpus: text to train on.
+        recipe: recipe to adapt.
+        seconds: time for everything from now on, including the timing itself.
         eval_interval: steps between evaluations; about 20 evaluations if None.
-        team: the processes that train together; this one alone if None.
-        threads: chooses the CPU threads of each step; it goes on from here in the run.
+        team: processes that train together; only this one if None.
+        threads: chooses the number of CPU threads for each step. Pass the same object to the run.
 
     Raises:
-        TextError: if the corpus is shorter than training needs.
+        TextError: if the corpus is too short to train on.
     """
     team = team or Team()
     started = time.perf_counter()
@@ -84,9 +86,9 @@ def plan(
         for each in (step, block, seconds - (time.perf_counter() - started))
     )
     share = max(0.0, _EVALUATING * seconds)
-    closing = min(share, _RESERVE * block * _blocks_at_the_end(config, corpus))
-    without_any = max(1.0, (seconds - closing) / step)
-    evaluations = _EVALUATIONS if eval_interval is None else math.ceil(without_any / eval_interval)
+    closing = min(share, _RESERVE * block * _final_blocks(config, corpus))
+    most_steps = max(1.0, (seconds - closing) / step)  # without evaluations
+    evaluations = _EVALUATIONS if eval_interval is None else math.ceil(most_steps / eval_interval)
     watched = min(WATCHED_BLOCKS, max(_FEWEST_BLOCKS, int(share / (evaluations * block))))
     if eval_interval is None:
         evaluations = min(evaluations, max(1, int(share / (watched * block))))
@@ -105,14 +107,17 @@ def plan(
     )
 
 
-def _blocks_at_the_end(config: ModelConfig, corpus: Corpus) -> float:
-    """How many blocks the evaluation at the end takes as long as; an absolute model slides its window over a stream."""
-    blocks = min(MOST, len(corpus.validation)) / BLOCK
+def _final_blocks(config: ModelConfig, corpus: Corpus) -> float:
+    """Return the cost of the final evaluation, in blocks.
+
+    On a stream, an absolute model computes a whole window per character.
+    """
+    blocks = min(MAX_CHARACTERS, len(corpus.validation)) / BLOCK
     return blocks * (2 if config.position == "relative" else 1 + config.T)
 
 
 def _step_seconds(run: Run, seconds: float) -> float:
-    """What a step takes, by some steps of a run that is thrown away, once the number of threads is decided."""
+    """Return the median time of a step in a throwaway run, once the number of threads is settled."""
     started = time.perf_counter()
     times: list[float] = []
     while len(times) < _TIMED + 1:
@@ -122,7 +127,7 @@ def _step_seconds(run: Run, seconds: float) -> float:
         now = time.perf_counter()
         if is_settled or run.team.size > 1:
             times.append(now - before)
-        # In the same step for all processes, which have to take it together.
+        # All processes must stop at the same step, because a step needs all of them.
         if run.team.any(now - started > _TIMING * seconds and run.step >= 2):
             times = times or [now - before]
             break
@@ -130,7 +135,7 @@ def _step_seconds(run: Run, seconds: float) -> float:
 
 
 def _block_seconds(twin: Twin, corpus: Corpus) -> float:
-    """What the loss of a validation block takes."""
+    """Return the time to evaluate one validation block."""
     blocks = min(_FEWEST_BLOCKS, max(1, len(corpus.validation) // BLOCK))
     text = corpus.validation[: blocks * BLOCK + 1]
     times = []

@@ -1,4 +1,4 @@
-"""How to train, as one value."""
+"""The training recipe: optimisers, schedule and regularisation."""
 
 from __future__ import annotations
 
@@ -6,44 +6,45 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from knock.checks import real_number, shown, whole_number
 from knock.errors import ConfigError
+from knock.validation import real_number, shown, whole_number
 
 Optimizer = Literal["muon", "adamw"]
 Schedule = Literal["cosine", "wsd"]
 Precision = Literal["float32", "bfloat16"]
 
-_MOST = 2**53  # of anything that is counted: up to there a float is exact
+_MAX_COUNT = 2**53  # floats represent integers exactly up to here
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How to train.
+    """Settings of a training run.
 
     Attributes:
-        steps: optimiser steps.
-        batch_chars: characters a step, about; whole sequences.
-        windows: length of a training sequence in windows of T. Relative models learn from sequences longer than
-            their window, so that their upper layers see as far back as in generation; absolute models from one window.
-        optimizer: what trains the matrices inside blocks, `"muon"` or `"adamw"`; AdamW trains everything else.
-        learning_rate: AdamW's largest, reached after warm-up.
-        matrix_learning_rate: Muon's largest.
-        schedule: what comes after warm-up: `"cosine"` leads to 0; `"wsd"` stays, then falls in a line to 0.
-        warmup: steps from 0 to the largest learning rate, at most a tenth of all.
-        decay: share of the steps in which `"wsd"` falls.
-        weight_decay: of matrices; gains, biases and gates have none.
-        betas: AdamW's averaging of gradients and of their squares.
-        momentum: Muon's.
-        grad_clip: largest norm of the gradient.
-        ema: decay of the running average of the weights, which is what is evaluated and kept; 0 for none. Early on
-            it averages over fewer steps.
-        dropout: share of what embeddings, attention and MLP write that is dropped.
-        precision: of the products in a step: `"bfloat16"` takes half the time where the processor has such products.
-            Weights, sums and losses are float32 in any case.
-        label_smoothing: probability that targets give away, evenly, to all characters.
-        eval_interval: steps between validation losses.
-        patience: evaluations without a better one, after which training stops; None never stops early.
-        seed: of the initial weights, the batches and the dropout.
+        steps: number of optimiser steps.
+        batch_chars: approximate number of characters per step. A step takes whole sequences.
+        windows: length of a training sequence in windows of T. Relative models train on sequences longer than their
+            window, so that upper layers see as much context as in generation. Absolute models always use one window.
+        optimizer: optimiser of the matrices inside blocks, `"muon"` or `"adamw"`. AdamW trains everything else.
+        learning_rate: peak learning rate of AdamW, reached after warm-up.
+        matrix_learning_rate: peak learning rate of Muon.
+        schedule: learning rate after warm-up: `"cosine"` decays to 0 along a cosine; `"wsd"` stays constant, then
+            decays linearly to 0.
+        warmup: steps of linear warm-up, capped at a tenth of `steps`.
+        decay: share of the steps during which `"wsd"` decays.
+        weight_decay: weight decay of matrices. Gains, biases and gates are not decayed.
+        betas: AdamW's decay rates for the averages of gradients and squared gradients.
+        momentum: momentum of Muon.
+        grad_clip: maximum norm of the gradient.
+        ema: decay of the exponential moving average of the weights, which is evaluated and saved; 0 disables it. In
+            the first steps the decay is smaller.
+        dropout: dropout probability for the outputs of embedding, attention and MLP.
+        precision: precision of matrix products in a step. `"bfloat16"` takes half the time on processors that support
+            it natively. Weights, sums and losses are always float32.
+        label_smoothing: probability mass of a target that is spread evenly over all characters.
+        eval_interval: steps between evaluations of the validation loss.
+        patience: number of evaluations without improvement after which training stops; None never stops early.
+        seed: seed of initial weights, batches and dropout.
 
     Raises:
         ConfigError: if a field is out of range.
@@ -72,10 +73,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_chars", "windows", "eval_interval"):
-            whole_number(name, getattr(self, name), 1, _MOST, error=ConfigError)
+            whole_number(name, getattr(self, name), 1, _MAX_COUNT, error=ConfigError)
         if self.patience is not None:
-            whole_number("patience", self.patience, 1, _MOST, error=ConfigError)
-        whole_number("warmup", self.warmup, 0, _MOST, error=ConfigError)
+            whole_number("patience", self.patience, 1, _MAX_COUNT, error=ConfigError)
+        whole_number("warmup", self.warmup, 0, _MAX_COUNT, error=ConfigError)
         whole_number("seed", self.seed, 0, 2**64 - 1, error=ConfigError)
         for name, known in (
             ("optimizer", get_args(Optimizer)),
@@ -85,23 +86,23 @@ class Recipe:
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name} must be one of {', '.join(known)}, got {shown(getattr(self, name))}")
         if not 0 <= real_number(self.weight_decay) < math.inf:
-            raise ConfigError(f"weight_decay must be 0 or more, and finite, got {shown(self.weight_decay)}")
+            raise ConfigError(f"weight_decay must be finite and at least 0, got {shown(self.weight_decay)}")
         for name in ("learning_rate", "matrix_learning_rate", "grad_clip"):
             if not 0 < real_number(getattr(self, name)) < math.inf:
-                raise ConfigError(f"{name} must be above 0, and finite, got {shown(getattr(self, name))}")
+                raise ConfigError(f"{name} must be finite and greater than 0, got {shown(getattr(self, name))}")
         for name in ("momentum", "ema", "dropout", "label_smoothing"):
             if not 0 <= real_number(getattr(self, name)) < 1:
-                raise ConfigError(f"{name} must be from 0 to below 1, got {shown(getattr(self, name))}")
+                raise ConfigError(f"{name} must be at least 0 and less than 1, got {shown(getattr(self, name))}")
         if not 0 < real_number(self.decay) <= 1:
-            raise ConfigError(f"decay must be above 0, and 1 or less, got {shown(self.decay)}")
+            raise ConfigError(f"decay must be greater than 0 and at most 1, got {shown(self.decay)}")
         if len(self.betas) != 2 or not all(0 <= real_number(beta) < 1 for beta in self.betas):
-            raise ConfigError(f"betas must be two numbers from 0 to below 1, got {shown(self.betas)}")
+            raise ConfigError(f"betas must be two numbers, each at least 0 and less than 1, got {shown(self.betas)}")
 
     def rate_at(self, step: int) -> float:
-        """Share of the largest learning rates at a step, counted from 0.
+        """Return the learning rates at a step, counted from 0, as a share of their peaks.
 
-        A linear warm-up; then a cosine to 0 (Loshchilov and Hutter 2017, "SGDR"), or what Hu et al. 2024, "MiniCPM",
-        call warmup-stable-decay.
+        A linear warm-up is followed by a cosine decay to 0 (Loshchilov and Hutter 2017, "SGDR") or by the
+        warmup-stable-decay schedule of Hu et al. 2024, "MiniCPM".
         """
         warmup = min(self.warmup, self.steps // 10)
         if step < warmup:
@@ -111,5 +112,5 @@ class Recipe:
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (self.steps - warmup)))
 
     def batch_chars_at(self, step: int) -> int:
-        """Characters of a step, counted from 0."""
+        """Return the number of characters in the batch of a step, counted from 0."""
         return self.batch_chars

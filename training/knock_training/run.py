@@ -1,4 +1,4 @@
-"""A training run: the model, the optimisers, and all that has to be kept to resume it."""
+"""A training run: model, optimisers, progress and everything needed to resume it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from knock_training.recipe import Recipe
 from knock_training.team import Team
 from knock_training.threads import Threads
 
-WATCHED_BLOCKS = 256  # validation blocks while training; the evaluation of a finished model takes all
+WATCHED_BLOCKS = 256  # validation blocks per evaluation during training; the final evaluation uses all
 
-# Losses this far above that of the unigram distribution are worse than it; noise is smaller.
-_MARGIN = 0.1  # nats
-_SETTLED = 50  # steps after warm-up before a loss counts as that of a run that diverged
-_HOPELESS, _HOPELESS_SHARE = 3, 0.1  # evaluations in a row, and the share of all steps, that end it
-_REPLANS = 5  # between two evaluations
+_MARGIN = 0.1  # nats above the unigram loss, from which a loss counts as worse; larger than the noise
+_SETTLED = 50  # steps after warm-up from which a run can be declared diverged
+# A run has diverged after this number of hopeless evaluations in a row that also cover this share of its steps.
+_HOPELESS, _HOPELESS_SHARE = 3, 0.1
+_REPLANS = 5  # corrections of the plan between two evaluations
 
 
 Ended = Literal["done", "early", "interrupted", "diverged"]
@@ -38,21 +38,22 @@ Ended = Literal["done", "early", "interrupted", "diverged"]
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a training run is.
+    """Progress of a training run.
 
     Attributes:
         step: steps done.
         steps: steps planned.
-        loss: training loss in nats/char, mean since the last report with a validation loss.
-        validation_loss: loss on validation blocks, at evaluations only.
-        best_loss: the lowest validation loss so far; infinite before the first.
-        learning_rate: AdamW's, in the step that was done.
-        chars_per_second: training speed since the start, evaluations left out.
-        seconds: of training so far, evaluations left out.
-        seconds_left: time to the end at that speed.
-        weights: the weights as they are, at evaluations only.
-        unigram_loss: validation loss of the characters' frequencies alone, in nats/char.
-        is_lost: whether the losses of the last evaluation are above those of the frequencies, late enough to tell.
+        loss: mean training loss since the previous evaluation, in nats/char.
+        validation_loss: validation loss in nats/char; None between evaluations.
+        best_loss: lowest validation loss so far; infinite before the first evaluation.
+        learning_rate: AdamW's learning rate in the last step.
+        chars_per_second: training speed since the start, without evaluations.
+        seconds: training time so far, without evaluations.
+        seconds_left: estimated time to the end.
+        weights: averaged weights; None between evaluations.
+        unigram_loss: validation loss of the unigram distribution, in nats/char.
+        is_lost: whether both losses of the last evaluation are above those of the unigram distribution. Always False
+            in the first steps.
     """
 
     step: int
@@ -70,7 +71,7 @@ class Progress:
 
 
 def sequence_length(config: ModelConfig, corpus: Corpus, recipe: Recipe) -> int:
-    """Characters of a training sequence, as many as the recipe wants and the corpus allows.
+    """Return the length of a training sequence: that of the recipe, unless the corpus is shorter.
 
     Raises:
         TextError: if the corpus is shorter than a window.
@@ -83,7 +84,7 @@ def sequence_length(config: ModelConfig, corpus: Corpus, recipe: Recipe) -> int:
     if not enough(len(corpus)):
         shortest = next(characters for characters in itertools.count(config.T) if enough(characters))
         raise TextError(
-            f"{corpus.name!r} has {len(corpus)} characters, and a model with a window of {config.T} needs at least "
+            f"corpus {corpus.name!r} has {len(corpus)} characters, but a window of {config.T} needs at least "
             f"{shortest}; use a longer text or a smaller window"
         )
     windows = recipe.windows if config.position == "relative" else 1
@@ -94,26 +95,27 @@ class Run:
     """A training run.
 
     Args:
-        config: the model's shape.
-        corpus: the text.
-        recipe: how to train.
-        start: the first weights; random ones if None.
-        team: the processes that train together.
-        threads: chooses the CPU threads of a step; None leaves them as PyTorch has them.
-        seconds: time for all steps and their evaluations, by which the number of steps is corrected as they are timed;
-            None leaves it as the recipe has it.
-        watched: validation blocks of an evaluation.
+        config: shape of the model.
+        corpus: text to train on.
+        recipe: training settings.
+        start: initial weights; random if None.
+        team: processes that train together.
+        threads: chooses the number of CPU threads for each step; None keeps PyTorch's setting.
+        seconds: time limit for all steps and their evaluations. The number of steps is adjusted to the measured speed.
+            None keeps the recipe's number of steps.
+        watched: validation blocks per evaluation.
 
     Attributes:
-        team: the processes that train together.
-        recipe: how to train, with the number of steps as it is planned now.
-        average: of the weights; what is evaluated and kept.
+        team: processes that train together.
+        recipe: training settings, with the number of steps as currently planned.
+        average: running average of the weights, which is evaluated and saved.
         step: steps done.
-        losses: of the steps since the last evaluation.
-        best: the weights with the lowest validation loss, in step `best_step`.
-        best_loss: that loss; infinite before the first.
-        unigram_loss: validation loss of the characters' frequencies alone, in nats/char.
-        is_lost: whether the losses of the last evaluation were above those of the characters' frequencies alone.
+        losses: training losses of the steps since the last evaluation.
+        best: weights with the lowest validation loss; None before the first evaluation.
+        best_step: step at which `best` was evaluated.
+        best_loss: validation loss of `best`; infinite before the first evaluation.
+        unigram_loss: validation loss of the unigram distribution, in nats/char.
+        is_lost: whether both losses of the last evaluation are above those of the unigram distribution.
     """
 
     def __init__(
@@ -130,8 +132,8 @@ class Run:
     ) -> None:
         if config.vocab_size != corpus.vocab.vocab_size:
             raise ConfigError(
-                f"the config has vocab_size {config.vocab_size} and the corpus {corpus.vocab.vocab_size} characters; "
-                "make the config from the corpus's vocabulary"
+                f"config has vocab_size {config.vocab_size}, but the corpus has {corpus.vocab.vocab_size} characters; "
+                f"set vocab_size={corpus.vocab.vocab_size}"
             )
         self._length = sequence_length(config, corpus, recipe)
         self._corpus = corpus
@@ -145,20 +147,20 @@ class Run:
         self.step = self.best_step = self._seen = 0
         self.best: Weights | None = None
         self.best_loss = math.inf
-        self._worse = self._hopeless = 0  # evaluations since the best; those in a row that cannot lead to anything
+        self._worse = self._hopeless = 0  # evaluations since the best; consecutive ones that suggest divergence
         self._seconds = 0.0
         self.losses: list[float] = []
         self._train_unigram_loss, self.unigram_loss = unigram_loss(corpus.train, corpus.validation, config.vocab_size)
         self._uniform_loss = math.log(config.vocab_size)
         self.is_lost = False
         now = time.perf_counter()
-        self._ends = None if seconds is None else now + seconds
-        self._evaluation_seconds = 0.0  # of the last one
-        self._planned = (0, now)  # when the number of steps was corrected: the step, and the time without evaluations
+        self._deadline = None if seconds is None else now + seconds
+        self._evaluation_seconds = 0.0  # of the last evaluation
+        self._planned = (0, now)  # step and time of the last correction; evaluations since then are added to the time
 
     @property
-    def what(self) -> dict[str, Any]:
-        """Which run it is, fit for JSON."""
+    def identity(self) -> dict[str, Any]:
+        """JSON-serialisable dict that identifies the run: a state file must match it to be resumed."""
         return {
             "corpus": self._corpus.sha256,
             "vocabulary": self._corpus.vocab.to_json(),
@@ -171,10 +173,10 @@ class Run:
         }
 
     def advance(self) -> bool:
-        """One step. Whether its loss is a finite number."""
+        """Take one step and return whether its loss is finite."""
         started = time.perf_counter()
         recipe, team = self.recipe, self.team
-        # What is random in a step depends on the seed and the step alone, so that nothing has to be kept to resume.
+        # Randomness depends on the seed and the step alone, so a resumed run needs no generator state.
         rng = np.random.default_rng((recipe.seed, self.step))
         sequences = max(1, recipe.batch_chars_at(self.step) // self._length)
         sequences = -(-sequences // team.size) * team.size
@@ -192,33 +194,37 @@ class Run:
 
     @property
     def is_settled_on_threads(self) -> bool:
-        """Whether the number of CPU threads is decided, for now."""
+        """Whether no trial of numbers of CPU threads is in progress."""
         return self._threads is None or self._threads.is_settled
 
     def replan(self) -> None:
-        """Correct the number of steps by the time that is left and the speed of late.
+        """Adjust the number of steps to the time left and the recent speed.
 
-        In the same steps for all processes, a few times between two evaluations.
+        This happens a few times between two evaluations, at the same steps in all processes.
         """
-        if self._ends is None or self.step % max(1, self.recipe.eval_interval // _REPLANS):
+        if self._deadline is None or self.step % max(1, self.recipe.eval_interval // _REPLANS):
             return
         now = time.perf_counter()
         step, since = self._planned
         each = (now - since) / (self.step - step) + self._evaluation_seconds / self.recipe.eval_interval
-        left = (self._ends - now - self._evaluation_seconds) / each
+        left = (self._deadline - now - self._evaluation_seconds) / each
         more = int(self.team.mean(torch.tensor(max(0.0, left), dtype=torch.float64, device=self.team.device)))
         self.recipe = self._optimizers.recipe = replace(self.recipe, steps=self.step + more)
         self._planned = self.step, now
 
     def weights(self) -> Weights | None:
-        """The average of the weights; None where they are no longer finite."""
+        """Return the averaged weights, or None if they are not finite."""
         try:
             return self.average.twin.weights()
         except WeightsError:
             return None
 
     def evaluate(self) -> tuple[Weights | None, float]:
-        """The average of the weights, None if it or its loss is not finite, and that loss; the best is kept."""
+        """Evaluate the averaged weights and keep them if they are the best so far.
+
+        Returns:
+            The averaged weights, or None if they or their loss are not finite; and their validation loss.
+        """
         started = time.perf_counter()
         weights = self.weights()
         if weights is None:
@@ -236,9 +242,9 @@ class Run:
         return weights if math.isfinite(validation_loss) else None, validation_loss
 
     def _judge(self, validation_loss: float) -> None:
-        """Compare the losses with those of no model at all.
+        """Compare the losses with those of the unigram distribution.
 
-        A model that memorises its text has a large validation loss too, but a small training loss.
+        Both must be worse: an overfitted model has a large validation loss, too, but a small training loss.
         """
         training_loss = sum(self.losses) / max(1, len(self.losses))
         self.is_lost = (
@@ -249,34 +255,34 @@ class Run:
 
     @property
     def is_settled(self) -> bool:
-        """Whether there were enough steps to judge the run by its losses."""
+        """Whether the run is long enough past warm-up to be judged by its losses."""
         return self.step >= min(self.recipe.warmup, self.recipe.steps // 10) + _SETTLED
 
     @property
     def has_diverged(self) -> bool:
-        """Whether the losses are, and stay, those of a run that diverged although they are finite."""
-        of_a_share = math.ceil(_HOPELESS_SHARE * self.recipe.steps / self.recipe.eval_interval)
-        needed = 1 if self.step == self.recipe.steps else max(_HOPELESS, of_a_share)
+        """Whether the losses are finite but have stayed above those of the unigram distribution for too long."""
+        in_share = math.ceil(_HOPELESS_SHARE * self.recipe.steps / self.recipe.eval_interval)
+        needed = 1 if self.step == self.recipe.steps else max(_HOPELESS, in_share)
         return self.is_settled and self._hopeless >= needed
 
     @property
     def is_worth_keeping(self) -> bool:
-        """Whether the weights of the last evaluation are the best, and not those of a run that diverges."""
+        """Whether the weights of the last evaluation are the best so far and the run is not diverging."""
         is_bad = self.is_lost and (self.is_settled or self.best_loss > self._uniform_loss + _MARGIN)
         return self.best_step == self.step and not is_bad
 
     @property
     def best_is_lost(self) -> bool:
-        """Whether even the best weights predict worse than the characters' frequencies alone."""
+        """Whether even the best weights predict worse than the unigram distribution."""
         return self.best_loss > self.unigram_loss + _MARGIN
 
     @property
     def is_out_of_patience(self) -> bool:
-        """Whether the validation loss has not fallen for too long."""
+        """Whether the validation loss has not improved for `patience` evaluations."""
         return self.recipe.patience is not None and self._worse >= self.recipe.patience
 
     def progress(self, weights: Weights | None, validation_loss: float | None) -> Progress:
-        """Where the run is."""
+        """Return the progress of the run after a step."""
         return Progress(
             step=self.step,
             steps=self.recipe.steps,
@@ -294,12 +300,12 @@ class Run:
 
     @property
     def _seconds_left(self) -> float:
-        if self._ends is not None:
-            return max(0.0, self._ends - time.perf_counter())
+        if self._deadline is not None:
+            return max(0.0, self._deadline - time.perf_counter())
         return (self.recipe.steps - self.step) * self._seconds / self.step
 
     def record(self, ended: Ended | None) -> dict[str, Any]:
-        """What a model file says of the run."""
+        """Return the training record that is stored in the model file."""
         corpus = self._corpus
         return {
             "corpus": {
@@ -320,7 +326,7 @@ class Run:
         }
 
     def saved(self) -> dict[str, Any]:
-        """All that the rest of the run depends on."""
+        """Return the state that `restore` needs to resume the run."""
         return {
             "twin": self._twin.state_dict(),
             "average": self.average.twin.state_dict(),
@@ -337,13 +343,13 @@ class Run:
                 "worse": self._worse,
                 "hopeless": self._hopeless,
                 "watched": self._watched,
-                "seconds_left": None if self._ends is None else self._ends - time.perf_counter(),
+                "seconds_left": None if self._deadline is None else self._deadline - time.perf_counter(),
                 "losses": self.losses,
             },
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Go on from what was saved."""
+        """Resume from a saved state."""
         self._twin.load_state_dict(saved["twin"])
         self.average.twin.load_state_dict(saved["average"])
         for name, optimizer in self._optimizers.all.items():
@@ -357,5 +363,5 @@ class Run:
         self.losses = list(numbers["losses"])
         self._hopeless, self._watched = numbers["hopeless"], numbers["watched"]
         now = time.perf_counter()
-        self._ends = None if numbers["seconds_left"] is None else now + numbers["seconds_left"]
+        self._deadline = None if numbers["seconds_left"] is None else now + numbers["seconds_left"]
         self._planned = self.step, now

@@ -1,4 +1,4 @@
-"""Shapes and recipes that do well, by the size of the corpus: what `TRIALS.md` found."""
+"""Named model sizes with a shape and a recipe, as found in `TRIALS.md`, and the size that suits a corpus."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_SMALL_FROM = 4_000_000  # characters; with fewer, the larger model takes ten times as long for little
+_SMALL_FROM = 4_000_000  # characters; on a shorter corpus, small takes ten times as long and gains little
 
 
 @dataclass(frozen=True)
 class Size:
-    """A size of model.
+    """A named model size.
 
     Attributes:
         shape: fields of the config.
-        recipe: fields of the recipe that are not the defaults.
+        recipe: fields of the recipe that differ from the defaults.
     """
 
     shape: Mapping[str, Any]
@@ -35,5 +35,5 @@ SIZES = {
 
 
 def size_for(characters: int) -> str:
-    """The size that suits a corpus of so many characters."""
+    """Return the name of the size that suits a corpus with this number of characters."""
     return "small" if characters >= _SMALL_FROM else "nano"

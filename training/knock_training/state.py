@@ -1,7 +1,7 @@
-"""The state of a training run in a file, from which it can be gone on with as if it had never stopped.
+"""State files, from which a training run resumes as if it had never stopped.
 
-The file is a line, `knock run 3 SHA256`, and what `torch.save` made, of which that is the digest: PyTorch itself takes
-a file with altered bits for a whole one.
+A state file is a line, `knock run 3 SHA256`, followed by the output of `torch.save` and checked against that digest.
+PyTorch itself does not detect flipped bits.
 """
 
 from __future__ import annotations
@@ -13,85 +13,92 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from knock.checks import shown
 from knock.errors import TrainingError
+from knock.files.output import write_whole
+from knock.validation import shown
 
 _MAGIC = b"knock run "
 _FORMAT = b"3"
 
 
 def state_path(model: str | os.PathLike[str]) -> Path:
-    """Where the state of the run lies that makes a model: `NAME.run` beside it."""
+    """Return the path of the state file of a model: `NAME.run` in the same folder."""
     path = Path(model)
     return path.with_name(path.name + ".run")
 
 
 def write_state(path: Path, what: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Write a state, whole or not at all: whatever happens, there is the old file or the new one.
+    """Write a state file atomically: after a crash, the file has either the old content or the new.
 
     Args:
-        path: the file.
-        what: which run it is of, as JSON can hold it.
+        path: state file.
+        what: JSON-serialisable dict that identifies the run.
         state: tensors, numbers and strings, nested in dicts and lists.
 
     Raises:
-        TrainingError: if it cannot be written.
+        TrainingError: if the file cannot be written.
     """
     import torch
 
-    temporary = path.with_name(f"{path.name}.tmp")  # one that a killed process left is written over
-    content = io.BytesIO()  # PyTorch makes something unreadable of what goes wrong while it writes to a file
+    temporary = path.with_name(f"{path.name}.tmp")  # overwrites a leftover of a killed process
+    content = io.BytesIO()  # errors of writing a file are not reported clearly by torch.save
     torch.save((dict(what), dict(state)), content)
     digest = hashlib.sha256(content.getbuffer()).hexdigest()
+    head = _MAGIC + _FORMAT + b" " + digest.encode() + b"\n"
     try:
-        with temporary.open("wb") as file:
-            file.write(_MAGIC + _FORMAT + b" " + digest.encode() + b"\n")
-            file.write(content.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_whole(path, head + content.getvalue(), temporary=temporary)
     except OSError as error:
-        raise TrainingError(f"cannot write {str(path)!r}: {_reason(error)}; make room, and resume the run") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise TrainingError(f"cannot write {str(path)!r}: {_reason(error)}; make room and resume the run") from error
 
 
 def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Which run a state is of, and the state.
+    """Read a state file and return the dict that identifies the run, and the state.
 
     Raises:
-        TrainingError: if there is none, or it is not whole.
+        TrainingError: if the file is missing, damaged or not a state file.
     """
     try:
         head, _, content = path.read_bytes().partition(b"\n")
     except FileNotFoundError:
-        raise TrainingError(f"there is no run to go on with: {str(path)!r} is not there; leave --resume out") from None
+        raise TrainingError(f"no run to resume: {str(path)!r} does not exist; start the run without --resume") from None
     except OSError as error:
         raise TrainingError(f"cannot read {str(path)!r}: {_reason(error)}; check the path") from error
     if not head.startswith(_MAGIC):
-        raise TrainingError(f"{str(path)!r} is no state of a training run, or of an old one; start the run anew")
+        raise TrainingError(f"{str(path)!r} is not the state of a training run; start the run again without --resume")
     form, _, digest = head.removeprefix(_MAGIC).partition(b" ")
     if form != _FORMAT:
-        raise TrainingError(f"{str(path)!r} is of another version of knock; start the run anew")
+        raise TrainingError(
+            f"{str(path)!r} was written by another version of knock; start the run again without --resume"
+        )
     if hashlib.sha256(content).hexdigest().encode() != digest:
-        raise TrainingError(f"{str(path)!r} is damaged: its digest is another; start the run anew")
-    import torch  # which takes seconds: where a state lies can be asked without it
+        raise TrainingError(
+            f"{str(path)!r} is damaged: its checksum does not match; start the run again without --resume"
+        )
+    import torch  # takes seconds to import, and `state_path` does not need it
 
     what, state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     return what, state
 
 
 def check_same(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> None:
-    """Refuse to go on with another run.
+    """Check that a state file belongs to this run.
+
+    Args:
+        before: identity of the run in the state file.
+        now: identity of the current run.
+        name: name of the state file.
 
     Raises:
-        TrainingError: it names what differs.
+        TrainingError: if the runs differ. The message lists the first differences.
     """
     flat_before, flat_now = _flat(before), _flat(now)
     names = [key for key in {**flat_before, **flat_now} if flat_before.get(key) != flat_now.get(key)]
     if names:
-        told = ", ".join(f"{key} was {_shown(flat_before, key)} and is {_shown(flat_now, key)}" for key in names[:5])
-        raise TrainingError(f"{name!r} is of another run: {told}; resume it as it was begun, or start anew")
+        changes = [f"{key} was {_shown(flat_before, key)} and is {_shown(flat_now, key)}" for key in names[:5]]
+        raise TrainingError(
+            f"{name!r} belongs to another run: {', '.join(changes)}; resume with the original settings, or start a "
+            "new run"
+        )
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,7 +109,7 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shown(values: Mapping[str, Any], key: str) -> str:
-    return shown(values.get(key), 80)  # a digest fits, a vocabulary of thousands does not
+    return shown(values.get(key), 80)  # long enough for a digest; a large vocabulary is truncated
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Several processes that train one model together, as torchrun starts them; or one alone."""
+"""Data-parallel training: the processes that torchrun starts, or a single process."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from torch import Tensor, nn
 from knock.errors import TrainingError
 
 _SET_BY_TORCHRUN = ("RANK", "MASTER_ADDR", "MASTER_PORT")
-_PATIENCE = timedelta(hours=2)  # with a process that evaluates while the others wait
+_TIMEOUT = timedelta(hours=2)  # the others wait while the first process evaluates
 
 
 @dataclass(frozen=True)
 class Team(AbstractContextManager["Team"]):
-    """The processes. Use it in a `with`.
+    """The processes that train one model together. Use it as a context manager.
 
     Attributes:
-        rank: which of them this is; the first speaks and writes.
-        size: how many there are.
-        device: where this one computes.
+        rank: rank of this process. Rank 0 reports progress and writes files.
+        size: number of processes.
+        device: device on which this process computes.
     """
 
     rank: int = 0
@@ -34,34 +34,40 @@ class Team(AbstractContextManager["Team"]):
 
     @classmethod
     def here(cls, device: str | None = None) -> Team:
-        """The team that this process belongs to, by the variables that torchrun sets.
+        """Return the team of this process, read from the environment variables that torchrun sets.
 
         Args:
-            device: where to compute; None for a GPU if there is one.
+            device: device to compute on; a GPU if None and one is available.
 
         Raises:
-            TrainingError: if there is no such device, or the variables are not what torchrun sets.
+            TrainingError: if the device is not usable, or the environment variables are missing or invalid.
         """
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
             rank, size = (int(os.environ.get(name, usual)) for name, usual in (("RANK", "0"), ("WORLD_SIZE", "1")))
         except ValueError as error:
-            raise TrainingError(f"RANK and WORLD_SIZE must be whole numbers: {error}; let torchrun set them") from error
+            raise TrainingError(
+                f"RANK and WORLD_SIZE must be whole numbers: {error}; start with torchrun, which sets them"
+            ) from error
         missing = [name for name in _SET_BY_TORCHRUN if size > 1 and name not in os.environ]
         if missing:
-            raise TrainingError(f"WORLD_SIZE is {size}, but {missing[0]} is not set; start with torchrun, or unset it")
+            raise TrainingError(
+                f"WORLD_SIZE is {size}, but {missing[0]} is not set; start with torchrun, or unset WORLD_SIZE"
+            )
         if chosen == "cuda" and size > 1:
             chosen = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         try:
             made = torch.device(chosen)
-            torch.zeros(1, device=made).item()  # "meta" has no numbers
+            torch.zeros(1, device=made).item()  # raises for "meta", which holds no data
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             first = str(error).strip().splitlines()[0]
-            raise TrainingError(f"cannot compute on {chosen!r}: {first}; leave --device out") from error
+            raise TrainingError(
+                f"cannot compute on {chosen!r}: {first}; choose another --device or leave it out"
+            ) from error
         if size > 1:
             if made.type == "cuda":
                 torch.cuda.set_device(made)
-            dist.init_process_group("nccl" if made.type == "cuda" else "gloo", timeout=_PATIENCE)
+            dist.init_process_group("nccl" if made.type == "cuda" else "gloo", timeout=_TIMEOUT)
         return cls(rank, size, made)
 
     def __enter__(self) -> Self:
@@ -73,30 +79,30 @@ class Team(AbstractContextManager["Team"]):
 
     @property
     def leads(self) -> bool:
-        """Whether this is the process that speaks and writes."""
+        """Whether this process reports progress and writes files."""
         return self.rank == 0
 
     def wrapped(self, twin: nn.Module) -> nn.Module:
-        """The twin, so that gradients are those of all processes' sequences."""
+        """Wrap the twin so that gradients are averaged over all processes."""
         if self.size == 1:
             return twin
         return nn.parallel.DistributedDataParallel(twin)
 
     def share(self, rows: Tensor) -> Tensor:
-        """This process' part of a batch that all of them have drawn."""
+        """Return the rows of a batch for this process. All processes draw the same batch."""
         return rows[self.rank :: self.size].to(self.device)
 
     def mean(self, value: Tensor) -> float:
-        """The mean of a number that each process has."""
+        """Return the mean of a number over all processes."""
         if self.size > 1:
             dist.all_reduce(value)
             value = value / self.size
         return float(value.item())
 
-    def any(self, is_so: bool) -> bool:
-        """Whether it is so for one of them, so that all do the same."""
+    def any(self, condition: bool) -> bool:
+        """Return whether the condition holds in any process, so that all take the same branch."""
         if self.size == 1:
-            return is_so
-        flag = torch.tensor(float(is_so), device=self.device)
+            return condition
+        flag = torch.tensor(float(condition), device=self.device)
         dist.all_reduce(flag)
         return bool(flag.item() > 0)

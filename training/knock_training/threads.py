@@ -1,4 +1,4 @@
-"""How many CPU threads a training step gets."""
+"""Choose the number of CPU threads for training steps."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from collections.abc import Iterator
 
 import torch
 
-_TRIED = 3  # steps with each number of threads; the median counts
-_CHECK_EVERY = 15.0  # seconds
-_CHECK_AFTER = 2.0  # seconds, when steps have become slower
-_SLOWER = 1.5  # times the median
-_GAIN = 0.95  # times the time with fewer threads, at most, or more threads are not worth it
+_TIMED = 3  # steps timed with each number of threads; their median counts
+_CHECK_EVERY = 15.0  # seconds between trials
+_CHECK_AFTER = 2.0  # seconds between trials while steps are slower than usual
+_SLOWER = 1.5  # a step is slower than usual if it takes this many times the median
+_GAIN = 0.95  # more threads must take at most this share of the time to be chosen
 
 
 class Threads:
-    """As many threads as make a step fastest, timed at the start and again now and then.
+    """Choose the number of threads with which a step is fastest, timed at the start and periodically after that.
 
-    More threads are not always faster. The threads of a step wait for each other after every operation; where the
-    operations are small, or another program uses one of the cores, they wait longer than they work. On a busy machine
-    a step of a small model can take ten times as long with two threads as with one.
+    More threads are not always faster. The threads of a step synchronise after every operation. If operations are
+    small, or another program uses one of the cores, threads wait longer than they compute. On a busy machine, a step of
+    a small model can take ten times as long with two threads as with one.
 
     Args:
-        most: the most to use; 1, 2, 4, ... up to there are tried.
+        most: largest number of threads. The powers of two below it are tried too.
     """
 
     def __init__(self, most: int) -> None:
@@ -39,24 +39,24 @@ class Threads:
 
     @property
     def count(self) -> int:
-        """Threads of the next step."""
+        """Number of threads for the next step."""
         return self._trials[0] if self._trials else self._best
 
     @property
     def is_settled(self) -> bool:
-        """Whether the number is decided, for now."""
+        """Whether no trial is in progress."""
         return not self._trials
 
     @contextlib.contextmanager
     def step(self) -> Iterator[None]:
-        """Set the number of threads for a step, and time it."""
+        """Set the number of threads for a step and time it."""
         count = self.count
         torch.set_num_threads(count)
         started = time.perf_counter()
         yield
-        self._note(count, time.perf_counter() - started)
+        self._record(count, time.perf_counter() - started)
 
-    def _note(self, count: int, seconds: float) -> None:
+    def _record(self, count: int, seconds: float) -> None:
         now = time.perf_counter()
         if self._trials:
             self._trials.popleft()
@@ -73,9 +73,9 @@ class Threads:
             self._try(self._counts[max(0, at - 1) : at + 2])
 
     def _try(self, counts: list[int]) -> None:
-        """Time steps with these numbers of threads in turns; the first of each does not count."""
-        self._times = {count: deque(maxlen=_TRIED) for count in counts}
-        self._trials = deque(list(reversed(counts)) * (_TRIED + 1))
+        """Start timing steps with each of these numbers of threads in turn. The first step of each is ignored."""
+        self._times = {count: deque(maxlen=_TIMED) for count in counts}
+        self._trials = deque(list(reversed(counts)) * (_TIMED + 1))
 
     def _decide(self) -> None:
         medians = {count: statistics.median(times) for count, times in self._times.items()}

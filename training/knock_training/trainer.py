@@ -1,4 +1,4 @@
-"""Train a model by a recipe, and keep the weights with the best validation loss."""
+"""Train a model and keep the weights with the lowest validation loss."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ from knock_training.threads import Threads
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:
-    """What a training run leaves.
+    """The result of a training run.
 
     Attributes:
-        weights: those with the best validation loss; those of the end, if there was none yet.
-        is_evaluated: whether there was one.
-        is_lost: whether they predict worse than the characters' frequencies alone.
-        ended: `"done"`; `"early"` when the validation loss had not fallen for as long as the recipe's patience;
-            `"interrupted"`; or `"diverged"` when the loss was no longer a finite number, or stayed above that of the
-            characters' frequencies alone.
-        record: corpus and recipe as a dict fit for JSON, kept in the model file.
+        weights: weights with the lowest validation loss, or the last ones if there was no evaluation.
+        is_evaluated: whether there was an evaluation.
+        is_lost: whether the weights predict worse than the unigram distribution.
+        ended: why the run ended: `"done"`; `"early"` if the recipe's patience ran out; `"interrupted"`; or `"diverged"`
+            if the loss became infinite or NaN, or stayed above the unigram loss.
+        record: corpus, recipe and outcome as a JSON-serialisable dict, stored in the model file.
     """
 
     weights: Weights
@@ -56,30 +55,32 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     keep: Callable[[Weights, dict[str, Any]], None] = lambda weights, record: None,
 ) -> TrainingResult:
-    """Train a model on a corpus. The same arguments give the same weights on one CPU thread, without `seconds`.
+    """Train a model on a corpus.
+
+    On one CPU thread and without `seconds`, the same arguments give the same weights.
 
     Args:
-        config: the model's shape; its vocabulary is the corpus's.
-        corpus: the text.
-        recipe: how to train; the defaults if None.
-        start: the first weights; random ones if None.
-        state: a file for the state of the run, written after each evaluation, from which it can be resumed.
-        resume: whether to resume the run from there.
-        team: the processes that train together; this one alone if None. Only the first reports and writes.
-        threads: chooses the CPU threads of each step; None leaves them as PyTorch has them.
-        seconds: time for all steps and their evaluations, which `knock_training.planning.plan` has planned for: the
-            number of steps is corrected as they are timed. None leaves it as the recipe has it.
-        watched: validation blocks of an evaluation.
+        config: shape of the model. Its vocabulary size must be that of the corpus.
+        corpus: text to train on.
+        recipe: training settings; the defaults if None.
+        start: initial weights; random if None.
+        state: state file from which the run can be resumed, written after each evaluation.
+        resume: whether to resume the run from `state`.
+        team: processes that train together; only this one if None. Only rank 0 reports and writes.
+        threads: chooses the number of CPU threads for each step; None keeps PyTorch's setting.
+        seconds: time limit for all steps and their evaluations. The number of steps, first planned by
+            `knock_training.planning.plan`, is adjusted to the measured speed. None keeps the recipe's number of steps.
+        watched: validation blocks per evaluation.
         report: called after every step.
-        should_stop: asked before every step; once it says yes, the best weights so far are returned.
-        keep: given the weights, with the record so far, whenever there are better ones that are not those of a run that
-            diverges.
+        should_stop: called before every step. If it returns True, training stops and the best weights are returned.
+        keep: called with the weights and the record so far whenever the validation loss improves, unless the run is
+            diverging.
 
     Raises:
-        ConfigError: if the config has another vocabulary size than the corpus.
-        TextError: if the corpus is shorter than training needs.
-        TrainingError: if the run diverged before there was anything to keep; if there is no state to resume, or it is
-            that of another run.
+        ConfigError: if the vocabulary sizes of config and corpus differ.
+        TextError: if the corpus is too short to train on.
+        TrainingError: if the run diverged before it produced usable weights, or `state` is missing, damaged or belongs
+            to another run.
     """
     run = Run(
         config, corpus, recipe or Recipe(), start, team or Team(), threads=threads, seconds=seconds, watched=watched
@@ -87,11 +88,11 @@ def train(
     if resume:
         assert state is not None
         what, saved = read_state(state)
-        check_same(what, run.what, str(state))
+        check_same(what, run.identity, str(state))
         run.restore(saved)
-    ended = _follow(run, state, report, should_stop, keep)
+    ended = _run_steps(run, state, report, should_stop, keep)
     if ended == "diverged" and state is not None and run.team.leads:
-        state.unlink(missing_ok=True)  # to resume from there would lead to the same end
+        state.unlink(missing_ok=True)  # a resumed run would diverge too
     is_evaluated = run.best is not None
     best = run.best
     if ended == "diverged" and run.best_is_lost:
@@ -109,18 +110,18 @@ def train(
     )
 
 
-def _follow(
+def _run_steps(
     run: Run,
     state: Path | None,
     report: Callable[[Progress], None],
     should_stop: Callable[[], bool],
     keep: Callable[[Weights, dict[str, Any]], None],
 ) -> Ended:
-    """Take steps until there is a reason to end."""
+    """Take steps until the run ends, and return why it ended."""
 
     def save() -> None:
         if state is not None and run.team.leads:
-            write_state(state, run.what, run.saved())
+            write_state(state, run.identity, run.saved())
 
     while run.step < run.recipe.steps:
         if run.team.any(should_stop()):
@@ -151,8 +152,8 @@ def _follow(
 def _diverged(run: Run) -> TrainingError:
     rates = f"try learning rates below {run.recipe.learning_rate:g} and {run.recipe.matrix_learning_rate:g}"
     if run.best is None or not math.isfinite(run.best_loss):
-        return TrainingError(f"the loss was not a finite number at step {run.step}; {rates}")
+        return TrainingError(f"the loss is not a finite number at step {run.step}; {rates}")
     return TrainingError(
-        f"the run diverged: after {run.step:,} steps the validation loss is {run.best_loss:.2f} nats/char at best, and "
-        f"the characters' frequencies alone give {run.unigram_loss:.2f}; {rates}"
+        f"the run diverged: after {run.step:,} steps the best validation loss is {run.best_loss:.2f} nats/char, but "
+        f"character frequencies alone give {run.unigram_loss:.2f}; {rates}"
     )

@@ -1,0 +1,1 @@
+"""Compile the kernels, cache the machine code and load it."""

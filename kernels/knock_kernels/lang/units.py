@@ -1,0 +1,82 @@
+"""Decorators that define how kernels are compiled.
+
+A *unit* is compiled once, to a function that other units call by its symbol. Everything else is compiled into each unit
+that uses it, and optimised there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import Parameter, Signature
+from typing import Any, NamedTuple
+
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+f32p = types.CPointer(types.float32)
+f64p = types.CPointer(types.float64)
+i32p = types.CPointer(types.int32)
+i64p = types.CPointer(types.int64)
+i64 = types.int64
+f64 = types.float64
+void = types.void
+
+# Division follows IEEE 754: an error path for a zero divisor would prevent loops from being vectorised.
+OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}}
+
+kernel = njit(**OPTIONS)
+inlined = njit(**OPTIONS, inline="always")
+
+# Sums may be split over the lanes of a vector. The split depends on the kernel's own sizes, never on the batch. Code
+# that relies on the order of additions, such as the rounding in exp, must stay out of these kernels.
+reducing_kernel = njit(error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+
+
+class Unit(NamedTuple):
+    """A function to compile, and the symbol by which others call it."""
+
+    symbol: str
+    function: Callable[..., Any]
+    signature: Any
+
+
+UNITS: list[Unit] = []  # callees before callers
+
+
+def unit(signature: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Declare a function as a unit. Its name becomes an intrinsic, through which other kernels call it."""
+
+    def declare(function: Callable[..., Any]) -> Any:
+        symbol = f"knock_{function.__name__}"
+        UNITS.append(Unit(symbol, function, signature))
+        return _caller(symbol, signature)
+
+    return declare
+
+
+def _caller(symbol: str, signature: Any) -> Any:
+    """Return an intrinsic that calls a unit by Numba's own calling convention, `int status(result *, error **, ...)`.
+
+    A wrapper in between would cost more than a small matrix product. The status is always 0: kernels do not raise.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        result = context.get_value_type(signature.return_type)
+        error = ir.IntType(8).as_pointer()
+        function_type = ir.FunctionType(
+            ir.IntType(32), [result.as_pointer(), error.as_pointer(), *(argument.type for argument in arguments)]
+        )
+        function = builder.module.globals.get(symbol) or ir.Function(builder.module, function_type, symbol)
+        with builder.goto_entry_block():
+            places = [builder.alloca(result), builder.alloca(error)]
+        builder.call(function, [*places, *arguments])
+        return builder.load(places[0]) if signature.return_type != void else context.get_dummy_value()
+
+    def call(_context: Any, *_arguments: Any) -> Any:
+        return signature, codegen
+
+    # Numba reads the number of arguments from the signature.
+    names = ["_context", *(f"argument{i}" for i in range(len(signature.args)))]
+    call.__signature__ = Signature([Parameter(name, Parameter.POSITIONAL_ONLY) for name in names])  # type: ignore[attr-defined]
+    return intrinsic(call)

@@ -1,0 +1,1 @@
+"""Loops over the operations: forward pass, decoding, scoring, batches."""

@@ -1,0 +1,151 @@
+"""A session of the REPL: its model, its settings and the last text."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from knock.choices import Backend
+from knock.cli.repl.page import Page
+from knock.cli.repl.settings import Settings
+from knock.cli.ui.interrupts import Interrupts
+from knock.cli.ui.stats_box import stats_box
+from knock.cli.ui.terminal import columns, say
+from knock.errors import OutputError
+from knock.files.output import check_free, write_whole
+from knock.generation.results import TextStream
+from knock.language_model import load
+from knock.validation import shown
+
+_MAX_PATH = 200  # characters of a path shown in a message
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """A generated text.
+
+    Attributes:
+        prompt: The prompt.
+        text: The generated text, without the prompt; incomplete if it was interrupted.
+        seed: The seed that reproduces it.
+    """
+
+    prompt: str
+    text: str
+    seed: int
+
+
+class Session:
+    """State of the REPL.
+
+    Args:
+        model: Name of a shipped model, or path of a file or folder.
+        settings: Initial settings.
+        backend: Backend that runs the model.
+        is_terminal: Whether texts are written to a terminal.
+
+    Attributes:
+        name: Name or path of the model, as given.
+        model: The model.
+        settings: Settings of the next text.
+        last: The last text; None before the first.
+
+    Raises:
+        CheckpointError: if the model cannot be loaded.
+    """
+
+    def __init__(self, model: str, settings: Settings, *, backend: Backend = "auto", is_terminal: bool = False) -> None:
+        self.settings = settings
+        self.is_terminal = is_terminal
+        self.last: Text | None = None
+        self._backend = backend
+        self.load(model)
+
+    def load(self, model: str) -> None:
+        """Switch to another model.
+
+        Raises:
+            CheckpointError: if the model cannot be loaded; the current model is kept.
+        """
+        self.model = load(_path(model), backend=self._backend)
+        self.name = model
+
+    def write(self, prompt: str, seed: int | None = None) -> None:
+        """Generate a text and print it as it is generated, followed by statistics, if enabled, and its seed.
+
+        Args:
+            prompt: The prompt.
+            seed: Seed of this text; if None, that of the settings.
+
+        Raises:
+            VocabError: if the prompt has characters that the model does not know.
+            GenerationError: if the model's logits are not finite; the text so far is kept as `last`.
+            KeyboardInterrupt: after Ctrl-C; the text so far is kept as `last`.
+        """
+        settings = self.settings
+        stream = self.model.stream(
+            prompt,
+            max_new_tokens=settings.length,
+            sampling=settings.controls(),
+            seed=settings.seed if seed is None else seed,
+            token_stats=settings.heat,
+        )
+        page, pieces = self._page(), [""]
+        with Interrupts() as interrupts:
+            try:
+                page.write(prompt)
+                for piece in stream:
+                    pieces.append(piece)
+                    page.write(piece, _surprise(stream, len(piece)) if settings.heat else None)
+                    if interrupts.asked:
+                        break
+            finally:
+                self.last = Text(prompt=prompt, text="".join(pieces), seed=stream.seed)
+                page.end()
+        if settings.stats:
+            say(stats_box(stream.stats, columns()))
+        stopped = f", stopped after {len(self.last.text):,} characters" if interrupts.asked else ""
+        say(f"seed {stream.seed}{stopped}")
+        interrupts.check()
+
+    def save(self, file: str, *, force: bool = False) -> Path:
+        """Save the last text, including its prompt, to a file; return the path.
+
+        Args:
+            file: Path of the file; `~` is expanded.
+            force: Whether to overwrite an existing file.
+
+        Raises:
+            OutputError: if there is no text yet, the file already exists, or it cannot be written.
+        """
+        path = Path(_path(file))
+        named = shown(str(path), _MAX_PATH)
+        if self.last is None:
+            raise OutputError("nothing has been generated yet; enter a prompt first")
+        try:
+            if path.is_dir():
+                raise OutputError(f"{named} is a folder; choose another name")
+            check_free(path, force=force)
+            write_whole(path, (self.last.prompt + self.last.text).encode())
+        except (OSError, ValueError) as error:  # ValueError: NUL in the path
+            reason = (getattr(error, "strerror", None) or str(error)).lower()
+            raise OutputError(f"cannot write {named}: {reason}; choose another name") from error
+        return path
+
+    def _page(self) -> Page:
+        if not self.settings.heat:
+            return Page(self.is_terminal)
+        from knock.cli.repl.heat_page import heat_page  # imports rich
+
+        return heat_page(self.is_terminal)
+
+
+def _surprise(stream: TextStream, count: int) -> list[float]:
+    """Return the surprise of the last `count` characters, for a stream with `token_stats=True`."""
+    surprise: list[float] = stream.latest_stats(count).surprise.tolist()
+    return surprise
+
+
+def _path(given: str) -> str:
+    return os.path.expanduser(given)  # noqa: PTH111  # Path.expanduser raises if there is no home

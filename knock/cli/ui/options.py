@@ -1,0 +1,121 @@
+"""Options shared by several commands, and argument types."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from typing import Any
+
+from knock.choices import BACKENDS, ENTROPY_RULES, PRESET_NAMES
+from knock.cli.ui.terminal import read_input
+from knock.validation import shown
+
+
+def add_backend_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the `--backend` option."""
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="auto",
+        help="numpy: the reference; compiled: the kernels; auto: the kernels when they pay off "
+        "(default: KNOCK_BACKEND if set, otherwise auto)",
+    )
+
+
+def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add an option for every sampling control; controls that are not given keep the value of the preset."""
+    group = parser.add_argument_group(
+        "sampling",
+        "Controls apply in this order: bias, top-n-sigma, temperature, top-k, typical-p, top-p, min-p.",
+    )
+    group.add_argument(
+        "--sampling", choices=PRESET_NAMES, default="basic", help="preset to start from (default: basic)"
+    )
+
+    def control(name: str, type_: Callable[[str], Any], metavar: str, help_: str, **more: Any) -> None:
+        group.add_argument(name, type=type_, metavar=metavar, default=argparse.SUPPRESS, help=help_, **more)
+
+    control("--temperature", float, "X", "divide the logits by X; 0 is greedy (default: 1)")
+    control("--top-k", int, "K", "keep the K most likely characters; 0 turns it off")
+    control("--top-p", float, "P", "keep the most likely characters with total probability P; 1 turns it off")
+    control("--min-p", float, "P", "keep characters at least P times as likely as the most likely; 0 turns it off")
+    control("--typical-p", float, "P", "keep the most typical characters with total probability P; 1 turns it off")
+    control("--top-n-sigma", float, "N", "keep logits within N standard deviations of the largest; 0 turns it off")
+    control("--entropy", float, "BITS", "choose the temperature at each step so that the entropy is BITS",
+            dest="target_entropy")  # fmt: skip
+    control("--entropy-rule", str, "RULE", "exact, or ratio for sqrt(BITS / entropy) (default: exact)",
+            choices=ENTROPY_RULES)  # fmt: skip
+    control("--min-temp", float, "X", "lowest temperature of the entropy rule (default: 0.3)")
+    control("--max-temp", float, "X", "highest temperature of the entropy rule (default: 2)")
+    control("--mirostat", float, "BITS", "keep the surprise near BITS per character (mirostat 2)")
+    control("--mirostat-eta", float, "X", "learning rate of mirostat (default: 0.1)")
+    group.add_argument("--bias", type=_bias, metavar="CHAR=X", action="append", dest="logit_bias",
+                       help=r"add X to the logit of CHAR; -inf bans it, \n is a newline; can be repeated")  # fmt: skip
+
+
+def add_force_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the `--force` option of commands that write files."""
+    parser.add_argument("--force", action="store_true", help="overwrite existing files")
+
+
+CONTROLS = (
+    "temperature", "top_k", "top_p", "min_p", "typical_p", "top_n_sigma", "target_entropy", "entropy_rule",
+    "min_temp", "max_temp", "mirostat", "mirostat_eta",
+)  # fmt: skip
+
+
+def sampling_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the controls that were given, as keyword arguments of `Sampling`."""
+    given = {name: getattr(options, name) for name in CONTROLS if hasattr(options, name)}
+    if options.logit_bias:
+        given["logit_bias"] = dict(options.logit_bias)
+    return given
+
+
+def prompt_text(argument: str) -> str:
+    """Return the prompt given on the command line, or read it from standard input if it is -.
+
+    Raises:
+        KnockError: if standard input cannot be read.
+        TextError: if the prompt is not UTF-8.
+    """
+    if argument == "-":
+        return read_input()
+    from knock.files.text import decode_utf8
+
+    # In a locale that is not UTF-8, Python represents undecodable bytes by surrogates; fsencode restores them.
+    return decode_utf8(os.fsencode(argument), "the prompt")
+
+
+def unescape(text: str) -> str:
+    r"""Replace the escapes \n, \t and \\ with the characters they stand for; leave other text unchanged."""
+    parts = [part.replace("\\n", "\n").replace("\\t", "\t") for part in text.split("\\\\")]
+    return "\\".join(parts)
+
+
+def whole_number(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
+    """Return an argument type for whole numbers in a range."""
+    bounds = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = minimum - 1
+        if value < minimum or (maximum is not None and value > maximum):
+            raise argparse.ArgumentTypeError(f"must be a whole number {bounds}, got {shown(text)}")
+        return value
+
+    return parse
+
+
+def _bias(text: str) -> tuple[str, float]:
+    char, _, value = text.rpartition("=")
+    char = unescape(char)
+    try:
+        if len(char) == 1:
+            return char, float(value)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"must be a character, =, and a number, such as e=-2, got {text!r}")

@@ -1,0 +1,125 @@
+"""The compiled backend: scores, and one sequence at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from knock.choices import Backend
+from knock.engine.batch import Job, Request
+from knock.engine.packed_model import PackedModel
+from knock.engine.packing import control_row, reachable
+from knock.errors import GenerationError
+from knock.sampling import Sampling, TokenStats
+from knock.vocab import TokenArray
+from knock.weights import Weights
+from knock_kernels.cache.store import SPAN, Decoder, EntryPoints, Lane, Stat
+
+_POSITIONS_AT_ONCE = 4096  # bounds the memory of one call
+
+
+class CompiledBackend:
+    """A model run by compiled kernels, in float32.
+
+    Args:
+        weights: the model.
+        kernels: the compiled functions.
+    """
+
+    name: Backend = "compiled"
+
+    def __init__(self, weights: Weights, kernels: EntryPoints) -> None:
+        self._model = PackedModel(weights, kernels)
+
+    def logits(self, ids: TokenArray) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
+        """Yield the logits of a sequence in pieces of [n, V], each with its first position."""
+        for start, out in self._score(ids, ids, every_logit=True):
+            yield start, out.reshape(-1, self._model.config.vocab_size)
+
+    def log_probs(self, ids: TokenArray, targets: TokenArray) -> npt.NDArray[np.float64]:
+        """Return the log-probability of each target after its token, in nats: [N], [N] -> [N]."""
+        return np.concatenate([np.empty(0), *(out for _, out in self._score(ids, targets, every_logit=False))])
+
+    def _score(
+        self, ids: TokenArray, targets: TokenArray, *, every_logit: bool
+    ) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
+        model = self._model
+        tokens, after = ids.astype(np.int64), targets.astype(np.int64)
+        scratch, inputs = model.scratch(1), np.zeros(3 * SPAN, np.int64)
+        # An absolute model's window needs the tokens before it, so its positions go in one call.
+        at_once = _POSITIONS_AT_ONCE if model.config.position == "relative" else max(1, len(tokens))
+        for start in range(0, len(tokens), at_once):
+            part = slice(start, start + at_once)
+            length = len(tokens[part])
+            out = np.empty(length * (model.config.vocab_size if every_logit else 1))
+            done = model.kernels.score(
+                tokens[part], after[part], length, start, model.cache_offset(0), inputs, model.weights, scratch,
+                model.plan, out, every_logit=every_logit,
+            )  # fmt: skip
+            if done < length:
+                raise GenerationError.not_finite(start + done)
+            yield start, out
+
+    def stream(self, prompt: TokenArray, sampling: Sampling, seed: int, index: int) -> CompiledStream:
+        """Return the sequence that continues a prompt of at least one token."""
+        return CompiledStream(self._model, prompt, sampling, seed, index)
+
+    def job(self, requests: Sequence[Request], seed: int, keep_stats: bool, threads: int) -> Job:
+        """Return a job that generates requests."""
+        from knock.engine.compiled_batch import CompiledJob  # a single text does not need it
+
+        return CompiledJob(self._model, requests, seed, keep_stats, threads)
+
+
+class CompiledStream:
+    """One sequence being generated, in a lane of its own."""
+
+    def __init__(self, model: PackedModel, prompt: TokenArray, sampling: Sampling, seed: int, index: int) -> None:
+        V, T = model.config.vocab_size, model.config.T
+        self._model = model
+        self._prompt = reachable(prompt, model.config)
+        self._decode: Decoder | None = None  # made when it is needed: a stream may never be read
+        self._controls = np.array(control_row(sampling))
+        self._history = np.zeros(T, np.int64)
+        bias = sampling.bias_array(V)
+        self._bias = np.zeros(V, np.float32) if bias is None else bias.astype(np.float32)
+        self._lane = np.zeros(len(Lane), np.int64)
+        self._lane[Lane.bias] = -1 if bias is None else 0
+        self._lane[Lane.cache] = model.cache_offset(0)
+        self._lane[Lane.seed] = np.uint64(seed).astype(np.int64)
+        self._lane[Lane.index] = index
+
+    def advance(self, length: int) -> tuple[TokenArray, TokenStats]:
+        """Return the next tokens and their statistics.
+
+        Raises:
+            GenerationError: if logits are not finite.
+        """
+        if length == 0:
+            return np.empty(0, np.int32), TokenStats.from_array(np.empty((0, len(Stat))))
+        if self._decode is None:
+            self._decode = self._prefilled()
+        tokens, stats = np.empty(length, np.int64), np.empty((length, len(Stat)))
+        first = int(self._lane[Lane.step])
+        done = self._decode(length, tokens, stats)
+        if done < length:
+            raise GenerationError.not_finite(first + done)
+        return tokens.astype(np.int32), TokenStats.from_array(stats)
+
+    def _prefilled(self) -> Decoder:
+        """Read all tokens of the prompt but the last, which is read by the first step."""
+        model, lane, inputs = self._model, self._lane, np.zeros(3 * SPAN, np.int64)
+        scratch, before = model.scratch(1), self._prompt[:-1].astype(np.int64)
+        if len(before):
+            model.kernels.read(
+                before, 0, len(before), int(lane[Lane.cache]), inputs, model.weights, scratch, model.plan
+            )
+        if model.config.position == "absolute":
+            self._history[: len(before)] = before
+        lane[Lane.token] = self._prompt[-1]
+        lane[Lane.position] = len(before)
+        return model.kernels.decoder(
+            lane, 1, self._controls, self._bias, self._history, inputs, model.weights, scratch, model.plan
+        )

@@ -1,0 +1,1 @@
+"""Model files, text files and atomic writes."""

@@ -1,0 +1,176 @@
+"""Requests from text: prompts, controls and stop strings as a model reads them, each validated once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from knock.choices import Unknown
+from knock.engine.batch import Request
+from knock.errors import KnockError, SamplingError
+from knock.generation import stopping
+from knock.generation.results import Prompt
+from knock.generation.stopping import StopStrings
+from knock.memo import Memo
+from knock.sampling import Sampling
+from knock.validation import shown, whole_number
+from knock.vocab import TokenArray, Vocab
+
+LAST_INDEX = 2**62  # well within the int64 of the kernels
+LONGEST = 2**28  # characters of a row: buffers are allocated up front
+
+
+class RequestBuilder:
+    """Turns prompts into requests, for one vocabulary.
+
+    Args:
+        vocab: the model's characters.
+        sampling: the controls of prompts without their own.
+        stop: their stop strings.
+        max_new_tokens: their number of characters.
+        unknown: how to handle characters that the model does not know.
+        keep_errors: If True, an invalid prompt becomes a request with an error instead of raising.
+
+    Raises:
+        SamplingError: if a control is out of range.
+    """
+
+    def __init__(
+        self,
+        vocab: Vocab,
+        sampling: str | Sampling,
+        stop: str | Iterable[str] | None,
+        max_new_tokens: int,
+        unknown: Unknown,
+        keep_errors: bool = False,
+    ) -> None:
+        self._vocab = vocab
+        self._unknown = unknown
+        self._keep_errors = keep_errors
+        self._memo = Memo()  # a batch stores equal prompts and controls once
+        self._sampling = self.controls(sampling)
+        self._automaton = self._stop_automaton(StopStrings(stop).strings)
+        self._max_new_tokens = _checked_length(max_new_tokens)
+
+    def rows(
+        self, prompt: str | Prompt, first: int, n: int, sampling: str | Sampling | None = None
+    ) -> Iterator[Request]:
+        """Return the requests for `n` texts of a prompt.
+
+        Args:
+            prompt: a text, or one with controls of its own.
+            first: index of the first row in the batch, unless the prompt has its own.
+            n: number of texts.
+            sampling: controls that override the batch's.
+
+        Raises:
+            VocabError: if it has an unknown character.
+            SamplingError: if a control is out of range.
+        """
+        if isinstance(prompt, Prompt) and prompt.index is not None:
+            first = n * whole_number("index", prompt.index, 0, LAST_INDEX // n, error=SamplingError)
+        return (self._request(prompt, first + k, sampling) for k in range(n))
+
+    def _request(self, prompt: str | Prompt, index: int, sampling: str | Sampling | None) -> Request:
+        try:
+            return self._checked(prompt, index, sampling)
+        except KnockError as error:
+            if not self._keep_errors:
+                raise
+            text = prompt.text if isinstance(prompt, Prompt) else prompt
+            start = prompt_tokens("", self._vocab, "error")
+            return Request(start, self._sampling, None, 0, index, text if isinstance(text, str) else "", str(error))
+
+    def _checked(self, prompt: str | Prompt, index: int, sampling: str | Sampling | None) -> Request:
+        automaton, length = self._automaton, self._max_new_tokens
+        if isinstance(prompt, Prompt):
+            sampling = sampling if prompt.sampling is None else prompt.sampling
+            if prompt.stop is not None:
+                automaton = self._stop_automaton(StopStrings(prompt.stop).strings)
+            if prompt.max_new_tokens is not None:
+                length = _checked_length(prompt.max_new_tokens)
+            prompt = prompt.text
+        controls = self._sampling if sampling is None else self.controls(sampling)
+        return Request(self._tokens(prompt), controls, automaton, length, index, prompt)
+
+    def controls(self, sampling: str | Sampling) -> Sampling:
+        """Return controls, given by name or as they are, with a bias by token."""
+        if isinstance(sampling, str):
+            named: Sampling = self._memo.get(("preset", sampling), lambda: Sampling.preset(sampling, {}))
+            return named
+        if not isinstance(sampling, Sampling):
+            return Sampling.preset(sampling, {})  # raises
+        if not sampling.logit_bias:
+            return sampling
+        # The entry keeps the controls alive, so that no other object can get their identity.
+        biased: Sampling = self._memo.get(("controls", id(sampling)), lambda: (sampling, self._biased(sampling)))[1]
+        return biased
+
+    def _biased(self, sampling: Sampling) -> Sampling:
+        biased = with_token_bias(sampling, self._vocab)
+        biased.bias_array(self._vocab.vocab_size)  # raises here, not in the middle of the batch
+        return biased
+
+    def _tokens(self, text: str) -> TokenArray:
+        if not isinstance(text, str):
+            return prompt_tokens(text, self._vocab, self._unknown)  # raises
+        tokens: TokenArray = self._memo.get(("text", text), lambda: prompt_tokens(text, self._vocab, self._unknown))
+        return tokens
+
+    def _stop_automaton(self, strings: tuple[str, ...]) -> npt.NDArray[np.int64] | None:
+        return self._memo.get(("stop", strings), lambda: _automaton(strings, self._vocab)) if strings else None
+
+
+def several(prompts: Iterable[str | Prompt]) -> Iterable[str | Prompt]:
+    """Return prompts after checking that they are an iterable of several, not a single one.
+
+    Raises:
+        SamplingError: if they are not.
+    """
+    if isinstance(prompts, (str, Prompt, Mapping)) or not isinstance(prompts, Iterable):
+        raise SamplingError(f"prompts must be a list of strings or Prompts, got {shown(prompts)}")
+    return prompts
+
+
+def prompt_tokens(text: str, vocab: Vocab, unknown: Unknown) -> TokenArray:
+    """Return the tokens of a prompt; an empty one begins a new line.
+
+    Raises:
+        VocabError: if it has an unknown character.
+    """
+    tokens = vocab.encode(text, unknown=unknown)
+    return tokens if tokens.size else np.array([vocab.start_id], np.int32)
+
+
+def with_token_bias(sampling: Sampling, vocab: Vocab) -> Sampling:
+    """Return controls whose bias is by token instead of by character.
+
+    Raises:
+        SamplingError: if it names a character that the vocabulary does not have.
+    """
+    if not sampling.logit_bias:
+        return sampling
+    return replace(sampling, logit_bias={_token(key, vocab): value for key, value in sampling.logit_bias.items()})
+
+
+def _token(key: object, vocab: Vocab) -> object:
+    if not isinstance(key, str):
+        return key
+    char = vocab.normalize(key)
+    if char not in vocab:
+        raise SamplingError(f"logit_bias names {key!r}, which is not one of the model's {vocab.describe()}")
+    return vocab.characters.index(char)
+
+
+def _automaton(strings: tuple[str, ...], vocab: Vocab) -> npt.NDArray[np.int64] | None:
+    """Return the automaton of stop strings, without those that have a character the model never writes."""
+    normal = [vocab.normalize(string) for string in strings]
+    possible = [vocab.encode(string).tolist() for string in normal if all(char in vocab for char in string)]
+    return stopping.automaton(possible, vocab.vocab_size) if possible else None
+
+
+def _checked_length(max_new_tokens: int) -> int:
+    return whole_number("max_new_tokens", max_new_tokens, 0, LONGEST, error=SamplingError)

@@ -1,0 +1,239 @@
+"""Generation results: streams, texts, scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from knock.engine.batch import FINISH_REASONS, NOT_DONE, Request, Rows
+from knock.engine.engine import TokenStream
+from knock.generation.stopping import StopStrings
+from knock.sampling import Sampling, Stats, Summary, TokenStats, summarize_rows
+from knock.vocab import Vocab
+
+_PIECE = 16  # tokens of a piece, after which stop strings are looked for
+_COUNTED_AT_ONCE = 4096  # characters whose statistics are collected before they are summarised
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Generation:
+    """A generated text.
+
+    Attributes:
+        prompt: the prompt that it continues.
+        text: the new characters, without the stop string.
+        finish_reason: `"length"`, `"stop"`, or `"error"` if the prompt was invalid.
+        seed: the seed that was used.
+        stats: summary over the characters of `text`.
+        token_stats: statistics of each character of `text`, None if they were not requested.
+        index: the row's number in its batch.
+        error: why the prompt was invalid, None if it was valid.
+    """
+
+    prompt: str
+    text: str
+    finish_reason: str
+    seed: int
+    stats: Stats
+    token_stats: TokenStats | None
+    index: int = 0
+    error: str | None = None
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a batch.
+
+    Attributes:
+        finished: texts that were finished but not yet returned, in the order of their rows.
+        first_missing: index of the first row that was neither returned nor finished.
+    """
+
+    def __init__(self, finished: Sequence[Generation], first_missing: int) -> None:
+        super().__init__(finished, first_missing)  # as arguments, from which a copy is made when it is unpickled
+        self.finished = list(finished)
+        self.first_missing = first_missing
+
+    def __str__(self) -> str:
+        count = len(self.finished)
+        texts = "1 text was" if count == 1 else f"{count:,} texts were"
+        return f"{texts} finished; the first missing row is {self.first_missing}"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt with controls of its own; None stands for those of its batch.
+
+    Attributes:
+        text: the text to continue.
+        sampling: a `Sampling`, or the name of a preset.
+        stop: one or more stop strings.
+        max_new_tokens: number of characters to generate.
+        index: the row's number, if it is not its position among the prompts, as in a part of a larger batch.
+    """
+
+    text: str = ""
+    _: KW_ONLY
+    sampling: str | Sampling | None = None
+    stop: str | Iterable[str] | None = None
+    max_new_tokens: int | None = None
+    index: int | None = None
+
+
+class TextStream(Iterator[str]):
+    """An iterator over the pieces of a text as it is generated.
+
+    Attributes:
+        seed: the seed in use.
+        finish_reason: `"length"` or `"stop"` at the end, None before.
+    """
+
+    def __init__(
+        self, tokens: TokenStream, vocab: Vocab, length: int, stop: StopStrings, keep_stats: bool = False
+    ) -> None:
+        self.seed = tokens.seed
+        self.finish_reason: str | None = None
+        self._tokens = tokens
+        self._vocab = vocab
+        self._left = length
+        self._stop = stop
+        self._summary = Summary()
+        self._pending: list[TokenStats] = []  # of characters that are not summarised yet
+        self._uncounted = 0  # how many of those were returned
+        self._kept: list[TokenStats] | None = [] if keep_stats else None
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a TextStream cannot be pickled or copied; pickle its model, and start a stream there")
+
+    def __next__(self) -> str:
+        while self.finish_reason is None:
+            piece = self._advance()
+            if piece:
+                self._uncounted += len(piece)
+                if self._uncounted >= _COUNTED_AT_ONCE:
+                    self._count()
+                return piece
+        raise StopIteration
+
+    def _advance(self) -> str:
+        """Return what the next few tokens add to the text that cannot belong to a stop string, perhaps nothing."""
+        if self._left == 0:
+            self.finish_reason = "length"
+            return self._stop.flush()
+        tokens, stats = self._tokens.advance(min(_PIECE, self._left))
+        self._left -= len(tokens)
+        self._pending.append(stats)
+        piece = self._stop.feed(self._vocab.decode(tokens))
+        if self._stop.found:
+            self.finish_reason = "stop"
+        return piece
+
+    def _count(self) -> None:
+        """Add the returned characters to the summary."""
+        pending = TokenStats.concatenate(self._pending)
+        shown, self._pending = pending[: self._uncounted], [pending[self._uncounted :]]
+        self._uncounted = 0
+        self._summary.add(shown)
+        if self._kept is not None:
+            self._kept.append(shown)
+
+    @property
+    def token_stats(self) -> TokenStats | None:
+        """Statistics of each character that has come out so far, if they are kept."""
+        self._count()
+        return None if self._kept is None else TokenStats.concatenate(self._kept)
+
+    def latest_stats(self, count: int) -> TokenStats:
+        """Statistics of the last characters that have come out, as many as `count`, if they are kept."""
+        self._count()
+        assert self._kept is not None
+        parts: list[TokenStats] = []
+        while sum(map(len, parts)) < count:
+            parts.insert(0, self._kept[-1 - len(parts)])
+        latest = TokenStats.concatenate(parts)
+        return latest[len(latest) - count :]
+
+    @property
+    def stats(self) -> Stats:
+        """Summary over the characters that have come out so far."""
+        self._count()
+        return self._summary.stats(self.seed)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Score:
+    """How well a model predicts a text.
+
+    Attributes:
+        text: the text, N characters.
+        log_probs: log-probability of each character in nats, float64 [N].
+    """
+
+    text: str
+    log_probs: npt.NDArray[np.float64]
+
+    @property
+    def nats_per_char(self) -> float:
+        """Mean cross-entropy in nats; NaN for an empty text."""
+        return -float(self.log_probs.mean()) if self.log_probs.size else math.nan
+
+    @property
+    def bits_per_char(self) -> float:
+        """Mean cross-entropy in bits; NaN for an empty text."""
+        return self.nats_per_char / math.log(2)
+
+    @property
+    def perplexity(self) -> float:
+        """Exponential of the mean cross-entropy in nats; infinite if a float cannot hold it."""
+        return math.exp(self.nats_per_char) if not self.nats_per_char > 709 else math.inf
+
+
+def generations(
+    rows: Rows, requests: Sequence[Request], vocab: Vocab, seed: int, keep_stats: bool
+) -> Iterator[Generation]:
+    """Yield the texts of rows that were generated with statistics; unfinished rows are left out.
+
+    Args:
+        rows: the rows.
+        requests: their requests.
+        vocab: the model's characters.
+        seed: the seed of the batch.
+        keep_stats: whether to keep the statistics of each character.
+    """
+    assert rows.stats is not None
+    offsets, ends = rows.kept_offsets, np.cumsum(rows.kept).tolist()
+    text, per_token = vocab.decode(rows.tokens[offsets]), TokenStats.from_array(rows.stats[offsets])
+    start = 0
+    summaries = summarize_rows(per_token, rows.kept, seed)
+    for request, end, reason, stats in zip(requests, ends, rows.finish_reasons.tolist(), summaries, strict=True):
+        part = slice(start, end)
+        start = end
+        if reason != NOT_DONE:
+            yield Generation(
+                prompt=request.prompt,
+                text=text[part],
+                finish_reason="error" if request.error else FINISH_REASONS[reason],
+                seed=seed,
+                stats=stats,
+                token_stats=per_token[part] if keep_stats else None,
+                index=request.index,
+                error=request.error,
+            )
+
+
+def collect(stream: TextStream, prompt: str) -> Generation:
+    """Read a stream to its end and return the text."""
+    text = "".join(stream)
+    assert stream.finish_reason is not None  # the stream has ended
+    return Generation(
+        prompt=prompt,
+        text=text,
+        finish_reason=stream.finish_reason,
+        seed=stream.seed,
+        stats=stream.stats,
+        token_stats=stream.token_stats,
+    )

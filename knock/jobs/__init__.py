@@ -1,0 +1,1 @@
+"""Generating many texts: prompt files, rows, resumable output files, Parquet."""

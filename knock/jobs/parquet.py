@@ -1,0 +1,140 @@
+"""Read prompts from Parquet files and write generated texts to them, with pyarrow."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from knock.errors import KnockError, PromptError
+from knock.files.output import check_free
+from knock.jobs.prompt_file import FIELDS
+from knock.jobs.row_file import locked, output_errors
+from knock.jobs.rows import Row, RowWriter
+from knock.validation import shown
+
+_READ_AT_ONCE = 1024  # rows
+_INCOMPLETE = "; an incomplete Parquet file cannot be kept. Free some space, or write .jsonl"
+
+
+def prompt_lines(path: str | os.PathLike[str]) -> Iterator[bytes]:
+    """Yield the rows of a table of prompts as JSON lines.
+
+    Raises:
+        PromptError: if the file cannot be read.
+        KnockError: if pyarrow is missing.
+    """
+    parquet = _parquet()
+    from pyarrow import ArrowException
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            _check_columns(file.schema_arrow, str(path))
+            for batch in file.iter_batches(_READ_AT_ONCE):
+                for row in batch.to_pylist(maps_as_pydicts="lossy"):
+                    yield json.dumps(row).encode()
+    except (OSError, ValueError, ArrowException) as error:
+        raise PromptError(f"cannot read {str(path)!r} as Parquet: {_first_line(error)}") from error
+
+
+class RowTable(RowWriter):
+    """Writer of a new Parquet file, which replaces `path` on exit, also after an error.
+
+    Args:
+        path: path of the file.
+        columns: optional columns to add: `log_probs`, `entropies`.
+        unique: drop duplicate texts, as in `RowWriter`.
+        force: overwrite an existing file.
+
+    Raises:
+        OutputError: if the file already exists or cannot be written.
+        KnockError: if pyarrow is missing.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], columns: Sequence[str] = (), *, unique: bool = False, force: bool = False
+    ) -> None:
+        super().__init__(unique=unique, errors_alike=False)
+        parquet = _parquet()
+        self._path = Path(path)
+        self._part = self._path.with_name(self._path.name + ".run-part")
+        self._schema = row_schema(columns)
+        self._is_whole = True
+        with contextlib.ExitStack() as opened, output_errors(self._path):
+            opened.enter_context(locked(self._path))
+            check_free(self._path, force=force)
+            self._writer = parquet.ParquetWriter(self._part, self._schema)
+            self._opened = opened.pop_all()
+
+    def __exit__(self, *exception: object) -> None:
+        with self._opened:
+            try:
+                with output_errors(self._path, _INCOMPLETE):
+                    self._writer.close()
+                    if self._is_whole and (self.place.rows or exception[0] is None):
+                        self._part.replace(self._path)
+            finally:
+                self._part.unlink(missing_ok=True)
+
+    def _write(self, rows: Sequence[Row]) -> None:
+        from pyarrow import Table
+
+        if rows:
+            self._is_whole = False
+            with output_errors(self._path, _INCOMPLETE):
+                self._writer.write_table(Table.from_pylist(list(rows), self._schema))
+            self._is_whole = True
+
+
+def row_schema(columns: Sequence[str] = ()) -> Any:
+    """Return the pyarrow schema of rows, with the optional `columns`."""
+    import pyarrow as pa
+
+    strings = {name: pa.string() for name in ("prompt", "text", "finish_reason")}
+    numbers = {name: pa.list_(pa.float64()) for name in columns}
+    return pa.schema({"index": pa.int64(), **strings, "seed": pa.uint64(), "error": pa.string(), **numbers})
+
+
+def _check_columns(schema: Any, path: str) -> None:
+    """Reject unknown columns, and types that have no JSON equivalent."""
+    from pyarrow import types
+
+    def is_text(kind: Any) -> bool:
+        kind = kind.value_type if types.is_dictionary(kind) else kind
+        return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+    def are_texts(kind: Any) -> bool:
+        return is_text(kind) or bool(types.is_list(kind) and is_text(kind.value_type))
+
+    def is_number(kind: Any) -> bool:
+        return bool(types.is_integer(kind) or types.is_floating(kind))
+
+    def is_bias(kind: Any) -> bool:
+        if types.is_map(kind):
+            return is_text(kind.key_type) and is_number(kind.item_type)
+        return types.is_struct(kind) and all(is_number(field.type) for field in kind)
+
+    wanted = dict.fromkeys(FIELDS, (is_number, "numbers"))
+    wanted |= dict.fromkeys(("prompt", "sampling", "entropy_rule"), (is_text, "strings"))
+    wanted |= {"stop": (are_texts, "strings, or lists of them"), "logit_bias": (is_bias, "maps of strings to numbers")}
+    for column in schema:
+        if column.name not in wanted:
+            raise PromptError(f"unknown column {shown(column.name)} in {path!r}; the columns are {', '.join(FIELDS)}")
+        fits, what = wanted[column.name]
+        if not types.is_null(column.type) and not fits(column.type):
+            raise PromptError(f"column {column.name!r} of {path!r} must hold {what}, got {column.type}")
+
+
+def _parquet() -> Any:
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise KnockError("Parquet needs pyarrow, which is not installed; run: pip install 'knock-lm[ray]'") from error
+    return parquet
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

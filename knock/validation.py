@@ -1,0 +1,54 @@
+"""Validate user-supplied numbers, Python's or NumPy's, and convert them to Python's."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+from knock.errors import KnockError
+
+
+def whole_number(
+    name: str, value: Any, minimum: int, maximum: int | None = None, *, error: type[KnockError], note: str = ""
+) -> int:
+    """Return `value` as an int.
+
+    Args:
+        name: name of the value in the error message.
+        value: the value to check.
+        minimum: smallest allowed value.
+        maximum: largest allowed value; None for no limit.
+        error: type of the exception to raise.
+        note: remark on the range, appended to it in the error message.
+
+    Raises:
+        KnockError: of type `error`, if the value is not a whole number in the range.
+    """
+    bounds = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = minimum - 1
+    if isinstance(value, bool) or number < minimum or (maximum is not None and number > maximum):
+        raise error(f"{name} must be a whole number {bounds}{note}, got {shown(value)}")
+    return number
+
+
+def real_number(value: Any) -> float:
+    """Return `value` as a float; NaN if it is not a number."""
+    if isinstance(value, (bool, str, bytes)):
+        return math.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def shown(value: Any, limit: int = 60) -> str:
+    """Return the repr of a value for an error message, truncated to `limit` characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to format ints of more than a few thousand digits
+        text = f"a {type(value).__name__} too long to show"
+    return text if len(text) <= limit else text[: limit - 3] + "..."

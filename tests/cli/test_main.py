@@ -1,0 +1,466 @@
+"""Tests of the command line: output, one-line errors, exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from knock import LanguageModel, __version__
+from knock.cli.main import COMMANDS, main
+from knock.cli.ui.options import CONTROLS, unescape
+from knock.cli.ui.stats_box import stats_box
+from knock.files.checkpoint import read_checkpoint, write_checkpoint
+from knock.models import DEFAULT, shipped
+from knock.sampling import Sampling, TokenStats, summarize
+from tests.cases import SMALL, random_weights
+
+KNOCK = [sys.executable, "-m", "knock"]
+CORPUS = "Mary had a little lamb, its fleece was white as snow.\n" * 40
+FAST = ["--steps", "6", "--eval-interval", "2", "--batch-chars", "128", "--T", "8", "--n-emb", "16", "--nodes", "16",
+        "--n-blocks", "1", "--n-heads", "2", "--threads", "1", "--precision", "float32"]  # fmt: skip
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Run a command in this process; return exit code, standard output and standard error."""
+    try:
+        code = main(list(arguments))
+    except SystemExit as exit_:
+        code = int(exit_.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def process(*arguments: str, stdin: bytes = b"", **options: object) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([*KNOCK, *arguments], input=stdin, capture_output=True, check=False, timeout=60, **options)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "mary.txt"
+    path.write_text(CORPUS, encoding="utf-8")
+    return path
+
+
+def test_generate_writes_only_prompt_and_text(capsys: pytest.CaptureFixture[str], default: LanguageModel) -> None:
+    code, out, err = run(capsys, "generate", "ROMEO:", "--seed", "7", "--length", "80")
+    assert (code, err) == (0, "")
+    assert out == "ROMEO:" + default.generate("ROMEO:", max_new_tokens=80, seed=7).text
+
+
+def test_generate_300_characters_from_the_shipped_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(run(capsys, "generate")[1]) == 300
+
+
+def test_every_control_reaches_the_pipeline(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {
+        "temperature": 0.5, "top_k": 7, "top_p": 0.9, "min_p": 0.01, "typical_p": 0.8, "top_n_sigma": 2.0,
+        "target_entropy": 2.5, "entropy_rule": "ratio", "min_temp": 0.4, "max_temp": 1.5, "mirostat": 3.0,
+        "mirostat_eta": 0.2,
+    }  # fmt: skip
+    assert given.keys() == set(CONTROLS) == Sampling.__dataclass_fields__.keys() - {"logit_bias"}
+    seen: dict[str, object] = {}
+
+    def stream(self: LanguageModel, prompt: str, **options: object) -> object:
+        seen.update(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LanguageModel, "stream", stream)
+    for name, value in given.items():
+        option = "--entropy" if name == "target_entropy" else f"--{name.replace('_', '-')}"
+        seen.clear()
+        code, _, _ = run(capsys, "generate", "x", option, str(value), "--bias", "e=-2", "--bias", r"\n=-inf",
+                         "--stop", r"\n\n", "--sampling", "top_k", "--unknown", "skip")  # fmt: skip
+        assert code == 130
+        assert seen.pop("logit_bias") == {"e": -2.0, "\n": -np.inf}
+        assert seen.pop("stop") == ["\n\n"]
+        assert seen.pop("sampling") == "top_k"
+        assert seen.pop("unknown") == "skip"
+        assert seen == {name: value, "max_new_tokens": 300, "seed": None}
+
+
+def test_command_summaries_match_the_docstrings() -> None:
+    for name, summary in COMMANDS.items():
+        module = importlib.import_module(f"knock.cli.{name}")
+        assert (module.__doc__ or "").splitlines()[0] == summary
+
+
+def test_escapes() -> None:
+    assert unescape(r"a\n\t\\n") == "a\n\t\\n"
+
+
+def test_stop_and_empty_prompt(capsys: pytest.CaptureFixture[str], default: LanguageModel) -> None:
+    _, out, _ = run(capsys, "generate", "--seed", "1", "--stop", r"\n")
+    assert out == default.generate("", seed=1).text.split("\n")[0]
+
+
+def test_statistics_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "generate", "A", "--length", "0", "--stats")
+    assert (code, out) == (0, "A")
+    assert "No characters" in err
+    _, out, err = run(capsys, "generate", "A", "--length", "50", "--stats", "--entropy", "2")
+    assert len(out) == 51
+    assert "Mean entropy" in err
+
+
+def test_stats_box_matches_the_readme_and_stays_aligned() -> None:
+    def stats(entropy: list[float], confidence: float, temperature: float) -> TokenStats:
+        one = np.ones(len(entropy))
+        return TokenStats(
+            entropy=np.array(entropy), sampled_entropy=one, confidence=confidence * one, surprise=one,
+            temperature=temperature * one,
+        )  # fmt: skip
+
+    box = stats_box(summarize(stats([1.2, 3.8, 2.45, 2.35], 0.312, 0.85), seed=0))
+    assert box.splitlines() == [
+        "┌─────────────────────────────────────┐",
+        "│           Generation Stats          │",
+        "├─────────────────────────────────────┤",
+        "│  Mean entropy:      2.45 bits       │",
+        "│  Entropy range:   [1.20, 3.80]      │",
+        "│  Entropy σ:       0.921             │",
+        "│  Mean confidence: 0.312             │",
+        "│  Mean temperature:0.850             │",
+        "└─────────────────────────────────────┘",
+    ]
+    assert "│" not in stats_box(summarize(stats([1.0], 0.3, 1.0), seed=0), columns=20)
+    for odd in ([12.345, 1000000.0], [1e20], [], [float("nan")]):
+        lines = stats_box(summarize(stats(odd, 1e-9, 1e22), seed=0)).splitlines()
+        assert len({len(line) for line in lines}) == 1
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "--version")[:2] == (0, f"knock {__version__}\n")
+    for command in COMMANDS:
+        assert command in run(capsys, "--help")[1]
+        code, out, _ = run(capsys, command, "--help")
+        assert code == 0
+        assert "examples:" in out
+
+
+def test_info_shows_shape_losses_and_digest(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "info")
+    assert (code, err) == (0, "")
+    checkpoint = read_checkpoint(shipped()[DEFAULT])
+    losses = checkpoint.training["evaluation"]
+    for fact in (
+        f"{checkpoint.weights.n_parameters:,}",
+        "Muon at 0.02, AdamW at 0.003",
+        checkpoint.digest,
+        "hybrid, relative",
+        "65 characters",
+        "tinyshakespeare.txt",
+    ):
+        assert fact in out
+    for name in ("block_256", "stream"):
+        assert f"{losses[name]['nats_per_char']:.4f} nats/char" in out
+
+
+@pytest.mark.parametrize(
+    "record", [None, {"mine": 1}, {"corpus": 1, "recipe": 2}, {"corpus": {"name": "\x1b[31mred\n"}}]
+)
+def test_info_of_a_model_without_vocabulary(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, record: dict | None
+) -> None:
+    path = tmp_path / "m.safetensors"
+    write_checkpoint(path, random_weights(SMALL["content-absolute"], 0), training=record)
+    code, out, _ = run(capsys, "info", str(path))
+    assert code == 0
+    assert "11 tokens without characters" in out
+    assert ("training     {" if record else "no record") in out
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["generate", "caf" + "é"], 1, "unknown character 'é' (U+00E9) at offset 3"),
+        (["generate", "x", "--length", "-1"], 2, "at least 0, got '-1'"),
+        (["generate", "x", "--length", "many"], 2, "at least 0, got 'many'"),
+        (["generate", "x", "--temperature", "-1"], 2, "temperature must be 0 (greedy) or more"),
+        (["generate", "x", "--temperature", "nan"], 2, "temperature"),
+        (["generate", "x", "--top-p", "0"], 2, "top_p must be above 0 and at most 1"),
+        (["generate", "x", "--top-p", "1.01"], 2, "top_p must be above 0 and at most 1"),
+        (["generate", "x", "--entropy", "2", "--temperature", "0.5"], 2, "give one of them"),
+        (["generate", "x", "--mirostat", "2", "--min-p", "0.1"], 2, "mirostat replaces min_p"),
+        (["generate", "x", "--bias", "ee=1"], 2, "a character, =, and a number"),
+        (["generate", "x", "--bias", "e=x"], 2, "a character, =, and a number"),
+        (["generate", "x", "--bias", "é=1"], 2, "'é'"),
+        (["generate", "x", "--seed", str(2**64)], 2, "from 0 to 18446744073709551615"),
+        (["generate", "x", "--model", "a" * 5000], 1, "cannot look for a model"),
+        (["generate", "x", "--entropy", "2", "--entropy-rule", "x"], 2, "invalid choice"),
+        (["generate", "x", "y\nz"], 2, "unrecognized arguments: y z"),
+        (["generate", "x", "--stop", ""], 2, "stop string"),
+        (["generate", "x", "--model", "nowhere"], 1, "neither a file nor a shipped model"),
+        (["generate", "x", "--sampling", "nucleus"], 2, "invalid choice: 'nucleus'"),
+        (["generate", "x", "y"], 2, "unrecognized arguments: y"),
+        (["info", "nowhere"], 1, "neither a file nor a shipped model"),
+        (["train", "nowhere.txt", "--out", "o.safetensors"], 1, "no such file"),
+        (["train", "mary.txt"], 2, "--out"),
+        (["train", "mary.txt", "--out", "o.txt"], 1, "must end in .safetensors or .npz"),
+        (["train", "mary.txt", "--out", "none/o.safetensors"], 1, "cannot write the model file"),
+        (["train", "mary.txt", "--out", "o.safetensors", "--n-emb", "65"], 2, "n_heads=1 fits"),
+        (["train", "mary.txt", "--out", "o.safetensors", "--size", "small", "--n-heads", "5"], 2, "n_emb=128 and"),
+        (
+            ["train", "mary.txt", "--out", "o.safetensors", "--steps", "9" * 400],
+            2,
+            "steps must be a whole number from 1",
+        ),
+        (["train", "mary.txt", "--out", "o.safetensors", "--batch-chars", "9" * 30], 2, "batch_chars must be"),
+        (["train", "mary.txt", "--out", "o.safetensors", "--metrics", "o.safetensors"], 2, "name the same file"),
+        (["train", "-", "mary.txt", "--out", "o.safetensors"], 2, "must be the only CORPUS"),
+        (["train", "a" * 5000, "--out", "o.safetensors"], 1, "cannot read"),
+        (["train", "mary.txt", "--out", "o.safetensors", "--steps", "0"], 2, "at least 1, got '0'"),
+        (["train", "mary.txt", "--out", "o.safetensors", "--learning-rate", "0"], 2, "learning_rate must be finite"),
+        (["train", "mary.txt", "--out", "o.safetensors", "--seed", "9" * 30], 2, "--seed"),
+        (["train", "mary.txt", "--out", "o.safetensors", "--threads", "100000"], 2, "from 1 to 1024"),
+        (["train", "mary.txt", "--out", "o.safetensors", "--n-emb", "10000000001"], 2, "n_emb"),
+        (["train", "mary.txt", "--out", "o.safetensors", "--nodes", "1" * 30], 2, "nodes"),
+        (["train", "mary.txt", "--out", "o.safetensors", "--n-blocks", "3000000"], 2, "n_blocks"),
+        (["train", "mary.txt", "--out", "o.safetensors", "--T", "1000000"], 1, "use a longer text"),
+        (["train", "mary.txt", "--out", "o.safetensors", "--T", "9999"], 1, "use a longer text or a smaller window"),
+        (["train", "mary.txt", "--out", "o.safetensors", "--head-type", "x"], 2, "hybrid, reweight, content"),
+        (["train", "empty.txt", "--out", "o.safetensors"], 1, "is empty"),
+        (["train", "binary.txt", "--out", "o.safetensors"], 1, "not UTF-8 text: byte 0xff at offset 3"),
+        ([], 2, "COMMAND"),
+        (["nonsense"], 2, "invalid choice: 'nonsense'"),
+    ],
+)
+def test_invalid_input_is_reported_on_one_line(
+    capsys: pytest.CaptureFixture[str],
+    corpus: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    says: str,
+) -> None:
+    monkeypatch.chdir(corpus.parent)
+    Path("empty.txt").touch()
+    Path("binary.txt").write_bytes(b"abc\xff\x00")
+    exit_code, out, err = run(capsys, *arguments)
+    assert (exit_code, out) == (code, "")
+    assert says in err
+    assert err.startswith("knock")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "text", "nan"])
+def test_damaged_model_is_rejected(capsys: pytest.CaptureFixture[str], tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "m.safetensors"
+    content = bytearray(shipped()["shakespeare-hybrid"].read_bytes())
+    if damage == "cut":
+        del content[-1000:]
+    elif damage == "flipped":
+        content[200_000] ^= 4
+    elif damage == "nan":
+        content[-4:] = np.float32(np.nan).tobytes()
+    else:
+        content[:] = b"To be, or not to be\n" * 100
+    path.write_bytes(content)
+    for command in (["generate", "x", "--model", str(path)], ["info", str(path)]):
+        code, out, err = run(capsys, *command)
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert "not a valid knock model file" in err
+
+
+def test_prompt_from_standard_input() -> None:
+    result = process("generate", "-", "--length", "20", "--seed", "1", stdin=b"\xef\xbb\xbfROMEO:\r\n")
+    assert result.returncode == 0
+    assert result.stdout.decode().splitlines()[0] == "ROMEO:"
+    expected = process("generate", "ROMEO:\n", "--length", "20", "--seed", "1")
+    assert result.stdout == expected.stdout
+
+
+def test_standard_input_that_is_not_utf8() -> None:
+    for start in (b"ROM", b"\xef\xbb\xbf"):
+        result = process("generate", "-", stdin=start + b"\xff")
+        assert (result.returncode, result.stdout) == (1, b"")
+        assert result.stderr.startswith(b"knock: error: standard input is not UTF-8 text: byte 0xff at offset 3")
+        assert result.stderr.count(b"\n") == 1
+
+
+def test_output_is_utf8_in_any_locale(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    from knock import Vocab
+
+    write_checkpoint(path, random_weights(SMALL["hybrid-relative"], 0), Vocab("äöüß日本語éèê—"))
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    result = process("generate", "äö", "--model", str(path), "--length", "50", env=environment)
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.decode("utf-8")) == 52
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell's pipes")
+def test_broken_pipe() -> None:
+    writer = subprocess.Popen(
+        [*KNOCK, "generate", "ROMEO:", "--length", "100000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert writer.stdout is not None
+    assert writer.stderr is not None
+    assert writer.stdout.read(5) == b"ROMEO"
+    writer.stdout.close()
+    assert writer.wait(30) == 0
+    assert writer.stderr.read() == b""
+    writer.stderr.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_output_device() -> None:
+    for command in ("--help", "--version", "info", "generate x"):
+        result = shell(f"knock {command} >/dev/full")
+        assert (result.returncode, result.stderr) == (1, b"knock: error: cannot write: no space left on device\n")
+
+
+def shell(command: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a shell command in which `knock` stands for the program, with buffered output as for users."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = command.replace("knock ", f"'{sys.executable}' -m knock ", 1)
+    return subprocess.run(command, shell=True, capture_output=True, check=False, timeout=60, env=environment)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_closed_streams(corpus: Path) -> None:
+    for command in ("knock generate x >&-", "knock info >&-"):
+        closed = shell(command)
+        assert closed.returncode == 1
+        assert closed.stderr == b"knock: error: standard output is closed, so there is nowhere to write to\n"
+    assert shell("knock generate - <&-").stderr.startswith(b"knock: error: cannot read standard input")
+    assert shell("knock --help | true").returncode == 0
+    silent = shell("knock generate x --length 5 --seed 1 --stats 2>&-")
+    assert (silent.returncode, len(silent.stdout)) == (0, 6)
+    for number, redirection in enumerate(("2>&-", "2>/dev/full", "2>&1 | head -1")):
+        model = corpus.with_name(f"{number}.safetensors")
+        done = shell(f"knock train {corpus} --out {model} {' '.join(FAST)} {redirection}")
+        assert done.returncode == 0, done.stderr
+        assert b"loss" not in done.stdout
+        assert "stream" in read_checkpoint(model).training["evaluation"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_interrupted_generation_keeps_its_output() -> None:
+    running = subprocess.Popen(
+        [*KNOCK, "generate", "ROMEO:", "--length", "10000000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert running.stdout is not None
+    first = running.stdout.read(40)
+    running.send_signal(signal.SIGINT)
+    rest, errors = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert errors == b""
+    assert (first + rest).startswith(b"ROMEO:")
+
+
+def test_train_then_generate(capsys: pytest.CaptureFixture[str], corpus: Path) -> None:
+    model = corpus.with_name("mary.safetensors")
+    code, out, err = run(capsys, "train", str(corpus), "--out", str(model), *FAST, "--lowercase", "--seed", "3")
+    assert (code, out) == (0, "")
+    for said in (
+        "2,160 characters",
+        "step 2/6",
+        "validation",
+        "chars/s",
+        "left",
+        "    | ",
+        "block 256",
+        "stream",
+        "saved",
+    ):
+        assert said in err
+    checkpoint = read_checkpoint(model)
+    assert checkpoint.training["recipe"]["steps"] == 6
+    assert checkpoint.training["recipe"]["seed"] == 3
+    assert checkpoint.weights.config.T == 8
+    assert "M" not in checkpoint.vocab
+    code, out, _ = run(capsys, "generate", "MARY", "--model", str(model), "--length", "10")
+    assert code == 0
+    assert len(out) == 14
+    assert run(capsys, "info", str(model))[0] == 0
+
+
+def test_train_on_standard_input(corpus: Path) -> None:
+    model = corpus.with_name("mary.safetensors")
+    done = process("train", "-", "--out", str(model), *FAST, stdin=corpus.read_bytes())
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert read_checkpoint(model).training["corpus"]["name"] == "standard input"
+
+
+def test_model_is_saved_before_it_is_evaluated(
+    capsys: pytest.CaptureFixture[str], corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from knock_training import evaluate
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate, "evaluate", interrupted)
+    model = corpus.with_name("mary.safetensors")
+    assert run(capsys, "train", str(corpus), "--out", str(model), *FAST)[0] == 130
+    assert read_checkpoint(model).training["steps_done"] == 6
+    assert run(capsys, "info", str(model))[0] == 0
+
+
+def test_batch_too_large_for_memory(capsys: pytest.CaptureFixture[str], corpus: Path) -> None:
+    options = ["--out", str(corpus.with_name("o.safetensors")), *FAST, "--batch-chars", "1000000000000000"]
+    code, _, err = run(capsys, "train", str(corpus), *options)
+    assert code == 1
+    assert err.splitlines()[-1].startswith("knock: error: not enough memory")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_interrupted_training_saves_the_best(corpus: Path) -> None:
+    model = corpus.with_name("mary.safetensors")
+    command = [*KNOCK, "train", str(corpus), "--out", str(model), *FAST, "--steps", "1000000"]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, encoding="utf-8")
+    assert running.stderr is not None
+    while "validation" not in running.stderr.readline():
+        pass
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "interrupted after" in errors
+    assert read_checkpoint(model).training["ended"] == "interrupted"
+
+
+def test_model_too_large_for_memory(capsys: pytest.CaptureFixture[str], corpus: Path) -> None:
+    code, _, err = run(
+        capsys, "train", str(corpus), "--out", str(corpus.with_name("o.safetensors")), "--n-emb", "1000000"
+    )
+    assert code == 1
+    assert err.splitlines()[-1].startswith("knock: error: not enough memory")
+
+
+def test_training_without_pytorch_names_the_extra(
+    capsys: pytest.CaptureFixture[str], corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, _, err = run(capsys, "train", str(corpus), "--out", str(corpus.with_name("o.safetensors")))
+    assert code == 1
+    assert "pip install 'knock-lm[train]'" in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_seed_is_reported_and_the_line_ended_on_a_terminal() -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    running = subprocess.Popen([*KNOCK, "generate", "ROMEO:", "--length", "30"], stdout=theirs, stderr=theirs)
+    assert running.wait(60) == 0
+    time.sleep(0.05)
+    shown = os.read(ours, 10_000).decode()
+    os.close(ours)
+    os.close(theirs)
+    text, seed, end = shown.rsplit("\r\n", 2)
+    assert text.startswith("ROMEO:")
+    assert seed.startswith("seed ")
+    assert end == ""
+    repeated = process("generate", "ROMEO:", "--length", "30", "--seed", seed.split()[1])
+    assert repeated.stdout.decode().rstrip("\n") == text.replace("\r\n", "\n").rstrip("\n")

@@ -1,0 +1,281 @@
+"""Tests of the interactive REPL on a pseudo-terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from knock import LanguageModel
+from knock.language_model import load
+
+pty = pytest.importorskip("pty")
+termios = pytest.importorskip("termios")
+
+NANO = "shakespeare-nano"
+PATIENCE = 60.0  # seconds
+UP, TAB, CTRL_C, CTRL_D = "\x1b[A", "\t", "\x03", "\x04"
+STEERING = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\r|\x08")
+PROMPT = r"\n>"
+STYLED_BY = {"COLORTERM", "COLUMNS", "FORCE_COLOR", "LINES", "NO_COLOR", "TERM"}
+
+# Makes the terminal the controlling one of a new session, so that Ctrl-C sends SIGINT.
+START = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, sys.argv[1:])"
+
+
+class Terminal:
+    """Runs knock in a pseudo-terminal; types keys and reads the output."""
+
+    def __init__(self, *arguments: str, columns: int = 80, **variables: str) -> None:
+        self._main, side = pty.openpty()
+        termios.tcsetwinsize(side, (50, columns))
+        inherited = {name: value for name, value in os.environ.items() if name not in STYLED_BY}
+        environment = inherited | {"TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1"} | variables
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", START, sys.executable, "-m", "knock", *arguments],
+            stdin=side, stdout=side, stderr=side, start_new_session=True, env=environment,
+        )  # fmt: skip
+        os.close(side)
+        self._shown = self.raw = ""
+
+    def see(self, pattern: str) -> str:
+        """Wait for a pattern in the output; return the output up to its end, without escape sequences."""
+        start = time.monotonic()
+        while not (found := re.search(pattern, plain := STEERING.sub("", self._shown))):
+            assert time.monotonic() - start < PATIENCE, f"no {pattern!r} in {self._shown!r}"
+            assert self._process.poll() is None, f"ended with {self._shown!r}"
+            self._read()
+        self._shown = plain[found.end() :]
+        return plain[: found.end()]
+
+    def type(self, keys: str) -> None:
+        os.write(self._main, keys.encode("utf-8", "surrogateescape"))
+
+    def enter(self, line: str, pattern: str) -> str:
+        """Type a line; wait for the pattern and then the next prompt."""
+        self.type(line + "\r")
+        return self.see(rf"(?s){pattern}.*?(?<=\n)>")
+
+    def exit_code(self) -> int:
+        """Wait for the program to exit."""
+        while self._process.poll() is None:
+            self._read()
+        return self._process.returncode
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the program."""
+        self._process.send_signal(number)
+
+    @property
+    def modes(self) -> list[Any]:
+        """Terminal modes."""
+        modes: list[Any] = termios.tcgetattr(self._main)[:4]
+        return modes
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._main)
+
+    def _read(self) -> None:
+        if not select.select([self._main], [], [], 0.1)[0]:
+            return
+        try:
+            content = os.read(self._main, 65536).decode("utf-8", "replace")
+        except OSError:  # the other side is closed
+            content = ""
+        self._shown += content
+        self.raw += content
+
+
+Open = Callable[..., Terminal]
+
+
+@pytest.fixture
+def terminal() -> Iterator[Open]:
+    """Return a function that starts a REPL in a terminal and waits for its prompt."""
+    opened: list[Terminal] = []
+
+    def open_(*arguments: str, **options: str | int) -> Terminal:
+        new = Terminal("repl", "--model", NANO, *arguments, **options)
+        opened.append(new)
+        new.see(rf"/help lists the commands{PROMPT}")
+        return new
+
+    yield open_
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture(scope="module")
+def nano() -> LanguageModel:
+    return load(NANO)
+
+
+def test_knock_without_arguments_starts_the_repl() -> None:
+    alone = Terminal()
+    try:
+        alone.see(rf"^shakespeare-small; /help lists the commands{PROMPT}")
+        alone.type("/quit\r")
+        assert alone.exit_code() == 0
+    finally:
+        alone.close()
+
+
+def test_session_with_every_command(terminal: Open, nano: LanguageModel, tmp_path: Path) -> None:
+    def text(prompt: str, seed: int, length: int = 25, **controls: float) -> str:
+        return re.escape(prompt + nano.generate(prompt, max_new_tokens=length, seed=seed, **controls).text)
+
+    box = r"\n┌─+┐\n│ +Generation Stats +│\n├─+┤\n(│.*│\n){5}└─+┘\n"
+    repl = terminal("--seed", "3")
+    repl.enter("/len 25", r"\nlen 25\n")
+    repl.enter("ROMEO:", rf"\n{text('ROMEO:', 3)}\n?{box}seed 3\n")
+    repl.enter("/stats", r"\nstats off\n")
+    repl.enter("", rf"\n{text('ROMEO:', 3)}\n?seed 3\n")
+    repl.enter("/again", rf"\n{text('ROMEO:', 4)}\n?seed 4\n")
+    repl.enter("/again", rf"\n{text('ROMEO:', 5)}\n?seed 5\n")
+    repl.enter("/seed 8", r"\nseed 8\n")
+    repl.enter("/temp 0.5", r"\ntemp 0.5\n")
+    repl.enter("A", rf"\n{text('A', 8, temperature=0.5)}\n?seed 8\n")
+    repl.enter("/topk 2", r"\ntopk 2\ntopk has no effect now")
+    repl.enter("/sampling top_k", r"\nsampling top_k\n")
+    repl.enter("A", rf"\n{text('A', 8, temperature=0.5, top_k=2)}\n?seed 8\n")
+    repl.enter("/sampling entropy", r"\nsampling entropy\ntemp has no effect now: the entropy rule sets")
+    repl.enter("/entropy 1.5", r"\nentropy 1.5\n")
+    repl.enter("/bounds 0.5 1.5", r"\nbounds 0.5 1.5\n")
+    repl.enter("/topp 0.8", r"\ntopp 0.8\n")
+    repl.enter("/minp 0.01", r"\nminp 0.01\n")
+    controls = {"target_entropy": 1.5, "min_temp": 0.5, "max_temp": 1.5, "top_p": 0.8, "min_p": 0.01}
+    repl.enter("A", rf"\n{text('A', 8, **controls)}\n?seed 8\n")
+    repl.enter("/mirostat 2", r"\nmirostat 2\n(.* has no effect now: mirostat replaces the filters.*\n){2}")
+    repl.enter("A", rf"\n{text('A', 8, target_entropy=1.5, min_temp=0.5, max_temp=1.5, mirostat=2)}\n?seed 8\n")
+    saved = tmp_path / "text.txt"
+    repl.enter(f"/save {saved}", r"\nsaved to ")
+    assert saved.read_text(encoding="utf-8").startswith("A")
+    repl.enter(f"/save {saved}", r"already exists")
+    repl.enter(f"/save {tmp_path}", r"is a folder")
+    repl.enter("/model nowhere", rf"no model named 'nowhere'.*; now {NANO}\n")
+    repl.enter("/heat", r"\nsurprise in bits: .*\nheat on\n")
+    repl.enter("/config", r"\n/model +shakespeare-nano\n/len +25\n.*\n/heat +on\n")
+    repl.enter("/model shakespeare-small", r"\nmodel shakespeare-small\n")
+    repl.enter("/seed random", r"\nseed random\n")
+    repl.enter("B", r"\nB.*\nseed \d+\n")
+    assert "48;5;" in repl.raw
+    repl.enter("/help", r"\n  /quit ")
+    repl.type("/quit\r")
+    assert repl.exit_code() == 0
+
+
+def test_only_quit_and_ctrl_d_end_the_session(terminal: Open) -> None:
+    repl = terminal()
+    for line in ("/len", "/len -1", "/len 1" + "0" * 400, "/temp x", "/bounds 1", "/quit now", "/nonsense", "/",
+                 "caf\u00e9", "/model nowhere", "/save /", "/again", "\udcff"):  # fmt: skip
+        repl.enter(line, r"\n\S")
+    assert "Traceback" not in repl.raw
+    repl.type(CTRL_C)
+    repl.see(PROMPT)
+    repl.type(CTRL_D)
+    assert repl.exit_code() == 0
+
+
+def test_ctrl_c_clears_the_line_and_stops_a_text(terminal: Open) -> None:
+    repl = terminal()
+    repl.type("half a line" + CTRL_C)
+    repl.see(rf"half a line *{PROMPT}")
+    repl.enter("/len 100000000", r"\nlen 100000000\n")
+    repl.type("ROMEO:\r")
+    repl.see(r"\nROMEO:[\s\S]{200}")
+    repl.type(CTRL_C)
+    shown = repl.see(rf"seed \d+, stopped after [\d,]+ characters{PROMPT}")
+    assert "Generation Stats" in shown
+    repl.enter("/len 0", r"\nlen 0\n")
+    repl.enter("A", r"\nA\n")
+
+
+def test_lines_are_recalled_in_the_next_session(terminal: Open, tmp_path: Path) -> None:
+    for pressed in (0, 2):
+        repl = terminal("--backend", "numpy", KNOCK_CACHE_DIR=str(tmp_path))
+        repl.enter("/len 0", r"\nlen 0\n")
+        repl.enter(UP * pressed or "First words", r"\nFirst words\n")
+        repl.type(CTRL_D)
+        assert repl.exit_code() == 0
+
+
+def test_completion_by_tab(terminal: Open) -> None:
+    repl = terminal()
+    repl.type("/sampling e" + TAB)
+    repl.see("/sampling entropy")
+    repl.enter("", r"\nsampling entropy\n")
+
+
+def test_pasted_lines_form_one_prompt(terminal: Open) -> None:
+    repl = terminal()
+    repl.enter("/len 0", r"\nlen 0\n")
+    repl.type("\x1b[200~First Citizen:\r\nSpeak, speak.\x1b[201~")
+    repl.see("Speak, speak.")
+    shown = repl.enter("", r"\nFirst Citizen:\nSpeak, speak\.\n")
+    assert shown.count("seed ") == 1
+
+
+def test_pasted_text_cannot_control_the_terminal(terminal: Open) -> None:
+    repl = terminal()
+    before = len(repl.raw)
+    repl.type("\x1b[200~red \x1b[31m bell \x07 \x9b31m\x1b[201~\r")
+    repl.see(r"unknown character '\\x1b'")
+    for steering in ("\x1b[31m", "\x07", "\x9b"):
+        assert steering not in repl.raw[before:]
+
+
+def test_twenty_columns(terminal: Open) -> None:
+    repl = terminal(columns=20)
+    repl.enter("/len 60", r"\nlen 60\n")
+    repl.enter("/heat", r"\nheat on\n")
+    before = len(repl.raw)
+    shown = repl.enter("KING", r"Mean entropy: .*seed \d+\n")
+    assert "│" not in shown
+    text = STEERING.sub("", repl.raw[before:]).split("KING", 2)[2].split("Mean entropy")[0]
+    assert max(map(len, ("KING" + text).splitlines())) <= 20
+    assert len(text.replace("\n", "")) == 60
+
+
+@pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_without_colours(terminal: Open, variables: dict[str, str]) -> None:
+    repl = terminal(**variables)
+    repl.enter("/len 30", r"\nlen 30\n")
+    repl.enter("/heat", r"\neach text is repeated.*\nheat on\n")
+    before = len(repl.raw)
+    repl.enter("KING", r"\nKING[\s\S]*\n[0-9]+\n[\s\S]*seed \d+\n")
+    assert "48;" not in repl.raw[before:]
+    if "TERM" in variables:
+        assert "\x1b" not in repl.raw
+        repl.type("half a line" + CTRL_C)
+        repl.see(PROMPT)
+    repl.type(CTRL_D)
+    assert repl.exit_code() == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize("where", ["at the prompt", "in a text", "at a plain prompt"])
+def test_signal_ends_the_session_and_restores_the_terminal(terminal: Open, where: str, number: int, code: int) -> None:
+    outer, side = pty.openpty()
+    before = termios.tcgetattr(outer)[:4]
+    os.close(outer)
+    os.close(side)
+    session = terminal(**({"TERM": "dumb"} if where == "at a plain prompt" else {}))
+    if where == "in a text":
+        session.enter("/len 100000000", "len 100000000")
+        session.type("A\r")
+        session.see(r"A[^>]{20}")
+    time.sleep(0.3)
+    session.signal(number)
+    assert session.exit_code() == code
+    assert session.modes == before

@@ -1,0 +1,391 @@
+"""Tests of `knock score`: scores as a table, as JSON and as a heat map."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from knock import LanguageModel, ReweightGPT, Vocab
+from knock.choices import Unknown
+from knock.cli import score
+from knock.cli.ui import progress
+from knock.errors import VocabError
+from knock.files.checkpoint import write_checkpoint
+from knock.generation import scoring as scorer
+from knock.generation.scoring import Scorer
+from tests import naive
+from tests.cases import SMALL, float64, random_weights
+from tests.cli.test_main import KNOCK, process, run
+
+ROMEO = "ROMEO:\nBut, soft! what light through yonder window breaks?\n"
+LETTERS = "\nabcdefghij"
+
+
+def small(name: str, **options: str) -> LanguageModel:
+    model = ReweightGPT.from_weights(random_weights(SMALL[name], 0), **options)
+    return LanguageModel(model, Vocab(LETTERS))
+
+
+def scorer_of(name: str, model: LanguageModel, unknown: Unknown) -> Scorer:
+    return Scorer(name, model.model.engine, model.vocab, unknown)
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "romeo.txt"
+    path.write_bytes(ROMEO.encode())
+    return path
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> list[str]:
+    paths = [tmp_path / "a.npz", tmp_path / "b.safetensors"]
+    write_checkpoint(paths[0], random_weights(SMALL["hybrid-relative"], 0), Vocab(LETTERS))
+    write_checkpoint(paths[1], random_weights(SMALL["content-absolute"], 1), Vocab(LETTERS[:-1] + "é"))
+    return [str(path) for path in paths]
+
+
+def table(out: str) -> list[list[str]]:
+    return [re.split(r"  +", line) for line in out.splitlines()]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_surprise_matches_the_naive_model(name: str) -> None:
+    text = "badge\nface\nchief"
+    weights = random_weights(SMALL[name], 0)
+    tokens = [LETTERS.index(char) for char in "\n" + text]
+    rows = naive.forward(tokens[:-1], float64(weights), SMALL[name])
+    expected = [-math.log2(naive.softmax(row)[token]) for row, token in zip(rows, tokens[1:], strict=True)]
+    reader = scorer_of(name, small(name), "error")
+    assert reader.feed(text) == pytest.approx(expected, abs=1e-4)
+    assert reader.bits_per_char == pytest.approx(sum(expected) / len(text), abs=1e-4)
+    assert reader.nats_per_char == pytest.approx(reader.bits_per_char * 0.6931472)
+    assert reader.perplexity == pytest.approx(2**reader.bits_per_char)
+    assert reader.chars == len(text)
+
+
+LONG = "".join(np.random.default_rng(0).choice(list(LETTERS), 900))
+WHOLE = {name: 0.0 - small(name, backend="compiled").score(LONG).log_probs / math.log(2) for name in SMALL}
+
+
+@pytest.mark.parametrize("name", SMALL)
+@given(cuts=st.lists(st.integers(0, len(LONG)), max_size=8), span=st.integers(1, 300))
+def test_pieces_and_threads_give_identical_scores(name: str, cuts: list[int], span: int) -> None:
+    reader = scorer_of(name, small(name, backend="compiled"), "error")
+    ends = [0, *sorted(cuts), len(LONG)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scorer, "_SPAN", span)
+        pieces = [reader.feed(LONG[start:end]) for start, end in itertools.pairwise(ends)]
+    assert np.array_equal(np.concatenate(pieces), WHOLE[name])
+    assert reader.bits_per_char == pytest.approx(WHOLE[name].mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_pieces_on_numpy(name: str) -> None:
+    reader = scorer_of(name, small(name, backend="numpy"), "error")
+    pieces = [reader.feed(LONG[start : start + 7]) for start in range(0, len(LONG), 7)]
+    expected = small(name, backend="numpy").score(LONG).log_probs / -math.log(2)
+    assert np.concatenate(pieces) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("lowercase", [False, True])
+def test_unknown_characters(lowercase: bool) -> None:
+    model = small("hybrid-relative", backend="compiled")
+    model = LanguageModel(model.model, Vocab(LETTERS, lowercase=lowercase))
+    text = "badxge\nfaé" + ("C" if lowercase else "c") + "ex"
+    plain = 0.0 - model.score("badge\nface").log_probs / math.log(2)
+    reader = scorer_of("m", model, "skip")
+    result = np.concatenate([reader.feed(part) for part in ("", text[:3], "é", text[3:8], text[8:])])
+    assert np.array_equal(result[~np.isnan(result)], plain)
+    assert np.flatnonzero(np.isnan(result)).tolist() == [3, 4, 10, 13]
+    assert reader.unknown_chars == {"x": 2, "é": 2}
+    assert reader.chars == 10
+    replacing = scorer_of("m", model, "replace")
+    result = replacing.feed(text)
+    assert np.array_equal(result, 0.0 - model.score(text, unknown="replace").log_probs / math.log(2))
+    assert replacing.unknown_chars == {"x": 2, "é": 1}
+    strict = scorer_of("m", model, "error")
+    strict.feed("bad\n")
+    with pytest.raises(VocabError, match=r"'x' \(U\+0078\) at offset 7; 'm' knows 11 characters"):
+        strict.feed("badx")
+
+
+def test_table_matches_the_library(capsys: pytest.CaptureFixture[str], text: Path, default: LanguageModel) -> None:
+    code, out, err = run(capsys, "score", str(text))
+    assert (code, err) == (0, "")
+    head, row = table(out)
+    assert head == ["model", "characters", "nats/char", "bits/char", "perplexity"]
+    expected = default.score(ROMEO)
+    assert row[:2] == ["shakespeare-small", str(len(ROMEO))]
+    numbers = [expected.nats_per_char, expected.bits_per_char, expected.perplexity]
+    assert [float(cell) for cell in row[2:]] == pytest.approx(numbers, abs=6e-5)
+
+
+def test_several_models_side_by_side(capsys: pytest.CaptureFixture[str], tmp_path: Path, models: list[str]) -> None:
+    path = tmp_path / "t.txt"
+    path.write_text("badge jé\n", encoding="utf-8")
+    arguments = ["score", str(path), "--model", models[0], "--model", models[1], "--unknown", "skip"]
+    code, out, err = run(capsys, *arguments)
+    assert code == 0
+    assert [row[:2] for row in table(out)[1:]] == [[models[0], "7"], [models[1], "7"]]
+    assert len({len(line) for line in out.splitlines()}) == 1
+    assert err == (
+        f"knock: skipped 2 characters that {models[0]!r} does not know: ' ' 1, 'é' 1\n"
+        f"knock: skipped 2 characters that {models[1]!r} does not know: ' ' 1, 'j' 1\n"
+    )
+    rows = [json.loads(line) for line in run(capsys, *arguments, "--chars")[1].splitlines()]
+    assert [(row["index"], row["char"], models.index(row["model"])) for row in rows] == [
+        (index, char, model) for index, char in enumerate("badge jé\n") for model in (0, 1)
+        if char != " " and (char, model) not in {("é", 0), ("j", 1)}
+    ]  # fmt: skip
+    for summary in map(json.loads, run(capsys, *arguments, "--json")[1].splitlines()):
+        bits = [row["bits"] for row in rows if row["model"] == summary["model"]]
+        assert summary["characters"] == len(bits) == 7
+        assert summary["bits_per_char"] == pytest.approx(np.mean(bits), abs=1e-6)
+        assert summary["perplexity"] == pytest.approx(2 ** summary["bits_per_char"])
+        assert summary["unknown"] == 2
+        assert len(summary["digest"]) == 64
+
+
+def test_replaced_characters_are_reported(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, models: list[str]
+) -> None:
+    path = tmp_path / "t.txt"
+    path.write_text("abc" + "ABCDEFGHIJKLM" + "\x1b", encoding="utf-8")
+    code, out, err = run(capsys, "score", str(path), "--model", models[0], "--unknown", "replace")
+    assert code == 0
+    assert table(out)[1][1] == "17"
+    assert err.endswith("'I' 1, 'J' 1 and 4 more\n")
+    path.write_text("abc\x1b", encoding="utf-8")
+    _, _, err = run(capsys, "score", str(path), "--model", models[0], "--unknown", "replace")
+    assert err == f"knock: replaced 1 character that {models[0]!r} does not know: '\\x1b' 1\n"
+
+
+def test_a_long_text_is_scored_in_pieces(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, models: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "long.txt"
+    path.write_text(LONG[:-1] + "b", encoding="utf-8")
+    arguments = ["score", str(path), "--model", models[0]]
+    whole = [run(capsys, *arguments, *form) for form in ([], ["--chars"], ["--heat"])]
+    assert [json.loads(line)["index"] for line in whole[1][1].splitlines()] == list(range(len(LONG)))
+    fed = []
+    monkeypatch.setattr(score, "_PIECE", 100)
+    monkeypatch.setattr(
+        Scorer, "feed", lambda self, text, feed=Scorer.feed: (fed.append(len(text)), feed(self, text))[1]
+    )
+    assert [run(capsys, *arguments, *form) for form in ([], ["--chars"], ["--heat"])] == whole
+    assert fed == [100] * 27
+
+
+def test_heat_map_without_colours(capsys: pytest.CaptureFixture[str], text: Path, default: LanguageModel) -> None:
+    code, out, err = run(capsys, "score", str(text), "--heat")
+    assert (code, err) == (0, "")
+    note, blank, *rows, blank_too, head, _ = out.splitlines()
+    assert (blank, blank_too) == ("", "")
+    assert "whole bits" in note
+    assert head.startswith("model")
+    assert rows[::2] == [f"{line}↵" for line in ROMEO.splitlines()]
+    bits = default.score(ROMEO).log_probs / -math.log(2)
+    assert "".join(rows[1::2]) == "".join(str(min(9, int(each))) for each in bits)
+
+
+def test_heat_map_of_several_models(capsys: pytest.CaptureFixture[str], tmp_path: Path, models: list[str]) -> None:
+    path = tmp_path / "t.txt"
+    path.write_text("badge jé\nab\n", encoding="utf-8")
+    arguments = ["score", str(path), "--model", models[0], "--model", models[1], "--unknown", "skip", "--heat"]
+    code, out, _ = run(capsys, *arguments)
+    assert code == 0
+    _, first, second, blank, *rows = out.splitlines()[:10]
+    assert [first, second, blank] == [f"1 {models[0]}", f"2 {models[1]}", ""]
+    assert rows[::3] == ["  badge jé↵", "  ab↵"]
+    assert [re.sub(r"\d", "n", row[2:]) for row in rows[1:3]] == ["nnnnn?n?n", "nnnnn??nn"]
+    assert [row[:2] for row in rows] == ["  ", "1 ", "2 "] * 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="colours there depend on the console")
+def test_heat_map_in_colours(text: Path, default: LanguageModel) -> None:
+    from rich.color import Color
+
+    from knock.cli.ui.heat import STEPS
+
+    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    environment |= {"FORCE_COLOR": "1", "COLORTERM": "truecolor", "TERM": "xterm-256color", "COLUMNS": "30"}
+    done = process("score", str(text), "--heat", env=environment)
+    assert (done.returncode, done.stderr) == (0, b"")
+    colours = {Color.parse(paper).triplet: start for start, paper, _ in STEPS}
+    _, _, *lines = done.stdout.decode().split("\n\n")[1].splitlines()[-2:]
+    shown, starts = "", []
+    for codes, run_ in re.findall(
+        r"\x1b\[38;2;[\d;]+48;2;([\d;]+)m(.*?)\x1b\[0m", done.stdout.decode().split("\n\n")[1]
+    ):
+        red, green, blue = map(int, codes.split(";"))
+        shown += run_
+        starts += [colours[red, green, blue]] * len(run_)
+    assert shown == ROMEO.replace("\n", "↵")
+    bits = default.score(ROMEO).log_probs / -math.log(2)
+    assert starts == [max(start for start, _, _ in STEPS if start <= each) for each in bits]
+    plain = re.sub(r"\x1b\[[\d;]*m", "", done.stdout.decode()).split("\n\n")[1]
+    assert max(map(len, plain.splitlines())) <= 30
+    assert lines == []
+    plain = process("score", str(text), "--heat", env=environment | {"NO_COLOR": "1"})
+    assert b"\x1b" not in plain.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        ([], 2, "FILE"),
+        (["nowhere.txt"], 1, "cannot read 'nowhere.txt': no such file"),
+        (["."], 1, "cannot read '.'"),
+        (["a\0b"], 1, "cannot read"),
+        (["empty.txt"], 1, "the text is empty"),
+        (["bom.txt"], 1, "the text is empty"),
+        (["binary.txt"], 1, "'binary.txt' is not UTF-8 text: byte 0xff at offset 3"),
+        (["cafe.txt"], 1, "unknown character 'é' (U+00E9) at offset 3; 'shakespeare-small' knows"),
+        (["cafe.txt", "--chars"], 1, "unknown character 'é'"),
+        (["accents.txt", "--unknown", "skip"], 1, "no character that 'shakespeare-small' knows"),
+        (["cafe.txt", "--model", "nowhere"], 1, "neither a file nor a shipped model"),
+        (["cafe.txt", "--model", "empty.txt"], 1, "not a valid knock model file"),
+        (["cafe.txt", "--unknown", "x"], 2, "invalid choice: 'x'"),
+        (["cafe.txt", "--heat", "--json"], 2, "not allowed with argument"),
+        (["cafe.txt", "cafe.txt"], 2, "unrecognized arguments"),
+    ],
+)
+def test_invalid_input_is_reported_on_one_line(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, content in {
+        "empty": b"", "bom": b"\xef\xbb\xbf", "binary": b"abc\xff\0", "cafe": "café".encode(), "accents": "é".encode(),
+    }.items():  # fmt: skip
+        Path(f"{name}.txt").write_bytes(content)
+    exit_code, out, err = run(capsys, "score", *arguments)
+    assert (exit_code, out) == (code, "")
+    assert says in err
+    assert err.startswith("knock")
+    assert err.count("\n") == 1
+
+
+def test_standard_input(text: Path) -> None:
+    from_file, from_input = process("score", str(text)), process("score", "-", stdin=b"\xef\xbb\xbf" + ROMEO.encode())
+    assert (from_input.returncode, from_input.stdout, from_input.stderr) == (0, from_file.stdout, b"")
+    empty = process("score", "-")
+    assert (empty.returncode, empty.stdout) == (1, b"")
+    assert empty.stderr == b"knock: error: the text is empty; there is nothing to score\n"
+    broken = process("score", "-", stdin=b"ROM\xff")
+    assert broken.stderr.startswith(b"knock: error: standard input is not UTF-8 text: byte 0xff at offset 3")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell's pipes")
+@pytest.mark.parametrize("form", ["--chars", "--heat"])
+def test_broken_pipe(tmp_path: Path, models: list[str], form: str) -> None:
+    path = tmp_path / "long.txt"
+    path.write_text(LONG * 300, encoding="utf-8")
+    writer = subprocess.Popen(
+        [*KNOCK, "score", str(path), "--model", models[0], form], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=os.environ | {"FORCE_COLOR": "1"},
+    )  # fmt: skip
+    assert writer.stdout is not None
+    assert writer.stderr is not None
+    assert writer.stdout.read(5)
+    writer.stdout.close()
+    assert writer.wait(60) == 0
+    assert writer.stderr.read() == b""
+    writer.stderr.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals and pipes")
+def test_interrupted(tmp_path: Path, models: list[str]) -> None:
+    pipe = tmp_path / "endless"
+    os.mkfifo(pipe)
+    running = subprocess.Popen(
+        [*KNOCK, "score", str(pipe), "--model", models[0], "--chars"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+    def feed() -> None:
+        try:
+            with pipe.open("w", encoding="utf-8") as file:
+                while True:
+                    file.write(LONG)
+        except OSError:
+            pass
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    assert running.stdout is not None
+    first = running.stdout.read(40)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    feeder.join()
+    assert running.returncode == 130
+    assert errors == b""
+    assert first.startswith(b'{"model"')
+
+
+def test_progress_is_shown_and_cleared_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, models: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "long.txt"
+    path.write_text(LONG, encoding="utf-8")
+    monkeypatch.setattr(progress, "is_live", lambda: True)
+    monkeypatch.setattr(score, "_PIECE", 300)
+    arguments = ["score", str(path), "--model", models[0]]
+    assert run(capsys, *arguments)[2] == ""  # too fast to show progress
+    monkeypatch.setattr(progress, "_PATIENCE", 0.0)
+    code, out, err = run(capsys, *arguments)
+    assert code == 0
+    assert table(out)[1][1] == "900"
+    start, *shown, cleared, end = err.split("\r")
+    assert [re.sub(r"\d+ s", "n s", line.rstrip()) for line in shown] == [
+        f"scored {percent}, n s left" for percent in ("33%", "67%", "100%")
+    ]
+    assert (start, cleared.strip(), end) == ("", "", "")
+    assert len(cleared) == len(shown[-1])
+    assert "\r" not in run(capsys, *arguments, "--heat")[2]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_heat_map_fits_the_terminal(tmp_path: Path, models: list[str]) -> None:
+    pty = pytest.importorskip("pty")
+    import fcntl
+    import struct
+    import termios
+
+    path = tmp_path / "t.txt"
+    path.write_text("abcdefghij" * 8 + "\n", encoding="utf-8")
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 33, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")}
+    running = subprocess.Popen(
+        [*KNOCK, "score", str(path), "--model", models[0], "--heat"], stdin=theirs, stdout=theirs, stderr=theirs,
+        env=environment | {"TERM": "xterm-256color"},
+    )  # fmt: skip
+    assert running.wait(60) == 0
+    time.sleep(0.05)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    os.close(theirs)
+    assert "\x1b[" in shown
+    lines = re.sub(r"\x1b\[[\d;]*m", "", shown).split("\r\n")
+    assert ("abcdefghij" * 4)[:33] in lines
+    assert "j↵" in "".join(lines)

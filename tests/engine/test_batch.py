@@ -1,0 +1,397 @@
+"""Many sequences at once: each as it would be alone, whatever works on it and beside it."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from knock import Generation, Interrupted, LanguageModel, ModelConfig, Prompt, ReweightGPT, Sampling
+from knock.engine.batch import FINISH_REASONS, LENGTH, STOP, Job, Request, Rows, groups, work_together
+from knock.engine.engine import Engine
+from knock.errors import GenerationError, SamplingError, VocabError
+from knock.generation.stopping import StopStrings, automaton
+from knock.sampling import TokenStats, summarize, summarize_rows
+from knock.weights import Weights
+from knock_kernels.lang.layout import FinishReason
+from tests.cases import SMALL, models, random_tokens, random_weights
+
+SAMPLINGS = [
+    Sampling(), Sampling(temperature=0.7, top_p=0.9), Sampling(mirostat=2.0), Sampling(target_entropy=1.5),
+    Sampling(logit_bias={1: 2.0, 2: float("-inf")}), Sampling(temperature=0),
+]  # fmt: skip
+
+
+def random_requests(config: ModelConfig, count: int, seed: int = 0, longest: int = 60) -> list[Request]:
+    """Ragged prompts, some of them shared; all kinds of controls; some with stop strings."""
+    rng = np.random.default_rng(seed)
+    V = config.vocab_size
+    samplings = [replace(s, logit_bias={}) if V < 3 else s for s in SAMPLINGS]
+    prompts = [random_tokens(config, int(length), i) for i, length in enumerate(rng.integers(1, 4 * config.T + 2, 6))]
+    watched = [None, None, automaton([rng.integers(0, V, 2).tolist(), rng.integers(0, V, 1).tolist()], V)]
+    return [
+        Request(prompts[rng.integers(6)], samplings[rng.integers(6)], watched[rng.integers(3)],
+                int(rng.integers(0, longest)), stream)
+        for stream in range(count)
+    ]  # fmt: skip
+
+
+def alone(engine: Engine, request: Request, seed: int) -> tuple[npt.NDArray[np.int32], int, int]:
+    """Tokens, how many are kept, and why they end: by a stream of tokens, and a search for the stop strings."""
+    tokens, _ = engine.start(request.tokens, request.sampling, seed, request.index).advance(request.max_new_tokens)
+    state = 0
+    for i, token in enumerate(tokens if request.automaton is not None else []):
+        state = request.automaton[state, token]
+        if request.automaton[state, -1]:
+            return tokens[: i + 1], i + 1 - request.automaton[state, -1], STOP
+    return tokens, len(tokens), LENGTH
+
+
+def texts(rows: Rows) -> list[tuple[list[int], int, int]]:
+    ends = rows.starts + rows.lengths
+    tokens = [rows.tokens[start:end].tolist() for start, end in zip(rows.starts, ends, strict=True)]
+    return list(zip(tokens, rows.kept.tolist(), rows.finish_reasons.tolist(), strict=True))
+
+
+def bits(rows: Rows) -> list[tuple[tuple[list[int], int, int], bytes]]:
+    """Statistics too: a probability tells of a last bit that a token does not."""
+    assert rows.stats is not None
+    stats = [
+        rows.stats[start:end].tobytes() for start, end in zip(rows.starts, rows.starts + rows.lengths, strict=True)
+    ]
+    return list(zip(texts(rows), stats, strict=True))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "compiled"])
+@pytest.mark.parametrize("kind", SMALL)
+def test_row_is_as_it_is_alone(kind: str, backend: str) -> None:
+    engine = Engine(random_weights(SMALL[kind], 0), backend)
+    requests = random_requests(engine.config, 40)
+    rows = engine.run(requests, 5, threads=2, keep_stats=True)
+    for request, (tokens, kept, reason), start in zip(requests, texts(rows), rows.starts, strict=True):
+        expected, expected_kept, expected_reason = alone(engine, request, 5)
+        assert (tokens, kept, reason) == (expected.tolist(), expected_kept, expected_reason)
+        if request.max_new_tokens:
+            stream = engine.start(request.tokens, request.sampling, 5, request.index)
+            stats = stream.advance(len(tokens))[1]
+            for name, column in vars(TokenStats.from_array(rows.stats[start : start + len(tokens)])).items():
+                assert np.array_equal(column, getattr(stats, name)), name
+
+
+@given(models(), st.integers(1, 30), st.integers(1, 4), st.integers(0, 1000))
+def test_any_model_in_any_number_of_threads(weights: Weights, count: int, threads: int, seed: int) -> None:
+    engine = Engine(weights, "compiled")
+    requests = random_requests(weights.config, count, seed, longest=20)
+    rows = engine.run(requests, seed, threads=threads)
+    for request, (tokens, kept, reason) in zip(requests, texts(rows), strict=True):
+        expected, expected_kept, expected_reason = alone(engine, request, seed)
+        assert (tokens, kept, reason) == (expected.tolist(), expected_kept, expected_reason)
+
+
+def test_rows_depend_on_nothing_else(shakespeare: LanguageModel) -> None:
+    """10,000 rows, in groups of any size, on any number of threads, in any order, gone on with later: bit for bit."""
+    count, engine = 10_000, shakespeare.model.engine
+    requests = random_requests(engine.config, count, longest=12)
+    expected = bits(engine.run(requests, 3, threads=1, keep_stats=True))
+    order = np.random.default_rng(1).permutation(count)
+    for threads, size in itertools.product((1, 2, 4), (1, 2, 7, 64, 1000)):
+        part = range(0, count if size > 7 else 300, size)
+        groups = (engine.run(requests[i : i + size], 3, threads=threads, keep_stats=True) for i in part)
+        result = [row for rows in groups for row in bits(rows)]
+        assert result == expected[: len(result)]
+        shuffled = bits(engine.run([requests[i] for i in order], 3, threads=threads, keep_stats=True))
+        assert [shuffled[i] for i in np.argsort(order)] == expected
+
+
+@given(st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=4), st.text("abc", max_size=40))
+def test_automaton_finds_what_a_search_finds(stop: list[str], text: str) -> None:
+    table = automaton([[ord(char) - ord("a") for char in string] for string in stop], 3)
+    search, state, result = StopStrings(stop), 0, text
+    for i, char in enumerate(text):
+        state = table[state, ord(char) - ord("a")]
+        if table[state, -1]:
+            result = text[: i + 1 - table[state, -1]]
+            break
+    expected = search.feed(text)
+    assert result == expected + search.flush()
+    assert search.found == (result != text or bool(state and table[state, -1]))
+
+
+def test_kernels_and_numpy_give_the_same_reasons() -> None:
+    assert [reason.name.replace("_", " ") for reason in FinishReason] == list(FINISH_REASONS)
+
+
+def test_texts_are_those_of_generate(shakespeare: LanguageModel) -> None:
+    prompts = [
+        "ROMEO:",
+        "",
+        "JULIET:",
+        "ROMEO:",
+        Prompt("To be", max_new_tokens=7, stop=[]),
+        Prompt("A", stop=[" ", "\n"]),
+    ]
+    batch = shakespeare.generate_batch(prompts, n=2, seed=5, max_new_tokens=40, stop="\n\n", token_stats=True)
+    assert len(batch) == 12
+    for i, row in enumerate(batch):
+        assert row.prompt == (prompts[i // 2].text if isinstance(prompts[i // 2], Prompt) else prompts[i // 2])
+        assert row.seed == 5
+        assert row.stats["tokens"] == len(row.text) == len(row.token_stats)
+        assert row.stats == pytest.approx(summarize(row.token_stats, 5), nan_ok=True)
+    first = shakespeare.generate("ROMEO:", seed=5, max_new_tokens=40, stop="\n\n", token_stats=True)
+    assert (batch[0].text, batch[0].finish_reason) == (first.text, first.finish_reason)
+    assert batch[0].stats == pytest.approx(first.stats, rel=1e-12)
+    assert len(batch[8].text) == len(batch[9].text) == 7
+    assert {row.finish_reason for row in batch[10:]} == {"stop"}
+    assert not any(char in row.text for row in batch[10:] for char in " \n")
+
+
+def test_controls_of_each_prompt(shakespeare: LanguageModel) -> None:
+    each = [Sampling(temperature=0), "top_p", Sampling(logit_bias={"e": float("-inf")})]
+    greedy, top_p, biased = shakespeare.generate_batch(["A"] * 3, each, max_new_tokens=60)
+    assert greedy.text == shakespeare.generate("A", temperature=0, max_new_tokens=60).text
+    assert "e" not in biased.text
+    own = shakespeare.generate_batch([Prompt("A", sampling=sampling) for sampling in each], max_new_tokens=60)
+    assert [row.text for row in own] == [greedy.text, top_p.text, biased.text]
+
+
+def test_iterator_yields_in_order_and_goes_on_where_it_stopped(shakespeare: LanguageModel) -> None:
+    prompts = ["ROMEO:", "JULIET:", "O"] * 200
+    whole = shakespeare.generate_batch(prompts, seed=1, n=2, max_new_tokens=5)
+    taken: list[str] = []
+
+    def endless() -> Iterator[str]:
+        for prompt in itertools.cycle(prompts):
+            taken.append(prompt)
+            yield prompt
+
+    some = list(itertools.islice(shakespeare.sample_iter(endless(), seed=1, n=2, max_new_tokens=5), 700))
+    assert [row.text for row in some] == [row.text for row in whole[:700]]
+    assert len(taken) < 700  # no further than it has to
+    rest = shakespeare.sample_iter(prompts[350:], seed=1, n=2, max_new_tokens=5, first=700)
+    assert [row.text for row in rest] == [row.text for row in whole[700:]]
+
+
+def test_texts_before_a_wrong_prompt_come_out_first(shakespeare: LanguageModel) -> None:
+    rows = shakespeare.sample_iter(["A"] * 300 + ["é"] + ["A"] * 300, max_new_tokens=3)
+    come: list[Generation] = []
+    with pytest.raises(VocabError, match="unknown character 'é'"):
+        come.extend(rows)
+    assert [row.index for row in come] == list(range(300))
+
+
+@pytest.mark.parametrize("call", ["generate_batch", "sample_iter"])
+def test_errors_kept_in_their_places(shakespeare: LanguageModel, call: str) -> None:
+    """They are told with the prompt, and change no other row."""
+    banned = Sampling(logit_bias={char: float("-inf") for char in shakespeare.vocab.characters})
+    wrong = {1: "é", 3: Prompt("A", sampling="nucleus"), 4: Prompt("B", max_new_tokens=-1), 6: Prompt(sampling=banned)}
+    prompts = [wrong.get(i, "ROMEO:") for i in range(8)]
+    rows = list(getattr(shakespeare, call)(prompts, n=2, max_new_tokens=20, keep_errors=True))
+    expected = shakespeare.generate_batch(["ROMEO:"] * 8, n=2, max_new_tokens=20)
+    for i, (row, right) in enumerate(zip(rows, expected, strict=True)):
+        assert row.index == i
+        if i // 2 not in wrong:
+            assert (row.text, row.finish_reason, row.error) == (right.text, "length", None)
+        else:
+            assert (row.text, row.finish_reason, row.stats["tokens"]) == ("", "error", 0)
+    assert [row.prompt for row in rows[2:4]] == ["é", "é"]
+    for i, message in {2: "unknown character 'é'", 6: "nucleus", 8: "max_new_tokens", 12: "bans every token"}.items():
+        assert message in (rows[i].error or "")
+
+
+def test_rows_taken_out_of_their_batch_are_the_same(shakespeare: LanguageModel) -> None:
+    whole = shakespeare.generate_batch(["ROMEO:", "JULIET:", "O"], n=2, max_new_tokens=20)
+    out = shakespeare.generate_batch([Prompt("O", index=2), Prompt("ROMEO:", index=0)], n=2, max_new_tokens=20)
+    assert [(row.index, row.text) for row in out] == [(row.index, row.text) for row in whole[4:] + whole[:2]]
+    for index in (-1, 2**63, 1.5):
+        with pytest.raises(SamplingError, match="index must be a whole number from 0"):
+            shakespeare.generate_batch([Prompt("O", index=index)])
+
+
+def test_windows_grow_and_hold_everything() -> None:
+    requests = [Request(np.zeros(1, np.int32), Sampling(), None, 10, i) for i in range(5000)]
+    slow = itertools.count(0.0, 2.0)
+    assert [len(part) for part in groups(requests[:1000], clock=lambda: next(slow))] == [256, 256, 256, 232]
+    parts = list(groups(requests))
+    assert [request for part in parts for request in part] == requests
+    assert [len(part) for part in parts] == [256, 512, 1024, 2048, 1160]
+    long = [replace(request, max_new_tokens=2**18) for request in requests[:40]]
+    assert [len(part) for part in groups(long)] == [16, 16, 8]
+    longest = [replace(request, max_new_tokens=2**27) for request in requests[:3]]
+    assert [len(part) for part in groups(longest)] == [1, 1, 1]  # there has to be room for each
+    some = [replace(request, max_new_tokens=2**14) for request in requests[:40]]
+    assert [len(part) for part in groups(some)] == [32, 8]
+
+
+def test_progress_counts_rows(shakespeare: LanguageModel) -> None:
+    told: list[int] = []
+    shakespeare.generate_batch(["A"], n=600, max_new_tokens=3, progress=told.append)
+    assert told == sorted(told)
+    assert told[-1] == 600
+
+
+def test_tokens_of_a_model_without_text() -> None:
+    model = ReweightGPT(vocab_size=5, T=4, n_emb=8, nodes=8, n_blocks=1, n_heads=2)
+    rows, stats = model.generate_batch([[1, 2], [], [3]], 6, ["top_p", Sampling(temperature=0), "basic"], seed=2)
+    assert rows.shape == (3, 6)
+    assert rows.dtype == np.int32
+    for i, (prompt, sampling) in enumerate([([1, 2], "top_p"), ([0], Sampling(temperature=0)), ([3], "basic")]):
+        controls = sampling if isinstance(sampling, Sampling) else Sampling.preset(sampling, {})
+        tokens, per_token = model.engine.start(prompt, controls, 2, i).advance(6)
+        assert np.array_equal(rows[i], tokens)
+        assert stats[i] == pytest.approx(summarize(per_token, 2))
+
+
+def test_summaries_of_rows_are_those_of_each() -> None:
+    rng = np.random.default_rng(0)
+    lengths = np.array([3, 0, 1, 5, 0])
+    stats = TokenStats.from_array(rng.random((9, 5)))
+    ends = np.cumsum(lengths)
+    for summary, start, end in zip(summarize_rows(stats, lengths, 7), ends - lengths, ends, strict=True):
+        assert summary == pytest.approx(summarize(stats[start:end], 7), nan_ok=True)
+    assert summarize_rows(stats[:0], lengths[:0], 7) == []
+
+
+def test_bad_arguments_are_refused_before_anything_is_generated(shakespeare: LanguageModel) -> None:
+    for wrong in ("ROMEO", Prompt("A"), None, 5, {"A": 1}):
+        for call in (shakespeare.generate_batch, shakespeare.sample_iter):
+            with pytest.raises(SamplingError, match="prompts must be a list"):
+                call(wrong)
+    for wrong in (None, 5):
+        with pytest.raises(SamplingError, match="sampling"):
+            shakespeare.generate_batch(["A"], wrong)
+    for wrong in (2**28 + 1, 10**20):
+        with pytest.raises(SamplingError, match="max_new_tokens must be a whole number from 0 to 268435456"):
+            shakespeare.generate_batch(["A"], max_new_tokens=wrong)
+    with pytest.raises(SamplingError, match="stop"):
+        shakespeare.generate_batch(["A"], stop={"A": 1})
+    with pytest.raises(SamplingError, match="first must be"):
+        shakespeare.sample_iter(["A"], first=2**63)
+    for threads in (0, 10_000, 1.5):
+        with pytest.raises(SamplingError, match="threads must be a whole number from 1 to 1024"):
+            shakespeare.generate_batch(["A"], threads=threads)
+    for wrong in (5, ["A"], None):
+        with pytest.raises(VocabError, match="a text must be a string"):
+            shakespeare.generate_batch(["A", wrong])
+        with pytest.raises(SamplingError, match="sampling"):
+            shakespeare.generate_batch(["A"], [wrong])
+    with pytest.raises(SamplingError, match="nucleus"):
+        shakespeare.generate_batch([Prompt("A", sampling="nucleus")])
+    with pytest.raises(VocabError, match="unknown character 'é'"):
+        shakespeare.generate_batch(["A", "é"])
+    with pytest.raises(SamplingError, match="2 controls for 1 prompts"):
+        shakespeare.generate_batch(["A"], ["basic", "basic"])
+    with pytest.raises(SamplingError, match="max_new_tokens"):
+        shakespeare.generate_batch([Prompt("A", max_new_tokens=-1)])
+    with pytest.raises(SamplingError, match="first must"):
+        shakespeare.sample_iter(["A"], first=-1)
+    assert shakespeare.generate_batch([]) == []
+    assert shakespeare.generate_batch(["A"], max_new_tokens=0)[0].text == ""
+
+
+@pytest.mark.parametrize("backend", ["numpy", "compiled"])
+def test_logits_that_are_not_finite_are_told(backend: str) -> None:
+    config = SMALL["reweight-relative"]
+    arrays = dict(random_weights(config, 0))
+    arrays["wout"] = np.full_like(arrays["wout"], 3e38)
+    arrays["ln_f.gain"] = arrays["ln_f.bias"] = np.full_like(arrays["ln_f.gain"], 3e38)
+    engine = Engine(Weights(config, arrays), backend)
+    if backend == "numpy":
+        engine._ready().arrays = {name: array.astype(float) * 1e200 for name, array in arrays.items()}
+    requests = [Request(np.zeros(1, np.int32), Sampling(), None, 5, i) for i in range(3)]
+    with np.errstate(all="ignore"), pytest.raises(GenerationError, match="step 0 are not finite"):
+        engine.run(requests, 0)
+
+
+def test_interrupt_stops_the_threads_at_once() -> None:
+    """Each works on rows that would take minutes; those that are done are kept."""
+    code = """
+import signal, threading, time, os
+from knock import Interrupted, Prompt, load
+model = load("shakespeare-hybrid")
+model.generate("A", max_new_tokens=1)
+threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+started = time.monotonic()
+try:
+    prompts = [Prompt("A", max_new_tokens=10**7 if i == 3 or i > 12 else 5) for i in range(16)]
+    model.generate_batch(prompts, threads=2)
+except Interrupted as interrupted:
+    print("interrupted", time.monotonic() - started < 5, threading.active_count())
+    alone = model.generate_batch(["A"] * 16, max_new_tokens=5)
+    print([row.index for row in interrupted.finished] == [0, 1, 2, *range(4, 13)])
+    print(all(row.text == alone[row.index].text for row in interrupted.finished))
+"""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in a background job it may be ignored
+    try:
+        said = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=60)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert said == "interrupted True 1\nTrue\nTrue\n"
+
+
+@pytest.mark.parametrize("at", ["running", "decoding"])
+def test_interrupt_loses_no_row_that_is_done(
+    shakespeare: LanguageModel, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """Of 600 rows, in groups of 256 and 344, Ctrl-C comes at the end of the second group."""
+    expected = shakespeare.generate_batch(["A"] * 600, max_new_tokens=2)
+    calls = itertools.count(1)
+
+    def interrupted(job: Job, threads: int, progress: object) -> None:
+        work_together(job, threads)
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+
+    def made(**fields: Any) -> Generation:
+        if next(calls) == 400:
+            raise KeyboardInterrupt
+        return Generation(**fields)
+
+    if at == "running":
+        monkeypatch.setattr("knock.engine.engine.work_together", interrupted)
+    else:
+        monkeypatch.setattr("knock.generation.results.Generation", made)
+    with pytest.raises(Interrupted) as caught:
+        shakespeare.generate_batch(["A"] * 600, max_new_tokens=2)
+    assert [row.text for row in caught.value.finished] == [row.text for row in expected]
+
+
+def test_job_that_fails_is_told() -> None:
+    class Failing:
+        def work(self) -> None:
+            raise RuntimeError("no")
+
+        def stop(self) -> None: ...
+
+        def done(self) -> int:
+            return 0
+
+    with pytest.raises(RuntimeError, match="no"):
+        work_together(Failing(), 2)  # type: ignore[arg-type]
+
+
+def test_threads_do_share_the_rows(shakespeare: LanguageModel) -> None:
+    engine, seen = shakespeare.model.engine, set()
+    job = engine._ready().job(
+        [Request(np.zeros(1, np.int32), Sampling(), None, 2000, i) for i in range(64)], 0, False, 3
+    )
+    work = job.work
+
+    def watched() -> None:
+        seen.add(threading.get_ident())
+        work()
+
+    job.work = watched
+    work_together(job, 3)
+    assert len(seen) == 3
+    assert job.done() == 64

@@ -1,0 +1,263 @@
+"""Tests of ReweightGPT and LanguageModel through their public interface."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import knock
+from knock import LanguageModel, ReweightGPT, Sampling, Vocab
+from knock.errors import CheckpointError, SamplingError, VocabError
+from knock.generation import results as generation
+from knock.generation.results import Generation
+from knock.sampling import summarize
+from tests.cases import SMALL, random_weights
+
+
+def small_model() -> LanguageModel:
+    return LanguageModel(ReweightGPT.from_weights(random_weights(SMALL["hybrid-relative"], 0)), Vocab("\nabcdefghij"))
+
+
+def test_token_level_interface(tmp_path: Path) -> None:
+    vocab = Vocab.from_text("your corpus here, starting text")
+    model = ReweightGPT(
+        vocab_size=vocab.vocab_size, T=32, n_emb=64, nodes=64, n_blocks=3, n_heads=4, head_type="hybrid", alpha=0.5
+    )
+    tokens, stats = model.generate(
+        seed_seq=vocab.encode("starting text"),
+        length=200,
+        sampling="entropy",
+        target_entropy=3.0,
+        min_temp=0.3,
+        max_temp=2.0,
+    )
+    assert tokens.shape == (200,)
+    assert len(vocab.decode(tokens)) == 200
+    assert stats["min_entropy"] <= stats["mean_entropy"] <= stats["max_entropy"]
+    assert {"entropy_std", "mean_confidence", "mean_temp", "seed"} <= stats.keys()
+    again, _ = model.generate(
+        vocab.encode("starting text"), 200, "entropy", target_entropy=3.0, seed=stats["seed"], min_temp=0.3
+    )
+    assert np.array_equal(tokens, again)
+    assert model.logits(tokens).shape == (200, vocab.vocab_size)
+    model.save(tmp_path / "m.safetensors", vocab=vocab)
+    assert np.array_equal(ReweightGPT.load(tmp_path / "m.safetensors").logits(tokens), model.logits(tokens))
+
+
+def test_random_weights_default_to_seed_42() -> None:
+    first, again, other = (ReweightGPT(7, T=4, n_emb=4, nodes=4, seed=seed) for seed in (42, 42, 43))
+    assert np.array_equal(ReweightGPT(7, T=4, n_emb=4, nodes=4).logits([1, 2]), first.logits([1, 2]))
+    assert np.array_equal(first.logits([1, 2]), again.logits([1, 2]))
+    assert not np.array_equal(first.logits([1, 2]), other.logits([1, 2]))
+
+
+def test_empty_seed_sequence_starts_from_token_0() -> None:
+    model = small_model().model
+    assert np.array_equal(model.generate([], 20, seed=1)[0], model.generate([0], 20, seed=1)[0])
+
+
+def test_generate_is_reproducible(shakespeare: LanguageModel) -> None:
+    out = shakespeare.generate("ROMEO:", max_new_tokens=100, temperature=0.8, top_p=0.95)
+    again = shakespeare.generate("ROMEO:", max_new_tokens=100, temperature=0.8, top_p=0.95, seed=out.seed)
+    assert out.text == again.text
+    assert out.stats == again.stats
+    assert out.finish_reason == "length"
+    assert len(out.text) == 100
+    assert shakespeare.generate("ROMEO:", max_new_tokens=100, seed=out.seed + 1).text != out.text
+
+
+def test_shipped_model_writes_words(shakespeare: LanguageModel) -> None:
+    text = shakespeare.generate("ROMEO:", max_new_tokens=2000, temperature=0.7, seed=7).text
+    words = text.lower().split()
+    common = {"the", "and", "to", "of", "i", "my", "you", "a", "that", "in", "is", "not", "with", "me", "it", "for"}
+    assert sum(word in common for word in words) > len(words) / 6
+    assert max(map(len, text.split("\n"))) < 90
+
+
+def test_stream_equals_generate(shakespeare: LanguageModel) -> None:
+    options = {"max_new_tokens": 120, "seed": 3, "stop": ["\n\n", "zzz"], "temperature": 0.7}
+    whole = shakespeare.generate("ROMEO:", **options)
+    stream = shakespeare.stream("ROMEO:", **options)
+    pieces = list(stream)
+    assert len(pieces) > 1
+    assert "".join(pieces) == whole.text
+    assert (stream.finish_reason, stream.seed, stream.stats) == (whole.finish_reason, 3, whole.stats)
+    assert list(stream) == []
+
+
+def test_stop_string_truncates_text_and_statistics(shakespeare: LanguageModel) -> None:
+    free = shakespeare.generate("ROMEO:", max_new_tokens=200, seed=7, token_stats=True)
+    stop = free.text[50:53]
+    cut = shakespeare.generate("ROMEO:", max_new_tokens=200, seed=7, stop=stop, token_stats=True)
+    assert cut.finish_reason == "stop"
+    assert cut.text == free.text[: free.text.index(stop)]
+    assert len(cut.token_stats) == len(cut.text)
+    assert np.array_equal(cut.token_stats.surprise, free.token_stats.surprise[: len(cut.text)])
+
+
+def test_token_stats_are_optional(shakespeare: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "_COUNTED_AT_ONCE", 20)
+    options = {"max_new_tokens": 150, "seed": 7, "stop": ["\n\n\n", "zq"]}
+    plain = shakespeare.stream("ROMEO:", **options)
+    kept = shakespeare.stream("ROMEO:", **options, token_stats=True)
+    assert "".join(plain) == "".join(kept)
+    assert plain.token_stats is None
+    assert len(kept.token_stats) == 150
+    assert plain.stats == kept.stats
+    assert plain.stats == pytest.approx(summarize(kept.token_stats, 7))
+    assert shakespeare.generate("", max_new_tokens=5).token_stats is None
+    assert len(shakespeare.generate_batch([""], max_new_tokens=5, token_stats=True)[0].token_stats) == 5
+
+
+def test_partial_stop_string_at_the_end_is_kept() -> None:
+    model = small_model()
+    free = model.generate("a", max_new_tokens=30, seed=5).text
+    almost = free[-2:] + "!"  # the text ends within this stop string
+    out = model.generate("a", max_new_tokens=30, seed=5, stop=almost)
+    assert (out.text, out.finish_reason) == (free, "length")
+
+
+def test_length_0_and_empty_prompt(shakespeare: LanguageModel) -> None:
+    nothing = shakespeare.generate("x", max_new_tokens=0)
+    assert (nothing.text, nothing.finish_reason) == ("", "length")
+    assert math.isnan(nothing.stats["mean_entropy"])
+    begun = shakespeare.generate("", max_new_tokens=50, seed=1)
+    assert begun.text == shakespeare.generate("\n", max_new_tokens=50, seed=1).text
+    assert begun.prompt == ""
+
+
+def test_logit_bias_takes_characters(shakespeare: LanguageModel) -> None:
+    out = shakespeare.generate("ROMEO:", max_new_tokens=300, seed=1, logit_bias={"e": -math.inf, "\n": -math.inf})
+    assert "e" not in out.text
+    assert "\n" not in out.text
+    by_id = {shakespeare.vocab.characters.index(char): -math.inf for char in "e\n"}
+    assert shakespeare.generate("ROMEO:", max_new_tokens=300, seed=1, logit_bias=by_id).text == out.text
+    with pytest.raises(SamplingError, match="'é'"):
+        shakespeare.generate("ROMEO:", logit_bias={"é": 1.0})
+
+
+def test_lowercase_models_fold_stop_strings_and_biases() -> None:
+    model = LanguageModel(small_model().model, Vocab("\nabcdefghij", lowercase=True))
+    free = model.generate("A", max_new_tokens=60, seed=1)
+    assert free.text == model.generate("a", max_new_tokens=60, seed=1).text
+    stop = free.text[20:23]
+    assert model.generate("a", seed=1, stop=stop.upper()).text == free.text[: free.text.index(stop)]
+    assert "b" not in model.generate("a", seed=1, logit_bias={"B": -math.inf}).text
+
+
+def test_options_override_a_preset_or_sampling(shakespeare: LanguageModel) -> None:
+    wanted = Sampling(top_k=5, temperature=0.5)
+    texts = {
+        shakespeare.generate("A", max_new_tokens=40, seed=1, sampling=wanted).text,
+        shakespeare.generate("A", max_new_tokens=40, seed=1, sampling="top_k", top_k=5, temperature=0.5).text,
+        shakespeare.generate("A", max_new_tokens=40, seed=1, sampling=Sampling(top_k=5), temperature=0.5).text,
+    }
+    assert len(texts) == 1
+    with pytest.raises(SamplingError, match="unknown control"):
+        shakespeare.generate("A", temprature=1.0)
+
+
+def test_exact_entropy_steers_the_sampled_distribution(shakespeare: LanguageModel) -> None:
+    options = {"seed": 1, "target_entropy": 1.5, "min_temp": 0.3, "token_stats": True}
+    stats = shakespeare.generate("ROMEO:", max_new_tokens=200, **options).token_stats
+    free = (stats.temperature > 0.3) & (stats.temperature < 2.0)
+    assert free.sum() > 120
+    np.testing.assert_allclose(stats.sampled_entropy[free], 1.5, atol=1e-6)
+    assert (stats.sampled_entropy[stats.temperature == 2.0] <= 1.5).all()
+    assert (stats.sampled_entropy[stats.temperature == 0.3] >= 1.5).all()
+
+
+def test_unknown_characters_in_a_prompt() -> None:
+    model = small_model()
+    with pytest.raises(VocabError, match=r"'X' .* offset 1"):
+        model.generate("aXb")
+    skipped = model.generate("aXb", unknown="skip", seed=1, max_new_tokens=20)
+    assert skipped.text == model.generate("ab", seed=1, max_new_tokens=20).text
+    assert skipped.prompt == "aXb"
+
+
+@pytest.mark.parametrize("length", [-1, 1.5, True, "9", None])
+def test_invalid_length_is_rejected(length: object) -> None:
+    with pytest.raises(SamplingError, match="max_new_tokens"):
+        small_model().generate("a", max_new_tokens=length)
+
+
+def test_batch_rows_are_independent() -> None:
+    model = small_model()
+    prompts = ["a", "", "jihgfedcba" * 5, "a"]
+    rows = model.generate_batch(prompts, "top_p", seed=9, max_new_tokens=25, stop="ab")
+    assert [row.prompt for row in rows] == prompts
+    assert rows[0].text != rows[3].text
+    shorter = model.generate_batch(
+        [*prompts[:2], "b", "a"], [Sampling(top_p=0.9)] * 4, seed=9, max_new_tokens=25, stop="ab"
+    )
+    assert [shorter[i].text for i in (0, 1, 3)] == [rows[i].text for i in (0, 1, 3)]
+    alone = model.generate(prompts[0], sampling="top_p", seed=9, max_new_tokens=25, stop="ab")
+    assert alone.text == rows[0].text
+
+
+def test_batch_of_several_texts_per_prompt() -> None:
+    rows = small_model().generate_batch(["a", "b"], n=3, max_new_tokens=20)
+    assert [row.prompt for row in rows] == ["a", "a", "a", "b", "b", "b"]
+    assert len({row.text for row in rows}) == 6
+    assert small_model().generate_batch([]) == []
+
+
+def test_invalid_batches_are_rejected() -> None:
+    model = small_model()
+    with pytest.raises(SamplingError, match="must be a list of strings or Prompts, got 'ab'"):
+        model.generate_batch("ab")
+    with pytest.raises(SamplingError, match="1 controls for 2 prompts"):
+        model.generate_batch(["a", "b"], [Sampling()])
+    for n in (0, 1.5, "2"):
+        with pytest.raises(SamplingError, match="n must be a whole number of at least 1"):
+            model.generate_batch(["a"], n=n)
+    for sampling in (3, None, {"top_k": 3}):
+        with pytest.raises(SamplingError, match="sampling"):
+            model.generate("a", sampling=sampling)
+
+
+def test_batch_accepts_any_iterable() -> None:
+    model = small_model()
+    rows = model.generate_batch((prompt for prompt in "ab"), max_new_tokens=5, stop=iter(["zz"]))
+    assert [row.text for row in rows] == [row.text for row in model.generate_batch(["a", "b"], max_new_tokens=5)]
+
+
+def test_score_equals_the_surprise_of_generation(shakespeare: LanguageModel) -> None:
+    out = shakespeare.generate("", max_new_tokens=150, seed=4, token_stats=True)
+    score = shakespeare.score(out.text)
+    np.testing.assert_allclose(score.log_probs, out.token_stats.log_probs, atol=1e-9)
+    assert score.bits_per_char == pytest.approx(out.stats["mean_surprise"])
+    assert score.perplexity == pytest.approx(math.exp(score.nats_per_char))
+    assert math.isnan(shakespeare.score("").bits_per_char)
+
+
+def test_save_and_load_keep_everything(tmp_path: Path, shakespeare: LanguageModel) -> None:
+    path = tmp_path / "copy.safetensors"
+    shakespeare.save(path)
+    for place in (path, str(path), tmp_path):
+        copy = knock.load(place)
+        assert copy.training == shakespeare.training
+        assert copy.vocab == shakespeare.vocab
+        assert copy.generate("A", seed=1).text == shakespeare.generate("A", seed=1).text
+
+
+def test_invalid_models_are_rejected(tmp_path: Path) -> None:
+    with pytest.raises(
+        CheckpointError, match=r"neither a file nor a shipped model \(shakespeare-.*hybrid, shakespeare-nano"
+    ):
+        knock.load("shakespeare-hybird")
+    with pytest.raises(CheckpointError, match="got 0"):
+        knock.load(tmp_path)
+    small_model().model.save(tmp_path / "bare.safetensors")
+    with pytest.raises(CheckpointError, match="no vocabulary"):
+        knock.load(tmp_path)
+    with pytest.raises(CheckpointError, match="11 tokens and the vocabulary 2"):
+        LanguageModel(small_model().model, Vocab("ab"))
+
+
+def test_repr_and_types_of_results() -> None:
+    assert "95,244 parameters" in repr(ReweightGPT(65))
+    assert isinstance(small_model().generate("a", max_new_tokens=1), Generation)
+    assert "11 characters" in repr(small_model())
