@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# Before knock is imported: the kernels are compiled once for all tests and all processes they start. A folder that the
-# variable names already is used instead, and makes the next run quicker.
+# Set before knock is imported: kernels are compiled once for all tests and the processes they start. If the variable is
+# already set, that folder is used, which makes the next run faster.
 if "KNOCK_CACHE_DIR" not in os.environ:
     _folder = tempfile.TemporaryDirectory(prefix="knock-tests-")
     os.environ["KNOCK_CACHE_DIR"] = _folder.name
@@ -23,7 +23,7 @@ settings.load_profile("knock")
 
 
 def pytest_sessionstart() -> None:
-    # In a background job Ctrl-C is ignored, and so it would be in every process that a test starts.
+    # A background job ignores SIGINT, and so would every process that a test starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     compile_now()
 

@@ -75,7 +75,7 @@ def bits(rows: Rows) -> list[tuple[tuple[list[int], int, int], bytes]]:
 
 @pytest.mark.parametrize("backend", ["numpy", "compiled"])
 @pytest.mark.parametrize("kind", SMALL)
-def test_row_is_as_it_is_alone(kind: str, backend: str) -> None:
+def test_row_equals_the_row_alone(kind: str, backend: str) -> None:
     engine = Engine(random_weights(SMALL[kind], 0), backend)
     requests = random_requests(engine.config, 40)
     rows = engine.run(requests, 5, threads=2, keep_stats=True)
@@ -100,7 +100,7 @@ def test_any_model_in_any_number_of_threads(weights: Weights, count: int, thread
 
 
 def test_rows_depend_on_nothing_else(shakespeare: LanguageModel) -> None:
-    """10,000 rows, in groups of any size, on any number of threads, in any order, gone on with later: bit for bit."""
+    """10,000 rows, in groups of any size, on any number of threads, in any order, in parts: bit for bit."""
     count, engine = 10_000, shakespeare.model.engine
     requests = random_requests(engine.config, count, longest=12)
     expected = bits(engine.run(requests, 3, threads=1, keep_stats=True))
@@ -115,7 +115,7 @@ def test_rows_depend_on_nothing_else(shakespeare: LanguageModel) -> None:
 
 
 @given(st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=4), st.text("abc", max_size=40))
-def test_automaton_finds_what_a_search_finds(stop: list[str], text: str) -> None:
+def test_automaton_equals_a_search(stop: list[str], text: str) -> None:
     table = automaton([[ord(char) - ord("a") for char in string] for string in stop], 3)
     search, state, result = StopStrings(stop), 0, text
     for i, char in enumerate(text):
@@ -128,11 +128,11 @@ def test_automaton_finds_what_a_search_finds(stop: list[str], text: str) -> None
     assert search.found == (result != text or bool(state and table[state, -1]))
 
 
-def test_kernels_and_numpy_give_the_same_reasons() -> None:
+def test_finish_reasons_match_the_kernels() -> None:
     assert [reason.name.replace("_", " ") for reason in FinishReason] == list(FINISH_REASONS)
 
 
-def test_texts_are_those_of_generate(shakespeare: LanguageModel) -> None:
+def test_texts_equal_those_of_generate(shakespeare: LanguageModel) -> None:
     prompts = [
         "ROMEO:",
         "",
@@ -165,7 +165,7 @@ def test_controls_of_each_prompt(shakespeare: LanguageModel) -> None:
     assert [row.text for row in own] == [greedy.text, top_p.text, biased.text]
 
 
-def test_iterator_yields_in_order_and_goes_on_where_it_stopped(shakespeare: LanguageModel) -> None:
+def test_iterator_yields_in_order_and_resumes(shakespeare: LanguageModel) -> None:
     prompts = ["ROMEO:", "JULIET:", "O"] * 200
     whole = shakespeare.generate_batch(prompts, seed=1, n=2, max_new_tokens=5)
     taken: list[str] = []
@@ -182,7 +182,7 @@ def test_iterator_yields_in_order_and_goes_on_where_it_stopped(shakespeare: Lang
     assert [row.text for row in rest] == [row.text for row in whole[700:]]
 
 
-def test_texts_before_a_wrong_prompt_come_out_first(shakespeare: LanguageModel) -> None:
+def test_texts_before_an_invalid_prompt_are_yielded_first(shakespeare: LanguageModel) -> None:
     rows = shakespeare.sample_iter(["A"] * 300 + ["é"] + ["A"] * 300, max_new_tokens=3)
     come: list[Generation] = []
     with pytest.raises(VocabError, match="unknown character 'é'"):
@@ -191,8 +191,8 @@ def test_texts_before_a_wrong_prompt_come_out_first(shakespeare: LanguageModel) 
 
 
 @pytest.mark.parametrize("call", ["generate_batch", "sample_iter"])
-def test_errors_kept_in_their_places(shakespeare: LanguageModel, call: str) -> None:
-    """They are told with the prompt, and change no other row."""
+def test_invalid_prompts_become_error_rows(shakespeare: LanguageModel, call: str) -> None:
+    """An invalid prompt yields an error row and changes no other row."""
     banned = Sampling(logit_bias={char: float("-inf") for char in shakespeare.vocab.characters})
     wrong = {1: "é", 3: Prompt("A", sampling="nucleus"), 4: Prompt("B", max_new_tokens=-1), 6: Prompt(sampling=banned)}
     prompts = [wrong.get(i, "ROMEO:") for i in range(8)]
@@ -209,7 +209,7 @@ def test_errors_kept_in_their_places(shakespeare: LanguageModel, call: str) -> N
         assert message in (rows[i].error or "")
 
 
-def test_rows_taken_out_of_their_batch_are_the_same(shakespeare: LanguageModel) -> None:
+def test_rows_with_their_own_index_equal_those_of_the_batch(shakespeare: LanguageModel) -> None:
     whole = shakespeare.generate_batch(["ROMEO:", "JULIET:", "O"], n=2, max_new_tokens=20)
     out = shakespeare.generate_batch([Prompt("O", index=2), Prompt("ROMEO:", index=0)], n=2, max_new_tokens=20)
     assert [(row.index, row.text) for row in out] == [(row.index, row.text) for row in whole[4:] + whole[:2]]
@@ -218,7 +218,7 @@ def test_rows_taken_out_of_their_batch_are_the_same(shakespeare: LanguageModel) 
             shakespeare.generate_batch([Prompt("O", index=index)])
 
 
-def test_windows_grow_and_hold_everything() -> None:
+def test_groups_grow_and_hold_every_request() -> None:
     requests = [Request(np.zeros(1, np.int32), Sampling(), None, 10, i) for i in range(5000)]
     slow = itertools.count(0.0, 2.0)
     assert [len(part) for part in groups(requests[:1000], clock=lambda: next(slow))] == [256, 256, 256, 232]
@@ -234,13 +234,13 @@ def test_windows_grow_and_hold_everything() -> None:
 
 
 def test_progress_counts_rows(shakespeare: LanguageModel) -> None:
-    told: list[int] = []
-    shakespeare.generate_batch(["A"], n=600, max_new_tokens=3, progress=told.append)
-    assert told == sorted(told)
-    assert told[-1] == 600
+    counts: list[int] = []
+    shakespeare.generate_batch(["A"], n=600, max_new_tokens=3, progress=counts.append)
+    assert counts == sorted(counts)
+    assert counts[-1] == 600
 
 
-def test_tokens_of_a_model_without_text() -> None:
+def test_batches_of_tokens() -> None:
     model = ReweightGPT(vocab_size=5, T=4, n_emb=8, nodes=8, n_blocks=1, n_heads=2)
     rows, stats = model.generate_batch([[1, 2], [], [3]], 6, ["top_p", Sampling(temperature=0), "basic"], seed=2)
     assert rows.shape == (3, 6)
@@ -252,7 +252,7 @@ def test_tokens_of_a_model_without_text() -> None:
         assert stats[i] == pytest.approx(summarize(per_token, 2))
 
 
-def test_summaries_of_rows_are_those_of_each() -> None:
+def test_summaries_of_rows_equal_each_summary() -> None:
     rng = np.random.default_rng(0)
     lengths = np.array([3, 0, 1, 5, 0])
     stats = TokenStats.from_array(rng.random((9, 5)))
@@ -262,7 +262,7 @@ def test_summaries_of_rows_are_those_of_each() -> None:
     assert summarize_rows(stats[:0], lengths[:0], 7) == []
 
 
-def test_bad_arguments_are_refused_before_anything_is_generated(shakespeare: LanguageModel) -> None:
+def test_invalid_arguments_are_rejected_before_generation(shakespeare: LanguageModel) -> None:
     for wrong in ("ROMEO", Prompt("A"), None, 5, {"A": 1}):
         for call in (shakespeare.generate_batch, shakespeare.sample_iter):
             with pytest.raises(SamplingError, match="prompts must be a list"):
@@ -300,7 +300,7 @@ def test_bad_arguments_are_refused_before_anything_is_generated(shakespeare: Lan
 
 
 @pytest.mark.parametrize("backend", ["numpy", "compiled"])
-def test_logits_that_are_not_finite_are_told(backend: str) -> None:
+def test_non_finite_logits_raise(backend: str) -> None:
     config = SMALL["reweight-relative"]
     arrays = dict(random_weights(config, 0))
     arrays["wout"] = np.full_like(arrays["wout"], 3e38)
@@ -340,9 +340,7 @@ except Interrupted as interrupted:
 
 
 @pytest.mark.parametrize("at", ["running", "decoding"])
-def test_interrupt_loses_no_row_that_is_done(
-    shakespeare: LanguageModel, monkeypatch: pytest.MonkeyPatch, at: str
-) -> None:
+def test_interrupt_keeps_finished_rows(shakespeare: LanguageModel, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
     """Of 600 rows, in groups of 256 and 344, Ctrl-C comes at the end of the second group."""
     expected = shakespeare.generate_batch(["A"] * 600, max_new_tokens=2)
     calls = itertools.count(1)
@@ -366,7 +364,7 @@ def test_interrupt_loses_no_row_that_is_done(
     assert [row.text for row in caught.value.finished] == [row.text for row in expected]
 
 
-def test_job_that_fails_is_told() -> None:
+def test_failing_job_raises() -> None:
     class Failing:
         def work(self) -> None:
             raise RuntimeError("no")
@@ -380,7 +378,7 @@ def test_job_that_fails_is_told() -> None:
         work_together(Failing(), 2)  # type: ignore[arg-type]
 
 
-def test_threads_do_share_the_rows(shakespeare: LanguageModel) -> None:
+def test_threads_share_the_rows(shakespeare: LanguageModel) -> None:
     engine, seen = shakespeare.model.engine, set()
     job = engine._ready().job(
         [Request(np.zeros(1, np.int32), Sampling(), None, 2000, i) for i in range(64)], 0, False, 3

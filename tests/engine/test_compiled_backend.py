@@ -62,7 +62,7 @@ def test_logits_agree_with_the_reference(weights: Weights, length: int, seed: in
 
 @settings(max_examples=40)
 @given(large_models(scales=(0.5, 1.0, 2.0)), st.integers(1, 60), st.integers(0, 9))
-def test_large_weights_lose_no_more_than_float32_does(weights: Weights, length: int, seed: int) -> None:
+def test_large_weights_lose_no_more_than_float32(weights: Weights, length: int, seed: int) -> None:
     """At these scales a softmax turns on differences that float32 cannot hold, in NumPy's hands neither."""
     tokens = random_tokens(weights.config, length, seed)
     expected = reference.forward(tokens, float64(weights), weights.config)
@@ -155,7 +155,7 @@ def test_text_is_the_same_on_both_backends(both: tuple[LanguageModel, LanguageMo
 
 
 @pytest.mark.parametrize("kind", SMALL)
-def test_dropping_what_a_prompt_cannot_reach_changes_no_bit(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dropping_unreachable_tokens_changes_no_bit(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(random_weights(SMALL[kind], 0), "compiled")
     prompt = random_tokens(engine.config, 501)
     tokens, stats = engine.start(prompt, Sampling(), 0).advance(20)
@@ -184,7 +184,7 @@ def test_smallest_models(V: int, head_type: str, position: str) -> None:
     )
 
 
-def test_logits_that_are_not_finite_stop_at_their_step() -> None:
+def test_non_finite_logits_raise_at_their_step() -> None:
     config = SMALL["reweight-relative"]
     arrays = dict(random_weights(config, 0))
     arrays["wout"] = np.full_like(arrays["wout"], 3e38)
@@ -219,7 +219,7 @@ def test_all_equal_logits(kind: str) -> None:
     assert (engine.start([0], Sampling(temperature=0), 1).advance(20)[0] == 0).all()  # of equals the first
 
 
-def test_generation_keeps_no_memory() -> None:
+def test_generation_does_not_leak() -> None:
     """Of a hundred thousand tokens drawn piece by piece, nothing stays."""
     stream = Engine(random_weights(SMALL["hybrid-relative"], 0), "compiled").start([0], Sampling(), 0)
     stream.advance(1000)
@@ -235,13 +235,13 @@ def test_generation_keeps_no_memory() -> None:
     assert grown < 1000
 
 
-def test_batch_on_the_compiled_backend_is_that_on_numpy(both: tuple[LanguageModel, LanguageModel]) -> None:
+def test_batch_is_the_same_on_both_backends(both: tuple[LanguageModel, LanguageModel]) -> None:
     prompts = ["ROMEO:", "", "JULIET:\n", "A"]
     expected, result = (model.generate_batch(prompts, "top_p", n=2, seed=5, max_new_tokens=40) for model in both)
     assert [row.text for row in result] == [row.text for row in expected]
 
 
-def test_table_or_no_table_is_the_same_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = random_weights(SMALL["hybrid-relative"], 0)
     tokens = random_tokens(weights.config, 40)
     with_table = Engine(weights, "compiled").logits(tokens)

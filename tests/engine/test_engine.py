@@ -16,7 +16,7 @@ MIROSTAT = Sampling(mirostat=2.0)
 @given(
     models(), st.integers(1, 30), st.integers(1, 20), st.sampled_from([Sampling(temperature=0.9, top_p=0.95), MIROSTAT])
 )
-def test_stream_is_the_reference_step_by_step(weights: Weights, prompt: int, length: int, sampling: Sampling) -> None:
+def test_stream_equals_the_reference(weights: Weights, prompt: int, length: int, sampling: Sampling) -> None:
     """Every token follows from a full forward pass over all tokens before it."""
     start = random_tokens(weights.config, prompt)
     tokens, stats = Engine(weights, "numpy").start(start, sampling, seed=3, index=5).advance(length)
@@ -50,7 +50,7 @@ def test_only_the_receptive_field_of_a_prompt_counts(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", SMALL)
-def test_logits_in_pieces_are_those_of_one_pass(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_in_pieces_equal_one_pass(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     runner = Engine(random_weights(SMALL[kind], 0), "numpy")
     tokens = random_tokens(runner.config, 50)
     at_once = runner.logits(tokens)
@@ -66,14 +66,14 @@ def test_logits_in_pieces_are_those_of_one_pass(kind: str, monkeypatch: pytest.M
     np.testing.assert_allclose(log_probs, expected, atol=1e-5)
 
 
-def test_seed_and_stream_decide() -> None:
+def test_seed_and_index_decide() -> None:
     runner = Engine(random_weights(SMALL["hybrid-relative"], 0), "numpy")
     texts = {tuple(runner.start([0], Sampling(), seed, stream).advance(20)[0]) for seed in (0, 1) for stream in (0, 1)}
     assert len(texts) == 4
 
 
 @pytest.mark.filterwarnings("error")
-def test_logits_that_are_not_finite_stop_at_their_step() -> None:
+def test_non_finite_logits_raise_at_their_step() -> None:
     config = SMALL["reweight-relative"]
     arrays = dict(random_weights(config, 0))
     arrays["wout"] = np.full_like(arrays["wout"], 3e38)
@@ -90,7 +90,7 @@ def test_logits_that_are_not_finite_stop_at_their_step() -> None:
         stream.advance(1)
 
 
-def test_all_that_is_to_be_done_is_known_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_amount_of_work_is_estimated_from_the_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether compiling pays is decided by it."""
     seconds: list[float] = []
     monkeypatch.setattr(engine, "kernels", lambda backend, work: seconds.append(work))
@@ -114,7 +114,7 @@ def test_a_model_is_packed_once() -> None:
     assert runner._ready(steps=10**9) is packed
 
 
-def test_bad_arguments_are_refused() -> None:
+def test_invalid_arguments_are_rejected() -> None:
     runner = Engine(random_weights(SMALL["hybrid-relative"], 0), "numpy")
     with pytest.raises(KnockError, match="backend must be one of auto, numpy, compiled"):
         Engine(runner.weights, backend="cuda")

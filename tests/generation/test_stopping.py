@@ -30,21 +30,21 @@ def test_result_does_not_depend_on_the_pieces(text: str, stops: list[str], cuts:
 
 
 @given(TEXT, STOPS)
-def test_nothing_that_may_be_cut_comes_out_early(text: str, stops: list[str]) -> None:
+def test_possible_stop_strings_are_held_back(text: str, stops: list[str]) -> None:
     for end in range(len(text) + 1):
         shown = StopStrings(stops).feed(text[:end])
         for rest in ("", *stops):
             assert character_by_character(text[:end] + rest, stops)[0].startswith(shown)
 
 
-def test_what_is_complete_first_ends_the_text() -> None:
+def test_first_completed_stop_string_ends_the_text() -> None:
     watch = StopStrings(["ab", "aaba"])
     assert watch.feed("aaba") == "a"
     watch = StopStrings(["b", "aab"])
     assert watch.feed("caab") == "c"
 
 
-def test_holds_back_no_more_than_it_must() -> None:
+def test_holds_back_no_more_than_necessary() -> None:
     watch = StopStrings("\n\n")
     assert watch.feed("one\n") == "one"
     assert watch.feed("two") == "\ntwo"
@@ -54,6 +54,6 @@ def test_holds_back_no_more_than_it_must() -> None:
 
 
 @pytest.mark.parametrize("stop", ["", ["a", ""], [3], 5])
-def test_empty_stop_string_is_refused(stop: object) -> None:
+def test_empty_stop_string_is_rejected(stop: object) -> None:
     with pytest.raises(SamplingError, match="stop"):
         StopStrings(stop)

@@ -1,6 +1,6 @@
-"""A quick compiler in place of Numba's, for processes that tests start with this folder on PYTHONPATH.
+"""A quick stand-in for Numba's compiler, for processes that tests start with this folder on PYTHONPATH.
 
-It gives the object that the tests' own process compiled, after a while, and can be killed at any point.
+It returns the object that the tests' own process compiled, after a while, and can be killed at any point.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def _compile_units(_units: object) -> Any:
     if hasattr(os, "getsid"):
         (_FOLDER / "detached").write_text(str(os.getsid(0) == os.getpid()))
     if _KILLED_AT == "error":
-        raise RuntimeError("the stand-in was told to fail")
+        raise RuntimeError("the stand-in fails on request")
     if _KILLED_AT == "crash":
-        os.write(2, b"LLVM ERROR: the stand-in was told to crash\n")
+        os.write(2, b"LLVM ERROR: the stand-in crashes on request\n")
         os.abort()
     time.sleep(_SECONDS)
     if _KILLED_AT == "compile":
@@ -79,7 +79,7 @@ _stand_in("knock_kernels.lang.codegen", compile_units=_compile_units)
 _stand_in("knock_kernels.loops.batch")
 _stand_in("knock_kernels.lang.units", UNITS=SimpleNamespace())
 if _NUMBA == "none":
-    sys.modules["numba"] = None  # type: ignore[assignment]  # which is how Python notes what cannot be imported
+    sys.modules["numba"] = None  # type: ignore[assignment]  # marks a module that cannot be imported
 elif _NUMBA:
     from knock_kernels.cache import objects
 
