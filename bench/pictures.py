@@ -53,7 +53,7 @@ def inspect(folder: Path) -> None:
     _shot([*KNOCK, "inspect", "shakespeare-hybrid", "--text", "To be, or not"], folder, "inspect.svg", 100)
     plot, page = PICTURES / "inspect-plot.svg", folder / "romeo.html"
     given = ["--text", TEXT]
-    subprocess.run([*KNOCK, "inspect", "shakespeare-hybrid", *given, "--plot", str(plot)], check=True)
+    subprocess.run([*KNOCK, "inspect", "shakespeare-hybrid", *given, "--plot", str(plot), "--force"], check=True)
     subprocess.run([*KNOCK, "inspect", "shakespeare-hybrid", *given, "--html", str(page)], check=True)
     chromium = shutil.which("chromium")
     if chromium is None:
