@@ -13,7 +13,7 @@ import torch
 _TIMED = 3  # steps timed with each number of threads; their median counts
 _CHECK_EVERY = 15.0  # seconds between trials
 _CHECK_AFTER = 2.0  # seconds between trials while steps are slower than usual
-_SLOWER = 1.5  # a step is slower than usual if it takes this many times the median
+_SLOWER, _SLOW_STEPS = 1.5, 3  # steps are slow if three in a row take this many times the median of the trial
 _GAIN = 0.95  # more threads must take at most this share of the time to be chosen
 
 
@@ -33,6 +33,7 @@ class Threads:
         self._best = most
         self._times: dict[int, deque[float]] = {}
         self._trials: deque[int] = deque()
+        self._latest: deque[float] = deque(maxlen=_SLOW_STEPS)
         self._checked = -_CHECK_EVERY
         if len(self._counts) > 1:
             self._try(self._counts)
@@ -65,15 +66,21 @@ class Threads:
                 self._decide()
                 self._checked = now
             return
-        typical = statistics.median(self._times[self._best]) if self._times else seconds
+        if len(self._counts) == 1:
+            return
+        self._latest.append(seconds)
         is_due = now - self._checked > _CHECK_EVERY
-        is_slower = seconds > _SLOWER * typical and now - self._checked > _CHECK_AFTER
-        if len(self._counts) > 1 and (is_due or is_slower):
+        # A single slow step is noise: the system does other things, too.
+        is_slow = len(self._latest) == _SLOW_STEPS and min(self._latest) > _SLOWER * statistics.median(
+            self._times[self._best]
+        )
+        if is_due or (is_slow and now - self._checked > _CHECK_AFTER):
             at = self._counts.index(self._best)
             self._try(self._counts[max(0, at - 1) : at + 2])
 
     def _try(self, counts: list[int]) -> None:
         """Start timing steps with each of these numbers of threads in turn. The first step of each is ignored."""
+        self._latest.clear()
         self._times = {count: deque(maxlen=_TIMED) for count in counts}
         self._trials = deque(list(reversed(counts)) * (_TIMED + 1))
 
