@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from knock.choices import Backend, Unknown
-from knock.errors import KnockError, PromptError, SamplingError
+from knock.errors import KnockError, PromptError, SamplingError, missing_package
 from knock.generation.requests import LAST_INDEX, RequestBuilder
 from knock.generation.results import Prompt
 from knock.generation.stopping import StopStrings
@@ -303,7 +303,5 @@ def _import_ray() -> Any:
         import ray.data
         import ray.exceptions
     except ImportError as error:
-        raise KnockError(
-            "sampling on a cluster needs Ray, which is not installed; run: pip install 'knock-lm[ray]'"
-        ) from error
+        raise missing_package("sampling on a cluster", "Ray", "ray") from error
     return ray

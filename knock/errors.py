@@ -53,3 +53,18 @@ class GenerationError(KnockError):
 
 class TrainingError(KnockError):
     """Training cannot start or continue."""
+
+
+def missing_package(purpose: str, package: str, extra: str) -> KnockError:
+    """Return the error for an optional package that is not installed.
+
+    The hint names no package index: knock is installed from a clone.
+
+    Args:
+        purpose: what needs the package.
+        package: its name.
+        extra: the extra of knock that installs it.
+    """
+    return KnockError(
+        f"{purpose} needs {package}, which is not installed; in a clone of knock, run: pip install '.[{extra}]'"
+    )

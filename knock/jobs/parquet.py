@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from knock.errors import KnockError, PromptError
+from knock.errors import PromptError, missing_package
 from knock.files.output import check_free
 from knock.jobs.prompt_file import FIELDS
 from knock.jobs.row_file import locked, output_errors
@@ -132,7 +132,7 @@ def _parquet() -> Any:
     try:
         from pyarrow import parquet
     except ImportError as error:
-        raise KnockError("Parquet needs pyarrow, which is not installed; run: pip install 'knock-lm[ray]'") from error
+        raise missing_package("Parquet", "pyarrow", "ray") from error
     return parquet
 
 

@@ -399,7 +399,7 @@ def test_plot_without_matplotlib_names_the_extra(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     code, out, err = run(capsys, "shakespeare-hybrid", "--plot", "p.png")
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert "pip install 'knock-lm[plot]'" in err
+    assert "pip install '.[plot]'" in err
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------

@@ -444,7 +444,7 @@ def test_training_without_pytorch_names_the_extra(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     code, _, err = run(capsys, "train", str(corpus), "--out", str(corpus.with_name("o.safetensors")))
     assert code == 1
-    assert "pip install 'knock-lm[train]'" in err
+    assert "pip install '.[train]'" in err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")

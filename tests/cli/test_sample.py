@@ -645,7 +645,7 @@ def test_missing_pyarrow(capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     for arguments in (["--prompts", "x.parquet"], ["A", "--out", "x.parquet"]):
         code, _, err = run(capsys, "sample", *arguments)
         assert (code, err.count("\n")) == (1, 1)
-        assert "Parquet needs pyarrow, which is not installed; run: pip install 'knock-lm[ray]'" in err
+        assert "Parquet needs pyarrow, which is not installed; in a clone of knock, run: pip install '.[ray]'" in err
 
 
 def test_no_table_is_left_if_the_run_fails_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -231,11 +231,14 @@ def test_missing_ray(
     for name in [name for name in sys.modules if name.split(".")[0] == "ray"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "ray", None)  # makes the import fail
-    with pytest.raises(KnockError, match=r"needs Ray, which is not installed; run: pip install 'knock-lm\[ray\]'"):
+    with pytest.raises(
+        KnockError, match=r"needs Ray, which is not installed; in a clone of knock, run: pip install '.\[ray\]'"
+    ):
         sample_dataset(None, shakespeare)  # type: ignore[arg-type]
     code, said, err = run(capsys, "sample", "A", "--engine", "ray")
     assert (code, said) == (1, "")
     assert (
         err
-        == "knock: error: sampling on a cluster needs Ray, which is not installed; run: pip install 'knock-lm[ray]'\n"
+        == "knock: error: sampling on a cluster needs Ray, which is not installed; in a clone of knock, run: "
+        "pip install '.[ray]'\n"
     )

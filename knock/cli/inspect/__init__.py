@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _writers(options: argparse.Namespace) -> list[tuple[Path, Callable[[Subject], bytes]]]:
     """Return the files to write, each with a function that renders its content; check them before any work is done."""
-    from knock.errors import KnockError
+    from knock.errors import missing_package
 
     writers: list[tuple[Path, Callable[[Subject], bytes]]] = []
     if options.plot is not None:
@@ -73,7 +73,7 @@ def _writers(options: argparse.Namespace) -> list[tuple[Path, Callable[[Subject]
 
         _check_output(options.plot, options)
         if find_spec("matplotlib") is None:
-            raise KnockError("--plot needs Matplotlib, which is not installed; run pip install 'knock-lm[plot]'")
+            raise missing_package("--plot", "Matplotlib", "plot")
         from knock.cli.inspect.plot import plot
 
         writers.append((options.plot, lambda subject: plot(subject, options.plot.suffix.lower()[1:])))

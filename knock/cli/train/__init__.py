@@ -21,7 +21,7 @@ from knock.choices import UNKNOWN
 from knock.cli.ui.interrupts import Interrupts, exit_code, is_terminated
 from knock.cli.ui.options import add_force_argument, whole_number
 from knock.cli.ui.terminal import is_stream, printable, read_input, say
-from knock.errors import ConfigError, KnockError, TrainingError, VocabError
+from knock.errors import ConfigError, TrainingError, VocabError, missing_package
 
 if TYPE_CHECKING:
     from knock.config import ModelConfig
@@ -131,7 +131,7 @@ def _minutes(text: str) -> float:
 def run(options: argparse.Namespace) -> int:
     """Train a model, save it, evaluate it and print the results; return the exit code."""
     if importlib.util.find_spec("torch") is None:
-        raise KnockError("training needs PyTorch, which is not installed; run: pip install 'knock-lm[train]'")
+        raise missing_package("training", "PyTorch", "train")
     from knock.files.checkpoint import check_writable
 
     started = time.monotonic()
