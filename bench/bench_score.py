@@ -19,5 +19,5 @@ def bench_score(benchmark: BenchmarkFixture, model: str) -> None:
     loaded = load(model, backend="compiled")
     text = loaded.vocab.decode(random_tokens(loaded.model.config, CHARS))
     benchmark.extra_info.update(unit="characters", count=CHARS)
-    surprise = benchmark(lambda: Scorer(model, loaded, "error").feed(text))
+    surprise = benchmark(lambda: Scorer(model, loaded.model.engine, loaded.vocab, "error").feed(text))
     assert len(surprise) == CHARS
