@@ -238,7 +238,6 @@ def test_missing_ray(
     code, said, err = run(capsys, "sample", "A", "--engine", "ray")
     assert (code, said) == (1, "")
     assert (
-        err
-        == "knock: error: sampling on a cluster needs Ray, which is not installed; in a clone of knock, run: "
+        err == "knock: error: sampling on a cluster needs Ray, which is not installed; in a clone of knock, run: "
         "pip install '.[ray]'\n"
     )
