@@ -1,0 +1,214 @@
+"""What a run of `knock train` is about: corpus, shape, recipe and time, for a new run or a resumed one."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from knock.cli.ui.terminal import read_input
+from knock.errors import TrainingError, VocabError
+
+if TYPE_CHECKING:
+    from knock.config import ModelConfig
+    from knock.files.checkpoint import Checkpoint
+    from knock_training.data import Corpus
+    from knock_training.planning import Plan
+    from knock_training.recipe import Recipe
+    from knock_training.team import Team
+    from knock_training.threads import Threads
+
+SHAPE = ("T", "n_emb", "nodes", "n_blocks", "n_heads", "head_type", "position", "alpha")
+RECIPE = (
+    "steps", "batch_chars", "windows", "optimizer", "learning_rate", "matrix_learning_rate", "schedule", "weight_decay",
+    "ema", "dropout", "precision", "eval_interval", "patience", "seed",
+)  # fmt: skip
+_SMALLEST = "nano"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A planned training run.
+
+    Attributes:
+        corpus: the text.
+        config: the model's shape.
+        recipe: the training recipe.
+        ends: deadline of the last step, by `time.monotonic`; None without a limit.
+        watched: validation blocks per evaluation.
+        closing_seconds: time limit of the final evaluation; None without a limit.
+    """
+
+    corpus: Corpus
+    config: ModelConfig
+    recipe: Recipe
+    ends: float | None
+    watched: int
+    closing_seconds: float | None
+
+
+def step_threads(options: argparse.Namespace, team: Team) -> Threads | None:
+    """Return the tuner of CPU threads per step; None if the user set them or they do not matter."""
+    import torch
+
+    from knock.cpus import available_threads
+    from knock_training.threads import Threads
+
+    if options.threads or team.size > 1 or team.device.type != "cpu":
+        return None
+    return Threads(min(available_threads(), torch.get_num_threads()))  # the latter follows OMP_NUM_THREADS
+
+
+def new_job(
+    options: argparse.Namespace,
+    team: Team,
+    base: Checkpoint | None,
+    threads: Threads | None,
+    started: float,
+    notify: Callable[[str], None],
+) -> Job:
+    """Plan a new run."""
+    from knock_training.run import WATCHED_BLOCKS
+    from knock_training.sizes import size_for
+
+    corpus = _read(options, base.vocab if base else None)
+    names = [size_for(len(corpus))] if options.size == "auto" else [options.size]
+    if options.minutes is None:
+        config, recipe = _shape_and_recipe(options, names[0], corpus, team, base)
+        return Job(corpus=corpus, config=config, recipe=recipe, ends=None, watched=WATCHED_BLOCKS, closing_seconds=None)
+    return _timed_job(options, names, corpus, team, base, threads, started, notify)
+
+
+def _timed_job(
+    options: argparse.Namespace,
+    names: list[str],
+    corpus: Corpus,
+    team: Team,
+    base: Checkpoint | None,
+    threads: Threads | None,
+    started: float,
+    notify: Callable[[str], None],
+) -> Job:
+    """Plan a new run of `--minutes`, with the largest model that has time to learn.
+
+    Raises:
+        TrainingError: if there is time for too few steps; the message says what would fit.
+    """
+    from knock_training.planning import LEAST_STEPS, plan
+    from knock_training.sizes import SIZES
+
+    ends = started + 60 * options.minutes
+
+    def plan_for(name: str) -> tuple[ModelConfig, Plan]:
+        config, recipe = _shape_and_recipe(options, name, corpus, team, base)
+        interval = vars(options).get("eval_interval")
+        left = ends - time.monotonic()
+        return config, plan(config, corpus, recipe, left, eval_interval=interval, team=team, threads=threads)
+
+    name = names[0]
+    config, planned = plan_for(name)
+    enough = SIZES[name].recipe["steps"] // 2 if name != _SMALLEST else LEAST_STEPS
+    if options.size == "auto" and name != _SMALLEST and planned.steps < enough:
+        notify(f"--minutes {options.minutes:g} allows {planned.steps:,} steps of size {name}, which needs about "
+               f"{enough:,}; training {_SMALLEST} instead. Pass --size {name} to override")  # fmt: skip
+        name = _SMALLEST
+        config, planned = plan_for(name)
+    if planned.steps < LEAST_STEPS:
+        minutes = (time.monotonic() - started) / 60 + planned.minutes_for(LEAST_STEPS)
+        fits = [f"--minutes {_rounded_up(minutes):g}"]
+        if name != _SMALLEST and base is None:
+            smaller = plan_for(_SMALLEST)[1].steps
+            fits += [f"--size {_SMALLEST} ({smaller:,} steps)"] * (smaller >= LEAST_STEPS)
+        raise TrainingError(
+            f"--minutes {options.minutes:g} allows {planned.steps} steps of this model on this machine, fewer than the "
+            f"{LEAST_STEPS} it needs; pass {' or '.join(fits)}"
+        )
+    return Job(
+        corpus=corpus,
+        config=config,
+        recipe=planned.recipe,
+        ends=ends - planned.closing_seconds,
+        watched=planned.watched,
+        closing_seconds=planned.closing_seconds,
+    )
+
+
+def _rounded_up(minutes: float) -> float:
+    """Return minutes rounded up to two significant digits."""
+    unit = 10.0 ** (math.floor(math.log10(minutes)) - 1)
+    return math.ceil(minutes / unit) * unit
+
+
+def _shape_and_recipe(
+    options: argparse.Namespace, size: str, corpus: Corpus, team: Team, base: Checkpoint | None
+) -> tuple[ModelConfig, Recipe]:
+    """Return the shape and recipe of a size (or the shape of `base`), with the overrides of the options."""
+    from knock.config import ModelConfig
+    from knock_training.optimizing import native_precision
+    from knock_training.recipe import Recipe
+    from knock_training.sizes import SIZES
+
+    known = SIZES[size]
+    if base is not None:
+        config = base.weights.config
+    else:
+        config = ModelConfig(**{"vocab_size": corpus.vocab.vocab_size, **known.shape, **given(options, SHAPE)})
+    return config, Recipe(**{**known.recipe, "precision": native_precision(team.device), **given(options, RECIPE)})
+
+
+def resumed_job(options: argparse.Namespace, state: Path, base: Checkpoint | None) -> Job:
+    """Restore corpus, config and recipe from the saved state.
+
+    Options override the restored values, so that `train` can reject those that differ.
+    """
+    from knock.config import ModelConfig
+    from knock.vocab import Vocab
+    from knock_training.recipe import Recipe
+    from knock_training.run import WATCHED_BLOCKS
+    from knock_training.sizes import SIZES
+    from knock_training.state import check_same, read_state
+
+    what, saved = read_state(state)
+    vocab = Vocab.from_json(what["vocabulary"], lowercase=what["lowercase"])
+    if options.lowercase:
+        check_same({"lowercase": vocab.lowercase}, {"lowercase": True}, str(state))
+    if base is not None:
+        assert base.vocab is not None
+        before, now = {"vocabulary": vocab.to_json()}, {"vocabulary": base.vocab.to_json()}
+        check_same({**before, **what["config"]}, {**now, **base.weights.config.to_dict()}, str(state))
+    options.unknown = what["unknown"]
+    try:
+        corpus = _read(options, vocab)
+    except VocabError as error:
+        raise TrainingError(f"{str(state)!r} belongs to a run on another corpus: {error}") from error
+    recipe = what["recipe"] | {"betas": tuple(what["recipe"]["betas"])} | given(options, RECIPE)
+    size = {} if options.size == "auto" or base is not None else SIZES[options.size].shape
+    left = saved["numbers"]["seconds_left"]
+    return Job(
+        corpus=corpus,
+        config=ModelConfig(**{**what["config"], **size, **given(options, SHAPE)}),
+        recipe=Recipe(**recipe),
+        ends=None if left is None else time.monotonic() + left,
+        watched=WATCHED_BLOCKS,  # `train` restores this and closing_seconds from the state
+        closing_seconds=None,
+    )
+
+
+def _read(options: argparse.Namespace, vocab: Any) -> Corpus:
+    from knock_training.data import Corpus
+
+    if options.corpus == ["-"]:
+        return Corpus.from_text(
+            read_input(), "standard input", vocab=vocab, lowercase=options.lowercase, unknown=options.unknown
+        )
+    return Corpus.read(options.corpus, vocab=vocab, lowercase=options.lowercase, unknown=options.unknown)
+
+
+def given(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the options of these names that the user gave."""
+    values = vars(options)
+    return {name: values[name] for name in names if name in values}
