@@ -26,7 +26,6 @@ StoredType = Literal["float32", "bfloat16"]
 STORED_TYPES: tuple[StoredType, ...] = get_args(StoredType)
 
 LineFormat = Literal["jsonl", "txt"]
-LINE_FORMATS: tuple[LineFormat, ...] = get_args(LineFormat)
 
 RowFormat = Literal["jsonl", "txt", "parquet"]
 ROW_FORMATS: tuple[RowFormat, ...] = get_args(RowFormat)
