@@ -13,12 +13,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.report import PICTURES
-from bench.terminal_picture import Terminal
+from bench.extras import needed
+
+with needed(__name__):
+    from bench.report import PICTURES
+    from bench.terminal_picture import Terminal
 
 KNOCK = [sys.executable, "-m", "knock"]
 TEXT = "ROMEO:\nBut, soft! what light through yonder window breaks?\nIt is the east, and Juliet is the sun.\n"
 MODEL = "shakespeare-small"
+DATA = Path(__file__).parent.parent / "training" / "data"
 
 
 def repl(folder: Path) -> None:
@@ -40,12 +44,10 @@ def repl(folder: Path) -> None:
     terminal.close()
 
 
-def score(folder: Path) -> None:
+def score(_folder: Path) -> None:
     """Draw the heat map of a text, and two models side by side."""
-    text = folder / "romeo.txt"
-    text.write_text(TEXT, encoding="utf-8")
-    command = [*KNOCK, "score", text.name, "--heat", "--model", MODEL, "--model", "shakespeare-nano"]
-    _shot(command, folder, "score.svg", 80)
+    command = [*KNOCK, "score", "sonnet.txt", "--heat", "--model", MODEL, "--model", "shakespeare-nano"]
+    _shot(command, DATA, "score.svg", 80)
 
 
 def inspect(folder: Path) -> None:

@@ -16,17 +16,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.bench_batch import MANY, SHORT
-from bench.bench_generate import LARGE
-from bench.bench_peers import LENGTH as PEER_LENGTH
-from bench.bench_start import STAGE
-from bench.kinds import kinds_table, plot_kinds, shipped_speed
-from bench.limits import cache_bytes, flops, weight_bytes
-from bench.peers import PEERS
-from knock.files.checkpoint import read_checkpoint
-from knock.language_model import load
-from knock.models import DEFAULT, shipped
-from tests.cases import EXAMPLE
+from bench.extras import needed
+
+with needed(__name__):
+    from bench.bench_batch import MANY, SHORT
+    from bench.bench_generate import LARGE
+    from bench.bench_peers import LENGTH as PEER_LENGTH
+    from bench.bench_start import STAGE
+    from bench.kinds import kinds_table, plot_kinds, shipped_speed
+    from bench.limits import cache_bytes, flops, weight_bytes
+    from bench.peers import PEERS
+    from knock.files.checkpoint import read_checkpoint
+    from knock.language_model import load
+    from knock.models import DEFAULT, shipped
+    from tests.cases import EXAMPLE
 
 ROOT = Path(__file__).parent.parent
 PAGES = tuple(ROOT / page for page in ("README.md", "bench/README.md", "training/README.md"))
@@ -227,7 +230,7 @@ def other_table(run: Run) -> str:
 
 def model_table() -> str:
     """The shipped models with their sizes and the losses recorded in their files."""
-    lines = ["| model | parameters | sees back | block 256 | stream |", "|---|---:|---:|---:|---:|"]
+    lines = ["| model | parameters | receptive field | block 256 | stream |", "|---|---:|---:|---:|---:|"]
     for name, path in shipped().items():
         checkpoint = read_checkpoint(path)
         losses = checkpoint.training["evaluation"]
@@ -293,7 +296,8 @@ def _time(seconds: float) -> str:
 
 def main() -> None:
     """Fill in the pages, draw the plots, and print the time of every benchmark."""
-    from bench.plots import plot_places, plot_sizes  # Matplotlib is needed only here
+    with needed(__name__):
+        from bench.plots import plot_places, plot_sizes  # Matplotlib is needed only here
 
     parser = argparse.ArgumentParser(prog="python -m bench.report", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("run", type=Path, help="the JSON file of pytest bench --benchmark-json=FILE")

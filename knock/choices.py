@@ -10,7 +10,7 @@ HEAD_TYPES: tuple[HeadType, ...] = get_args(HeadType)
 Position = Literal["relative", "absolute"]
 POSITIONS: tuple[Position, ...] = get_args(Position)
 
-Preset = Literal["basic", "top_k", "top_p", "entropy"]
+Preset = Literal["balanced", "basic", "top_k", "top_p", "entropy"]
 PRESET_NAMES: tuple[Preset, ...] = get_args(Preset)
 
 EntropyRule = Literal["exact", "ratio"]

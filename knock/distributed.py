@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,8 @@ from knock.generation.requests import LAST_INDEX, RequestBuilder
 from knock.generation.results import Prompt
 from knock.generation.stopping import StopStrings
 from knock.gpt import ReweightGPT
-from knock.jobs.prompt_file import FIELDS, PromptMaker
+from knock.jobs.field_names import FIELDS, check_extra
+from knock.jobs.prompt_file import PromptMaker
 from knock.jobs.rows import Row, row_of
 from knock.language_model import LanguageModel, load
 from knock.sampling import Sampling, resolve_seed
@@ -34,7 +37,7 @@ def sample_dataset(
     dataset: ray.data.Dataset,
     model: LanguageModel | str | os.PathLike[str],
     sampling: str | Sampling = "basic",
-    seed: int | None = 0,
+    seed: int | None = None,
     n: int = 1,
     *,
     max_new_tokens: int = 300,
@@ -54,7 +57,8 @@ def sample_dataset(
     Args:
         dataset: prompts in a column `prompt`, with optional columns named like the fields of `Prompt` and `Sampling`,
             where a null selects the default. An optional column `index` gives each prompt's index in the batch. By
-            default it is the position in the dataset, which requires counting the rows first.
+            default it is the position in the dataset, which requires counting the rows first. All other columns are
+            carried into the result with their types.
         model: a model, or an argument of `load`. It is read once and sent to the workers.
         sampling: controls for prompts without their own.
         seed: seed of the batch; if None, a seed is drawn and reported in the rows.
@@ -62,19 +66,21 @@ def sample_dataset(
         max_new_tokens: characters per text.
         stop: as in `generate`.
         unknown: as in `generate`.
-        log_probs: include the natural logarithm of each character's probability.
+        log_probs: include the natural logarithm of the model's probability of each character, before bias, temperature
+            and filters.
         entropies: include the model's entropy at each character, in bits.
         workers: maximum number of workers, with one CPU each; by default the number of CPUs of the cluster.
         batch_size: prompts per batch of a worker.
 
     Returns:
-        A lazily evaluated dataset with the columns `index`, `prompt`, `text`, `finish_reason`, `seed` and `error`, and
-        optionally `log_probs` and `entropies`. An invalid prompt has an empty text and an `error`, which is otherwise
-        null.
+        A lazily evaluated dataset with the columns `index`, `prompt`, `text`, `finish_reason`, `stop_string`, `seed`
+        and `error`, optionally `log_probs` and `entropies`, and the other columns of `dataset`. An invalid prompt has
+        an empty text and an `error`, which is otherwise null.
 
     Raises:
         KnockError: if Ray is missing.
-        PromptError: if the dataset has an unknown column; on evaluation, if an index is invalid.
+        PromptError: if a column's name is one that rows have, or near one of a control; on evaluation, if an index is
+            invalid.
         SamplingError: if an argument is out of range.
     """
     ray = _import_ray()
@@ -88,12 +94,7 @@ def sample_dataset(
     RequestBuilder(lm.vocab, sampling, stops, max_new_tokens, unknown)  # validate
     lm.vocab.encode("", unknown=unknown)
     columns = dataset.columns() or []
-    extra = [name for name in columns if name not in {"index", *FIELDS}]
-    if extra:
-        raise PromptError(
-            f"unknown column {', '.join(extra)}; drop it, and join it to the texts by index. The columns are index, "
-            f"{', '.join(FIELDS)}"
-        )
+    check_extra(_extra(columns), "column")
     if columns and "index" not in columns:
         dataset = _numbered(dataset)
     job = _Job(
@@ -138,8 +139,15 @@ def sample_prompts(
     ray = _import_ray()
     from ray.data import from_arrow
 
+    extras: deque[Mapping[str, Any] | None] = deque()  # of prompts sent to the cluster; they stay here
+
+    def noted() -> Iterator[Prompt]:
+        for prompt in prompts:
+            extras.append(prompt.extra)
+            yield prompt
+
     try:
-        for tables in _tables(prompts):
+        for tables in _tables(noted()):
             dataset = from_arrow(tables)
             dataset.context.execution_options.preserve_order = True
             dataset.context.enable_progress_bars = False
@@ -147,7 +155,9 @@ def sample_prompts(
             batches: Iterable[Any] = texts.iter_batches(batch_size=None, batch_format="pyarrow")
             for batch in batches:
                 for row in batch.to_pylist():
-                    yield {name: value for name, value in row.items() if value is not None}
+                    if row["error"] is None:
+                        del row["error"]
+                    yield row | (extras.popleft() or {})
     except (ConnectionError, ray.exceptions.RayError) as error:
         raise KnockError(f"Ray failed: {_reason(error)}") from error
 
@@ -191,26 +201,34 @@ class _Worker:
         from knock.jobs.parquet import row_schema
 
         job = self._job
-        prompts = [self._prompt(row) for row in batch.to_pylist(maps_as_pydicts="lossy")]
-        texts = iter(
-            self._model.generate_batch(
-                [prompt for prompt in prompts if isinstance(prompt, Prompt)],
-                job.sampling,
-                job.n,
-                job.seed,
-                token_stats=any(job.kept.values()),
-                keep_errors=True,
-                threads=1,
-                **job.options,
+        extra = _extra(batch.column_names)
+        check_extra(extra, "column")
+        prompts = [self._prompt(row) for row in batch.drop_columns(extra).to_pylist(maps_as_pydicts="lossy")]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # every worker would repeat them
+            texts = iter(
+                self._model.generate_batch(
+                    [prompt for prompt in prompts if isinstance(prompt, Prompt)],
+                    job.sampling,
+                    job.n,
+                    job.seed,
+                    token_stats=any(job.kept.values()),
+                    keep_errors=True,
+                    threads=1,
+                    **job.options,
+                )
             )
-        )
         rows: list[Row] = []
         for prompt in prompts:
             if isinstance(prompt, Prompt):
                 rows += (row_of(text, **job.kept) for text in itertools.islice(texts, job.n))
             else:
                 rows += ({**prompt, "index": prompt["index"] * job.n + k} for k in range(job.n))
-        return Table.from_pylist(rows, row_schema([name for name, is_kept in job.kept.items() if is_kept]))
+        table = Table.from_pylist(rows, row_schema([name for name, is_kept in job.kept.items() if is_kept]))
+        sources = [i for i in range(len(prompts)) for _ in range(job.n)]
+        for name in extra:
+            table = table.append_column(batch.schema.field(name), batch.column(name).take(sources))
+        return table
 
     def _prompt(self, row: dict[str, Any]) -> Prompt | dict[str, Any]:
         """Return the prompt, or an error row if it is invalid."""
@@ -224,6 +242,11 @@ class _Worker:
             text = row.get("prompt")
             failed = {"text": "", "finish_reason": "error", "seed": self._job.seed, "error": str(error)}
             return {"index": index, "prompt": text if isinstance(text, str) else "", **failed}
+
+
+def _extra(columns: Iterable[str]) -> list[str]:
+    """Return the columns that the rows carry."""
+    return [name for name in columns if name not in {"index", *FIELDS}]
 
 
 def _tables(prompts: Iterable[Prompt]) -> Iterator[list[Any]]:

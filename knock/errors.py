@@ -5,6 +5,9 @@ A message says what was expected, what was given and how to fix it. The command 
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 
 class KnockError(Exception):
     """Base class of all exceptions that knock raises deliberately."""
@@ -16,6 +19,25 @@ class ConfigError(KnockError, ValueError):
 
 class VocabError(KnockError, ValueError):
     """A character or token id is not in the vocabulary, or a vocabulary is invalid."""
+
+
+class UnknownCharacterError(VocabError):
+    """A text has a character that the model does not know.
+
+    Args:
+        problem: the character, where it is, and what the model knows.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return self.advice("unknown='skip'", "unknown='replace'")
+
+    def advice(self, skip: str, replace: str) -> str:
+        """Return the message with the ways to skip or replace such characters, as the user would write them."""
+        return f"{self.problem}. Remove it, or choose {skip} or {replace}"
 
 
 class WeightsError(KnockError, ValueError):
@@ -68,3 +90,11 @@ def missing_package(purpose: str, package: str, extra: str) -> KnockError:
     return KnockError(
         f"{purpose} needs {package}, which is not installed; in a clone of knock, run: pip install '.[{extra}]'"
     )
+
+
+def warn(message: str) -> None:
+    """Warn the caller of the library; the command line prints the message as one line."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "knock":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UserWarning, stacklevel=level)

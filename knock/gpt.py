@@ -16,6 +16,7 @@ from knock.engine.engine import Engine
 from knock.errors import SamplingError
 from knock.files.checkpoint import read_checkpoint, write_checkpoint
 from knock.generation.requests import LONGEST
+from knock.hints import LENGTHS, hint_at
 from knock.sampling import (
     Sampling,
     SamplingOptions,
@@ -29,6 +30,8 @@ from knock.sampling import (
 from knock.validation import whole_number
 from knock.vocab import TokenArray, Vocab, check_tokens
 from knock.weights import Weights
+
+_NAMES = {**dict.fromkeys(LENGTHS, "length"), "temp": "temperature"}  # what other libraries call the arguments
 
 
 class ReweightGPT:
@@ -113,6 +116,7 @@ class ReweightGPT:
         """
         return self.engine.logits(tokens)
 
+    @hint_at(_NAMES)
     def generate(
         self,
         seed_seq: npt.ArrayLike,
@@ -146,13 +150,14 @@ class ReweightGPT:
         tokens, per_token = stream.advance(length)
         return tokens, summarize(per_token, resolved)
 
+    @hint_at(_NAMES)
     def generate_batch(
         self,
         prompts: Sequence[npt.ArrayLike],
         length: int,
         sampling: str | Sampling | Sequence[str | Sampling] = "basic",
         *,
-        seed: int | None = 0,
+        seed: int | None = None,
         threads: int | None = None,
     ) -> tuple[TokenArray, list[Stats]]:
         """Generate tokens for each prompt. Row i depends on its prompt, its controls, the seed and i alone.

@@ -37,7 +37,7 @@ _WITHOUT: dict[Kind, tuple[str, ...]] = {"weights": (), "reweight": ("wq", "wk",
 
 
 class Patterns(NamedTuple):
-    """Attention by column of the window, averaged over inputs.
+    """Attention by column of the window or by distance, averaged over inputs.
 
     Attributes:
         mean: Mean over the inputs, [L, H, J] float64; NaN in a column that no input sees.
@@ -70,30 +70,50 @@ class Attention:
     content: Array | None
     gates: Array | None
 
-    def patterns(self, kind: Kind = "weights", *, token: int | None = None) -> Patterns:
+    def patterns(
+        self, kind: Kind = "weights", *, token: int | None = None, by: Literal["column", "distance"] = "column"
+    ) -> Patterns:
         """Average attention over the positions that see a full window, or over all positions if none does.
 
         Args:
             kind: `"weights"` for the attention of the heads; `"reweight"` or `"content"` for that of either kind of
                 logits alone.
             token: If given, only positions where this token is read.
+            by: What each of the J averages is taken over: a column of the window, or the characters at one distance,
+                from 1 to J. In a relative model they are the same.
 
         Raises:
             ValueError: if the heads have no logits of that kind.
         """
+        rows, chosen = self._chosen(kind, token)
+        back = self.back()[rows]
+        if by == "distance" and self.config.position == "absolute":
+            # A row sees its n characters in columns 0 to n - 1, the last of them at distance 1.
+            columns = (back > 0).sum(1, keepdims=True) - 1 - np.arange(back.shape[1])
+            chosen = np.take_along_axis(chosen, np.maximum(columns, 0)[None, None], -1)
+            chosen = np.where(columns >= 0, chosen, 0)
+        seen = back > 0
+        inputs = seen.sum(0)
+        with np.errstate(invalid="ignore"):  # 0/0 is NaN, for columns without inputs
+            mean = chosen.sum(2) / inputs  # unseen columns have weight 0
+            squares = np.where(seen, (chosen - mean[:, :, None]) ** 2, 0).sum(2)
+            return Patterns(mean, np.sqrt(squares / inputs), inputs)
+
+    def mean_distance(self, *, token: int | None = None) -> Array:
+        """Return the mean distance back of each head's attention, over the positions of `patterns`, [L, H]."""
+        rows, chosen = self._chosen("weights", token)
+        distance: Array = (chosen * self.back()[rows]).sum(-1).mean(-1)
+        return distance
+
+    def _chosen(self, kind: Kind, token: int | None) -> tuple[npt.NDArray[np.int64], Array]:
+        """Return the positions to average over, [n], and their attention, [L, H, n, J]."""
         weights: Array | None = getattr(self, kind)
         if weights is None:
             raise ValueError(f"{self.config.head_type} heads have no {kind} logits")
         rows = np.arange(len(self.read)) if token is None else np.flatnonzero(self.read == token)
         if (rows >= self.config.T - 1).any():
             rows = rows[rows >= self.config.T - 1]
-        seen = (self.back() > 0)[rows]
-        inputs = seen.sum(0)
-        chosen = weights[:, :, rows]
-        with np.errstate(invalid="ignore"):  # 0/0 is NaN, for columns without inputs
-            mean = chosen.sum(2) / inputs  # unseen columns have weight 0
-            squares = np.where(seen, (chosen - mean[:, :, None]) ** 2, 0).sum(2)
-            return Patterns(mean, np.sqrt(squares / inputs), inputs)
+        return rows, weights[:, :, rows]
 
     def back(self) -> npt.NDArray[np.int64]:
         """Return the distance from character t back to column j, [N, J] int64.
@@ -204,7 +224,7 @@ def attend(weights: Weights, read: TokenArray) -> Attention:
 
 
 def character_patterns(model: LanguageModel, seen: Attention, char: str) -> tuple[Patterns, bool]:
-    """Return the attention of each head when it reads a given character.
+    """Return the attention of each head when it reads a given character, by column of the window.
 
     Args:
         model: The model.
@@ -218,12 +238,24 @@ def character_patterns(model: LanguageModel, seen: Attention, char: str) -> tupl
     Raises:
         VocabError: if the model does not know the character.
     """
+    attention, token = with_character(model, seen, char)
+    return attention.patterns(token=token), attention is seen
+
+
+def with_character(model: LanguageModel, seen: Attention, char: str) -> tuple[Attention, int]:
+    """Return attention on a text in which a given character is read, and the token of the character.
+
+    It is the given attention if that reads the character; otherwise, the character is substituted for the last one.
+
+    Raises:
+        VocabError: if the model does not know the character.
+    """
     token = int(model.vocab.encode(char)[0])
     if token in seen.read:
-        return seen.patterns(token=token), True
+        return seen, token
     read = seen.read.copy()
     read[-1] = token
-    return attend(model.model.weights, read).patterns(token=token), False
+    return attend(model.model.weights, read), token
 
 
 def own_text(model: LanguageModel) -> str:

@@ -14,12 +14,27 @@ from knock.errors import CheckpointError, SamplingError
 from knock.files.checkpoint import model_digest, read_checkpoint, write_checkpoint
 from knock.generation.requests import LAST_INDEX, RequestBuilder, prompt_tokens, several, with_token_bias
 from knock.generation.results import Generation, Interrupted, Prompt, Score, TextStream, collect, generations
-from knock.generation.stopping import StopStrings
+from knock.generation.stopping import StopStrings, as_written, warn_of_impossible
 from knock.gpt import ReweightGPT
+from knock.hints import COUNTS, LENGTHS, STOPS, hint_at
 from knock.models import locate
 from knock.sampling import Sampling, SamplingOptions, each_sampling, resolve_seed
 from knock.validation import whole_number
 from knock.vocab import Vocab
+
+# What other libraries call the arguments of generation.
+_ONE = {
+    **dict.fromkeys(LENGTHS, "max_new_tokens"),
+    **dict.fromkeys(COUNTS, "generate_batch(prompts, n=...)"),
+    **dict.fromkeys(STOPS, "stop"),
+    "temp": "temperature",
+}
+_MANY = {
+    **_ONE,
+    **dict.fromkeys(COUNTS, "n"),
+    **{name: f"sampling=Sampling({name}=...)" for name in SamplingOptions.__annotations__},
+    "temp": "sampling=Sampling(temperature=...)",
+}
 
 
 class LanguageModel:
@@ -49,6 +64,7 @@ class LanguageModel:
         """SHA-256 of shape, vocabulary and weights, which identifies the model: 64 hex digits."""
         return model_digest(self.model.weights, self.vocab)
 
+    @hint_at(_ONE)
     def stream(
         self,
         prompt: str = "",
@@ -68,10 +84,12 @@ class LanguageModel:
         controls, resolved = Sampling.resolve(sampling, options), resolve_seed(seed)
         length = whole_number("max_new_tokens", max_new_tokens, 0, LAST_INDEX, error=SamplingError)
         tokens, controls = prompt_tokens(prompt, self.vocab, unknown), with_token_bias(controls, self.vocab)
-        strings = [self.vocab.normalize(string) for string in StopStrings(stop).strings]
+        stops = StopStrings(stop, lambda string: as_written(string, self.vocab))
+        warn_of_impossible(stops.strings, length, self.vocab)
         started = self.model.engine.start(tokens, controls, resolved, length=length)
-        return TextStream(started, self.vocab, length, StopStrings(strings), token_stats)
+        return TextStream(started, self.vocab, length, stops, token_stats)
 
+    @hint_at(_ONE)
     def generate(
         self,
         prompt: str = "",
@@ -90,8 +108,10 @@ class LanguageModel:
             prompt: the text to continue. An empty prompt begins a new line.
             max_new_tokens: number of characters to generate.
             sampling: a `Sampling`, or a preset: `"basic"`, `"top_k"`, `"top_p"` or `"entropy"`.
-            seed: decides every draw. If None, a seed is drawn and reported in the result.
-            stop: one or more strings; the text ends before the first that is completed.
+            seed: decides every draw. The same seed gives the same text on the same type of CPU and backend. If None, a
+                seed is drawn and reported in the result.
+            stop: one or more strings; the text ends before the first that is completed. The prompt does not count. One
+                that can never be completed gets a warning.
             unknown: how to handle characters of the prompt that the model does not know: `"error"`, `"skip"` or
                 `"replace"`.
             token_stats: whether to keep the statistics of each character, besides their summary.
@@ -113,12 +133,13 @@ class LanguageModel:
         )
         return collect(stream, prompt)
 
+    @hint_at(_MANY)
     def generate_batch(
         self,
         prompts: Iterable[str | Prompt],
         sampling: str | Sampling | Iterable[str | Sampling] = "basic",
         n: int = 1,
-        seed: int | None = 0,
+        seed: int | None = None,
         *,
         max_new_tokens: int = 300,
         stop: str | Iterable[str] | None = None,
@@ -136,7 +157,7 @@ class LanguageModel:
             prompts: the texts to continue; a `Prompt` has controls of its own.
             sampling: the controls of all prompts, or a list with those of each.
             n: texts for each prompt, adjacent in the result.
-            seed: seed of the batch; None draws one.
+            seed: seed of the batch. If None, a seed is drawn and reported in each result.
             max_new_tokens: number of characters of each text.
             stop: as in `generate`.
             unknown: as in `generate`.
@@ -169,12 +190,13 @@ class LanguageModel:
             raise Interrupted(done, missing) from None
         return done
 
+    @hint_at(_MANY)
     def sample_iter(
         self,
         prompts: Iterable[str | Prompt],
         sampling: str | Sampling = "basic",
         n: int = 1,
-        seed: int | None = 0,
+        seed: int | None = None,
         *,
         max_new_tokens: int = 300,
         stop: str | Iterable[str] | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypedDict
 
@@ -16,11 +16,20 @@ from knock.errors import SamplingError
 from knock.validation import real_number, shown, whole_number
 
 PRESETS: dict[Preset, dict[str, Any]] = {
+    "balanced": {"temperature": 0.8, "top_p": 0.95},
     "basic": {},
     "top_k": {"top_k": 40},
     "top_p": {"top_p": 0.9},
-    "entropy": {"target_entropy": 2.0, "top_p": 0.9},
+    # Only cools, where the model is unsure: heating where it is sure is what writes misspelt words.
+    "entropy": {"target_entropy": 1.5, "entropy_rule": "ratio", "max_temp": 1.0, "min_p": 0.05},
 }
+
+
+# All backends compute the same within these bounds: float32 holds the numbers and the logits that they make.
+SMALLEST, LARGEST = 1e-30, 1e30
+HOTTEST = 1e4  # temperature; above, probabilities are so close together that their order is a matter of rounding
+SMALLEST_ENTROPY = 1e-6  # bits; about the resolution of float32 probabilities
+_MOST_TOKENS = 2**53  # floats represent integers exactly up to here
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -49,23 +58,27 @@ class Sampling:
     min_p -> draw. Each filter sees probabilities renormalised over the tokens that earlier filters kept, and keeps at
     least one token.
 
+    Numbers other than 0 are at least 1e-30 and, unless noted, at most 1e30: within these bounds all backends compute
+    the same.
+
     Attributes:
-        temperature: divide the logits by this; 0 always takes the most likely token (greedy).
+        temperature: divide the logits by this, at most 10,000; 0 always takes the most likely token (greedy).
         top_k: keep the k most likely tokens; 0 is off.
         top_p: keep the most likely tokens, up to this total probability; in (0, 1], 1 is off.
         min_p: keep tokens at least this many times as likely as the most likely; in [0, 1], 0 is off.
         typical_p: keep the tokens with surprise nearest the entropy, up to this total probability; in (0, 1], 1 is off.
         top_n_sigma: keep logits within this many standard deviations of the largest; 0 is off.
         target_entropy: set the temperature at every step, within [min_temp, max_temp], to steer the entropy to this
-            number of bits; None is off.
+            number of bits, 0 or at least 1e-6; None is off.
         entropy_rule: `"exact"` is the temperature at which the entropy equals the target, `"ratio"` is
             sqrt(target / H) with H the entropy at temperature 1.
-        min_temp: lowest temperature of the entropy rules, above 0.
+        min_temp: lowest temperature of the entropy rules.
         max_temp: highest temperature of the entropy rules.
         mirostat: keep the surprise of the text near this number of bits per token (mirostat 2). Replaces the filters
             after temperature. None is off.
         mirostat_eta: learning rate of mirostat.
-        logit_bias: added to the logits, by token id; -inf bans a token. A `LanguageModel` accepts characters too.
+        logit_bias: added to the logits, by token id, at most 1e30 in size; -inf bans a token. A `LanguageModel`
+            accepts characters too.
 
     Raises:
         SamplingError: if a control is out of range, or two controls exclude each other.
@@ -86,27 +99,30 @@ class Sampling:
     logit_bias: Mapping[Any, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        self._set("top_k", whole_number("top_k", self.top_k, 0, error=SamplingError, note=", 0 is off"))
-        self._check("temperature", "0 (greedy) or more", lambda x: x >= 0)
-        self._check("top_p", "above 0 and at most 1 (off)", lambda x: 0 < x <= 1)
-        self._check("typical_p", "above 0 and at most 1 (off)", lambda x: 0 < x <= 1)
-        self._check("min_p", "from 0 (off) to 1", lambda x: 0 <= x <= 1)
-        self._check("top_n_sigma", "0 (off) or more", lambda x: x >= 0)
-        self._check("min_temp", "above 0", lambda x: x > 0)
-        self._check("max_temp", f"at least min_temp ({self.min_temp})", lambda x: x >= self.min_temp)
-        self._check("mirostat_eta", "above 0", lambda x: x > 0)
+        top_k = whole_number("top_k", self.top_k, 0, _MOST_TOKENS, error=SamplingError, note=", 0 is off")
+        self._set("top_k", top_k)
+        self._check("temperature", SMALLEST, HOTTEST, zero="greedy")
+        self._check("top_p", SMALLEST, 1, note=" (off)")
+        self._check("typical_p", SMALLEST, 1, note=" (off)")
+        self._check("min_p", SMALLEST, 1, zero="off")
+        self._check("top_n_sigma", SMALLEST, LARGEST, zero="off")
+        self._check("min_temp", SMALLEST, HOTTEST)
+        self._check("max_temp", SMALLEST, HOTTEST)
+        if self.max_temp < self.min_temp:
+            raise SamplingError(f"max_temp must be at least min_temp ({self.min_temp:g}), got {self.max_temp:g}")
+        self._check("mirostat_eta", SMALLEST, LARGEST)
         if self.entropy_rule not in ENTROPY_RULES:
             raise SamplingError(f"entropy_rule must be one of {', '.join(ENTROPY_RULES)}, got {self.entropy_rule!r}")
         if self.target_entropy is not None:
-            self._check("target_entropy", "0 or more, in bits", lambda x: x >= 0)
+            self._check("target_entropy", SMALLEST_ENTROPY, LARGEST, zero="always min_temp", note=" bits")
             if self.temperature != 1:
                 raise SamplingError(
                     f"target_entropy sets the temperature, so temperature={self.temperature} would be ignored; "
                     "give one of them"
                 )
         if self.mirostat is not None:
-            self._check("mirostat", "above 0, in bits", lambda x: x > 0)
-            others = [name for name in ("top_k", "typical_p", "top_p", "min_p") if getattr(self, name) != _OFF[name]]
+            self._check("mirostat", SMALLEST, LARGEST, note=" bits")
+            others = [name for name in _FILTERS if getattr(self, name) != _OFF[name]]
             if others:
                 raise SamplingError(f"mirostat replaces {', '.join(others)}; give one or the other")
             if self.temperature == 0:
@@ -115,17 +131,21 @@ class Sampling:
             raise SamplingError(f"logit_bias must map tokens to numbers, got {shown(self.logit_bias)}")
         biases = {key: real_number(bias) for key, bias in self.logit_bias.items()}
         for key, bias in biases.items():
-            if math.isnan(bias) or bias == math.inf:
+            if bias != -math.inf and not abs(bias) <= LARGEST:
                 raise SamplingError(
-                    f"logit_bias of {key!r} must be a number or -inf (never), got {shown(self.logit_bias[key])}"
+                    f"logit_bias of {key!r} must be from {-LARGEST:g} to {LARGEST:g}, or -inf (never), "
+                    f"got {shown(self.logit_bias[key])}"
                 )
         self._set("logit_bias", biases)
 
-    def _check(self, name: str, range_: str, holds: Callable[[float], bool]) -> None:
-        """Convert a field to float and check its range."""
+    def _check(self, name: str, low: float, high: float, *, zero: str | None = None, note: str = "") -> None:
+        """Convert a field to float and check that it is from `low` to `high`, or 0 if `zero` says what that means."""
         value = real_number(getattr(self, name))
-        if not math.isfinite(value) or not holds(value):
-            raise SamplingError(f"{name} must be {range_}, got {shown(getattr(self, name))}")
+        if not (low <= value <= high or (zero is not None and value == 0)):
+            or_zero = "" if zero is None else f"0 ({zero}) or "
+            raise SamplingError(
+                f"{name} must be {or_zero}from {low:g} to {high:g}{note}, got {shown(getattr(self, name))}"
+            )
         self._set(name, value)
 
     def _set(self, name: str, value: object) -> None:
@@ -136,15 +156,19 @@ class Sampling:
         """Return a preset, optionally with some controls overridden.
 
         Args:
-            name: `"basic"` (no filters), `"top_k"` (40), `"top_p"` (0.9) or `"entropy"` (the exact entropy rule at 2
-                bits, then top_p 0.9).
-            options: controls that override the preset.
+            name: `"balanced"` (temperature 0.8, then top_p 0.95; the default of the command line), `"basic"` (the
+                model's own distribution), `"top_k"` (40), `"top_p"` (0.9) or `"entropy"` (the ratio rule at 1.5 bits
+                and temperatures of at most 1, then min_p 0.05).
+            options: controls that override the preset. `"balanced"` gives way to them: `target_entropy` replaces its
+                temperature, and `mirostat` its top_p.
 
         Raises:
             SamplingError: if the preset is unknown or a control is invalid.
         """
         if not isinstance(name, str) or name not in PRESETS:
             raise SamplingError(f"sampling must be a Sampling or one of {', '.join(PRESETS)}, got {shown(name)}")
+        if name == "balanced":
+            return cls.of(PRESETS[name]).override(options or {})
         return cls.of({**PRESETS[name], **(options or {})})
 
     @classmethod
@@ -160,6 +184,24 @@ class Sampling:
             raise SamplingError(f"unknown control {', '.join(unknown)}; the controls are {known}")
         return cls(**options)
 
+    def override(self, options: Mapping[str, Any]) -> Sampling:
+        """Return a copy with some controls replaced. Controls that exclude the new ones are turned off.
+
+        Raises:
+            SamplingError: if a control is unknown or invalid, or two of `options` exclude each other.
+        """
+        excluded: set[str] = set()
+        if options.get("target_entropy") is not None:
+            excluded.add("temperature")
+        if options.get("temperature", 1) != 1:
+            excluded.add("target_entropy")
+        if options.get("mirostat") is not None:
+            excluded |= {*_FILTERS, *(["temperature"] if self.temperature == 0 else [])}
+        elif any(name in options and options[name] != _OFF[name] for name in _FILTERS):
+            excluded.add("mirostat")
+        kept = {name: value for name, value in vars(self).items() if name not in excluded}
+        return Sampling.of({**kept, **options})
+
     @classmethod
     def resolve(cls, sampling: str | Sampling, options: SamplingOptions | None = None) -> Sampling:
         """Return controls, or the preset of that name, with `options` overriding some of them.
@@ -174,6 +216,9 @@ class Sampling:
     def bias_array(self, vocab_size: int) -> npt.NDArray[np.float64] | None:
         """Return `logit_bias` as an array [V], or None if it is empty.
 
+        A constant added to all logits changes nothing. It is chosen so that the largest bias is 0: in float32, a
+        large bias would swallow the logits of the tokens that have it, which are the likely ones.
+
         Raises:
             SamplingError: if a key is not a token id, or every token is banned.
         """
@@ -186,9 +231,11 @@ class Sampling:
             bias[token] = value
         if np.isneginf(bias).all():
             raise SamplingError("logit_bias bans every token; leave at least one")
+        bias -= bias.max()
         return bias
 
 
+_FILTERS = ("top_k", "typical_p", "top_p", "min_p")  # those that mirostat replaces
 _OFF: dict[str, float] = {f.name: f.default for f in fields(Sampling) if isinstance(f.default, (int, float))}
 
 
@@ -222,6 +269,8 @@ def resolve_seed(seed: int | None) -> int:
 class TokenStats:
     """Statistics of each generated token, as float64 arrays [N].
 
+    The model's distribution is the one before bias, temperature and filters.
+
     Attributes:
         entropy: entropy of the model's distribution, in bits.
         sampled_entropy: entropy of the distribution drawn from, after temperature and filters, in bits.
@@ -238,7 +287,7 @@ class TokenStats:
 
     @property
     def log_probs(self) -> npt.NDArray[np.float64]:
-        """Natural logarithm of the model's probability of each token."""
+        """Natural logarithm of the model's probability of each token, before bias, temperature and filters."""
         return -math.log(2) * self.surprise
 
     def __len__(self) -> int:

@@ -1,12 +1,15 @@
-"""Validate user-supplied numbers, Python's or NumPy's, and convert them to Python's."""
+"""Validate user-supplied numbers, Python's or NumPy's, and convert them to Python's; show values in messages."""
 
 from __future__ import annotations
 
 import math
 import operator
+import unicodedata
 from typing import Any
 
 from knock.errors import KnockError
+
+_CIRCLE = "\u25cc"
 
 
 def whole_number(
@@ -48,7 +51,26 @@ def real_number(value: Any) -> float:
 def shown(value: Any, limit: int = 60) -> str:
     """Return the repr of a value for an error message, truncated to `limit` characters."""
     try:
-        text = repr(value)
+        text = quoted(value) if isinstance(value, str) else repr(value)
     except ValueError:  # Python refuses to format ints of more than a few thousand digits
         text = f"a {type(value).__name__} too long to show"
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def quoted(text: str) -> str:
+    """Return the repr of a text, in which a combining mark without a base stands on a dotted circle."""
+    return repr(on_circles(text))
+
+
+def on_circles(text: str) -> str:
+    """Put a dotted circle before each combining mark without a base, which would change what is printed before it."""
+    if text.isascii():
+        return text
+    parts, has_base = [], False
+    for char in text:
+        category = unicodedata.category(char)[0]
+        if category == "M" and not has_base:
+            parts.append(_CIRCLE)
+        parts.append(char)
+        has_base = category not in "ZC"  # separators and control characters
+    return "".join(parts)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from knock.choices import UNKNOWN, Unknown
-from knock.errors import VocabError
+from knock.errors import UnknownCharacterError, VocabError, warn
+from knock.validation import on_circles, quoted
+
+if TYPE_CHECKING:
+    from knock.normal_forms import Respelling
 
 _ABSENT = -1
 
@@ -40,11 +45,11 @@ class Vocab:
                 raise VocabError(f"a vocabulary must consist of single characters, got {char!r}")
             if "\ud800" <= char <= "\udfff":
                 raise VocabError(f"a vocabulary must consist of Unicode characters, got the lone surrogate {char!r}")
-            if lowercase and char != _fold(char):
-                raise VocabError(f"a lower-case vocabulary cannot contain {char!r}; use {_fold(char)!r}")
+            if lowercase and char != fold(char):
+                raise VocabError(f"a lower-case vocabulary cannot contain {char!r}; use {fold(char)!r}")
         if len(set(self.characters)) != len(self.characters):
             twice = next(c for i, c in enumerate(self.characters) if c in self.characters[:i])
-            raise VocabError(f"the characters of a vocabulary must be distinct, got {twice!r} twice")
+            raise VocabError(f"the characters of a vocabulary must be distinct, got {quoted(twice)} twice")
 
     @classmethod
     def from_text(cls, text: str, *, lowercase: bool = False) -> Vocab:
@@ -55,7 +60,7 @@ class Vocab:
         """
         characters = set(_checked(text))
         if lowercase:
-            characters = {_fold(char) for char in characters}
+            characters = {fold(char) for char in characters}
         return cls(sorted(characters), lowercase=lowercase)
 
     @property
@@ -71,6 +76,9 @@ class Vocab:
     def encode(self, text: str, *, unknown: Unknown = "error", replacement: str | None = None) -> npt.NDArray[np.int32]:
         """Return the token ids of `text`, [len(text)], or fewer if unknown characters are skipped.
 
+        What is unknown but has only known characters in its other Unicode normal form, NFC or NFD, is encoded in that
+        form, with a warning. The number of tokens may then differ from that of characters.
+
         Args:
             text: the text to encode.
             unknown: how to handle characters outside the vocabulary: raise an `"error"`, `"skip"` or `"replace"` them.
@@ -83,15 +91,19 @@ class Vocab:
         """
         if unknown not in UNKNOWN:
             raise VocabError(f"unknown must be one of {', '.join(UNKNOWN)}, got {unknown!r}")
-        points = np.frombuffer(_checked(text).encode("utf-32-le", "surrogatepass"), np.uint32)
-        if self.lowercase:
-            distinct, where = np.unique(points, return_inverse=True)
-            points = np.array([ord(_fold(chr(point))) for point in distinct], np.uint32)[where]
-        table = self._ids_by_point
-        ids: npt.NDArray[np.int32] = table[np.minimum(points, table.size - 1)]
+        ids = self._ids(_checked(text))
         absent = ids == _ABSENT
         if not absent.any():
             return ids
+        if changes := self.respellings(text):
+            from knock.normal_forms import respelled
+
+            form = changes[0].form
+            warn(f"the model knows some characters of the text only in Unicode normal form {form}; they were converted")
+            ids = self._ids(respelled(text, changes))
+            absent = ids == _ABSENT
+            if not absent.any():
+                return ids
         if unknown == "skip":
             return np.compress(~absent, ids)
         if unknown == "replace":
@@ -99,11 +111,40 @@ class Vocab:
                 replacement = next((char for char in "? " if char in self), self.characters[0])
             if replacement not in self:
                 raise VocabError(
-                    f"the replacement {replacement!r} is not in the vocabulary; choose one of {self.describe()}"
+                    f"the replacement {quoted(replacement)} is not in the vocabulary; choose one of {self.describe()}"
                 )
             ids[absent] = self.characters.index(replacement)
             return ids
         raise self.unknown_error(text)
+
+    def _ids(self, text: str) -> npt.NDArray[np.int32]:
+        """Return the token id of each character, `_ABSENT` for unknown ones, [len(text)]."""
+        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+        if self.lowercase:
+            distinct, where = np.unique(points, return_inverse=True)
+            points = np.array([ord(fold(chr(point))) for point in distinct], np.uint32)[where]
+        table = self._ids_by_point
+        ids: npt.NDArray[np.int32] = table[np.minimum(points, table.size - 1)]
+        return ids
+
+    def examine(self, text: str) -> tuple[npt.NDArray[np.intp], list[Respelling]]:
+        """Return how `encode` reads what is not in the vocabulary.
+
+        Returns:
+            The offsets of unknown characters, ascending; and the parts that are known only in their other Unicode
+            normal form.
+        """
+        absent = self._ids(_checked(text)) == _ABSENT
+        changes = self.respellings(text) if absent.any() else []
+        for change in changes:
+            absent[change.start : change.end] = False
+        return np.flatnonzero(absent), changes
+
+    def respellings(self, text: str) -> list[Respelling]:
+        """Return the parts of a text that are known only in their other Unicode normal form."""
+        from knock.normal_forms import respellings  # here, since few texts need it
+
+        return respellings(text, lambda char: self.normalize(char) in self)
 
     def decode(self, tokens: npt.ArrayLike) -> str:
         """Return the text of token ids, the inverse of `encode`.
@@ -116,7 +157,9 @@ class Vocab:
         """
         return self._points[check_tokens(tokens, self.vocab_size)].tobytes().decode("utf-32-le")
 
-    def unknown_error(self, text: str, *, start: int = 0, source: str = "", model: str = "the model") -> VocabError:
+    def unknown_error(
+        self, text: str, *, start: int = 0, source: str = "", model: str = "the model"
+    ) -> UnknownCharacterError:
         """Return the error for the first unknown character of a text that has one.
 
         Args:
@@ -125,22 +168,22 @@ class Vocab:
             source: name of the source, such as a file.
             model: name of the model.
         """
-        offset = next(i for i, char in enumerate(text) if self.normalize(char) not in self)
+        offset = int(self.examine(text)[0][0])
         char, where = text[offset], f" of {source!r}" if source else ""
-        return VocabError(
-            f"unknown character {char!r} (U+{ord(char):04X}) at offset {start + offset}{where}; {model} knows "
-            f"{self.describe()}. Remove it, or skip or replace unknown characters"
+        return UnknownCharacterError(
+            f"unknown character {quoted(char)} (U+{ord(char):04X}) at offset {start + offset}{where}; {model} knows "
+            f"{self.describe()}"
         )
 
     def normalize(self, text: str) -> str:
         """Return text as the model reads it: in lower case if `lowercase` is set."""
-        return "".join(map(_fold, text)) if self.lowercase else text
+        return "".join(map(fold, text)) if self.lowercase else text
 
-    def describe(self, limit: int = 60) -> str:
+    def describe(self, limit: int = 100) -> str:
         """Return a description for messages, with the repr of at most `limit` characters."""
-        shown = "".join(self.characters)
-        more = f" and {len(shown) - limit} more" if len(shown) > limit else ""
-        return f"{self.vocab_size} characters: {shown[:limit]!r}{more}"
+        shown = "".join(map(on_circles, self.characters[:limit]))
+        more = f" and {self.vocab_size - limit} more" if self.vocab_size > limit else ""
+        return f"{self.vocab_size} characters: {shown!r}{more}"
 
     def to_json(self) -> str:
         """Return the characters as a JSON list of strings, in token order."""
@@ -165,7 +208,7 @@ class Vocab:
         return len(self.characters)
 
     def __contains__(self, char: object) -> bool:
-        return char in self.characters
+        return isinstance(char, str) and char in self._known
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Vocab):
@@ -177,6 +220,10 @@ class Vocab:
 
     def __repr__(self) -> str:
         return f"Vocab({self.describe(20)}{', lowercase' if self.lowercase else ''})"
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.characters)
 
     @cached_property
     def _points(self) -> npt.NDArray[np.uint32]:
@@ -217,7 +264,7 @@ def _checked(text: str) -> str:
     return text
 
 
-def _fold(char: str) -> str:
+def fold(char: str) -> str:
     """Return the lower case of a character if it is a single character, so that offsets do not change."""
     lower = char.lower()
     return lower if len(lower) == 1 else char

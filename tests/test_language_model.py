@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import knock
-from knock import LanguageModel, ReweightGPT, Sampling, Vocab
+from knock import LanguageModel, Prompt, ReweightGPT, Sampling, Vocab
 from knock.errors import CheckpointError, SamplingError, VocabError
 from knock.generation import results as generation
 from knock.generation.results import Generation
+from knock.generation.stopping import StopStrings
 from knock.sampling import summarize
 from tests.cases import SMALL, random_weights
 
@@ -92,6 +93,7 @@ def test_stop_string_truncates_text_and_statistics(shakespeare: LanguageModel) -
     cut = shakespeare.generate("ROMEO:", max_new_tokens=200, seed=7, stop=stop, token_stats=True)
     assert cut.finish_reason == "stop"
     assert cut.text == free.text[: free.text.index(stop)]
+    assert (free.stop_string, cut.stop_string) == (None, stop)
     assert len(cut.token_stats) == len(cut.text)
     assert np.array_equal(cut.token_stats.surprise, free.token_stats.surprise[: len(cut.text)])
 
@@ -110,11 +112,102 @@ def test_token_stats_are_optional(shakespeare: LanguageModel, monkeypatch: pytes
     assert len(shakespeare.generate_batch([""], max_new_tokens=5, token_stats=True)[0].token_stats) == 5
 
 
+@pytest.mark.parametrize(
+    ("stop", "length", "message"),
+    [
+        ("Z", 30, "the stop string 'Z' can never end a text: the model does not know 'Z'"),
+        (["a", "\u0301"], 30, "the stop string '\u25cc\u0301' can never end a text"),
+        (["abc", "ab"], 2, "the stop string 'abc' can never end a text: it has 3 characters, and a text at most 2"),
+    ],
+)
+def test_impossible_stop_strings_get_a_warning(stop: str | list[str], length: int, message: str) -> None:
+    model = small_model()
+    calls = [
+        lambda: model.generate("a", stop=stop, max_new_tokens=length),
+        lambda: model.stream("a", stop=stop, max_new_tokens=length),
+        lambda: model.generate_batch(["a"] * 3, stop=stop, max_new_tokens=length),
+        lambda: model.generate_batch([Prompt("a", stop=stop, max_new_tokens=length)] * 3),
+        lambda: model.sample_iter(["a"], stop=stop, max_new_tokens=length),
+    ]
+    for call in calls:
+        with pytest.warns(UserWarning, match="can never end a text") as caught:
+            call()
+        assert [message in str(each.message) for each in caught] == [True]
+        assert caught[0].filename == __file__  # the caller's line
+
+
+def test_stop_strings_in_the_other_normal_form_are_found() -> None:
+    model = LanguageModel(small_model().model, Vocab("\nabcdefghi\u00e9"))
+    likely = Sampling(logit_bias={"\u00e9": 2.0})
+    free = model.generate("a", sampling=likely, seed=1).text
+    text = free[: free.index("\u00e9")]
+    out = model.generate("a", sampling=likely, seed=1, stop=["e\u0301", "\n\n\n\n"])
+    (row,) = model.generate_batch(["a"], likely, seed=1, stop=["e\u0301", "\n\n\n\n"])
+    assert (out.text, out.stop_string) == (row.text, row.stop_string) == (text, "e\u0301")
+
+
+def test_stop_strings_of_a_batch_equal_those_of_single_texts(shakespeare: LanguageModel) -> None:
+    stop = ["e", "\n", "the", "he", " t"]
+    rows = shakespeare.generate_batch(["A"] * 60, seed=3, max_new_tokens=5, stop=stop)
+    free = shakespeare.generate_batch(["A"] * 60, seed=3, max_new_tokens=5)
+    assert {row.stop_string for row in rows} >= {"e", "he", " t", None}
+    for row, whole in zip(rows, free, strict=True):
+        search = StopStrings(stop)
+        assert row.text == search.feed(whole.text) + search.flush()
+        assert row.stop_string == search.found
+
+
+def test_seeds_are_drawn_and_reported_by_default() -> None:
+    model = small_model()
+    batches = [model.generate_batch(["a"] * 3, max_new_tokens=20) for _ in range(3)]
+    batches += [list(model.sample_iter(["a"] * 3, max_new_tokens=20)) for _ in range(3)]
+    assert len({row.seed for rows in batches for row in rows}) == 6
+    for rows in batches:
+        again = model.generate_batch(["a"] * 3, max_new_tokens=20, seed=rows[0].seed)
+        assert [row.text for row in rows] == [row.text for row in again]
+    seeds = {model.model.generate_batch([[1]], 5)[1][0]["seed"] for _ in range(3)}
+    assert len(seeds) == 3
+
+
+@pytest.mark.parametrize(
+    ("call", "options", "hint"),
+    [
+        ("generate", {"length": 10}, "generate has no argument 'length'; use max_new_tokens"),
+        ("generate", {"n_tokens": 10}, "use max_new_tokens"),
+        ("generate", {"max_tokens": 10}, "use max_new_tokens"),
+        ("generate", {"max_length": 10}, "use max_new_tokens"),
+        ("generate", {"temp": 0.5}, "use temperature"),
+        ("generate", {"num_return_sequences": 2}, r"use generate_batch\(prompts, n=...\)"),
+        ("stream", {"length": 10}, "stream has no argument 'length'; use max_new_tokens"),
+        ("generate_batch", {"num_return_sequences": 2}, "generate_batch has no argument 'num_return_sequences'; use n"),
+        ("generate_batch", {"temperature": 0.5}, r"use sampling=Sampling\(temperature=...\)"),
+        ("sample_iter", {"length": 10}, "use max_new_tokens"),
+    ],
+)
+def test_misnamed_arguments_get_a_hint(call: str, options: dict[str, float], hint: str) -> None:
+    with pytest.raises(SamplingError, match=hint):
+        getattr(small_model(), call)("a" if call in ("generate", "stream") else ["a"], **options)
+
+
+@pytest.mark.parametrize("call", ["generate", "generate_batch"])
+def test_misnamed_arguments_of_the_token_interface_get_a_hint(call: str) -> None:
+    with pytest.raises(SamplingError, match=f"{call} has no argument 'max_new_tokens'; use length"):
+        getattr(small_model().model, call)([[1]], max_new_tokens=5)
+
+
+def test_results_keep_the_other_fields_of_prompts() -> None:
+    model = small_model()
+    rows = model.generate_batch([Prompt("a", extra={"id": 7}), "b", Prompt("Z", extra={"id": 8})], keep_errors=True)
+    assert [row.extra for row in rows] == [{"id": 7}, None, {"id": 8}]
+    assert hash(Prompt("a", extra={"id": 7})) == hash(Prompt("a"))
+
+
 def test_partial_stop_string_at_the_end_is_kept() -> None:
     model = small_model()
     free = model.generate("a", max_new_tokens=30, seed=5).text
     almost = free[-2:] + "!"  # the text ends within this stop string
-    out = model.generate("a", max_new_tokens=30, seed=5, stop=almost)
+    with pytest.warns(UserWarning, match="can never end a text: the model does not know '!'"):
+        out = model.generate("a", max_new_tokens=30, seed=5, stop=almost)
     assert (out.text, out.finish_reason) == (free, "length")
 
 
@@ -142,7 +235,11 @@ def test_lowercase_models_fold_stop_strings_and_biases() -> None:
     free = model.generate("A", max_new_tokens=60, seed=1)
     assert free.text == model.generate("a", max_new_tokens=60, seed=1).text
     stop = free.text[20:23]
-    assert model.generate("a", seed=1, stop=stop.upper()).text == free.text[: free.text.index(stop)]
+    strings = ["jj\njj", stop.upper()]
+    ended = model.generate("a", seed=1, stop=strings)
+    assert (ended.text, ended.stop_string) == (free.text[: free.text.index(stop)], stop.upper())
+    (row,) = model.generate_batch(["a"], seed=1, stop=strings)
+    assert (row.text, row.stop_string) == (ended.text, ended.stop_string)
     assert "b" not in model.generate("a", seed=1, logit_bias={"B": -math.inf}).text
 
 
@@ -220,8 +317,9 @@ def test_invalid_batches_are_rejected() -> None:
 
 def test_batch_accepts_any_iterable() -> None:
     model = small_model()
-    rows = model.generate_batch((prompt for prompt in "ab"), max_new_tokens=5, stop=iter(["zz"]))
-    assert [row.text for row in rows] == [row.text for row in model.generate_batch(["a", "b"], max_new_tokens=5)]
+    rows = model.generate_batch((prompt for prompt in "ab"), seed=1, max_new_tokens=5, stop=iter(["ab"]))
+    again = model.generate_batch(["a", "b"], seed=1, max_new_tokens=5, stop="ab")
+    assert [row.text for row in rows] == [row.text for row in again]
 
 
 def test_score_equals_the_surprise_of_generation(shakespeare: LanguageModel) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -53,6 +56,7 @@ def command(*arguments: str) -> str:
         (command("generate", "A", "--length", "5", "--backend", "numpy"), GENERATES - {"llvmlite"}),
         (command("sample", "A", "--length", "5"), GENERATES),
         (command("info"), {"numpy", "safetensors"}),
+        (command("models"), {"numpy", "safetensors"}),
         (command("score", str(ROOT / "LICENSE"), "--unknown", "skip"), GENERATES),
         (command("inspect", "--text", "A"), GENERATES | {"rich"}),
         ("import knock; knock.load('shakespeare-hybrid').generate('A')", GENERATES),
@@ -147,6 +151,27 @@ def test_what_the_documentation_links_to_exists(page: Path) -> None:
     assert [path for path in named if not any((base / path).exists() for base in (ROOT, page.parent))] == []
 
 
+@pytest.mark.parametrize("page", READMES, ids=name_of)
+def test_commands_of_the_documentation_use_files_that_exist(page: Path) -> None:
+    """Texts that a command reads, from the top of the project; not those that it writes."""
+    for block in re.findall(r"```sh\n(.*?)```", text_of(page), re.DOTALL):
+        for line in block.splitlines():
+            words = shlex.split(line, comments=True)
+            read = [word for before, word in zip(["", *words], words, strict=False) if before not in ("--out", ">")]
+            texts = [word for word in read if word.endswith((".txt", ".jsonl"))]
+            assert [text for text in texts if not (ROOT / text).exists()] == [], line
+
+
+@pytest.mark.parametrize("page", READMES, ids=name_of)
+def test_pictures_have_descriptions(page: Path) -> None:
+    """They are all that a page of a package index shows of a picture in the repository."""
+    for picture in re.findall(r"<img [^>]*>", text_of(page)):
+        described = re.search(r'alt="([^"]*)"', picture)
+        assert described is not None, picture
+        assert len(described[1].split()) > 5, picture
+    assert "![" not in text_of(page)  # the form without a width
+
+
 def test_readme_is_short() -> None:
     assert text_of(READMES[0]).count("\n") <= 200
 
@@ -160,8 +185,6 @@ def test_readme_shows_the_shipped_models_and_what_they_write() -> None:
 
 
 def test_package_list_is_complete() -> None:
-    import tomllib
-
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
     homes = {"knock": ROOT, "knock_kernels": ROOT / "kernels", "knock_training": ROOT / "training"}
     found = {
@@ -170,3 +193,38 @@ def test_package_list_is_complete() -> None:
         for file in (home / name).rglob("__init__.py")
     }
     assert set(settings["packages"]) == found
+
+
+def test_package_data_is_complete() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    homes = {"knock": ROOT, "knock_kernels": ROOT / "kernels", "knock_training": ROOT / "training"}
+    for package in settings["packages"]:
+        folder = homes[package.split(".")[0]] / Path(*package.split("."))
+        patterns = settings["package-data"].get(package, [])
+        others = {path for path in folder.iterdir() if path.is_file() and path.suffix not in (".py", ".pyc")}
+        packed = {path for pattern in patterns for path in folder.glob(pattern)}
+        assert {path.name for path in others - packed} <= {"README.md"}, package
+
+
+def test_source_distribution_has_every_file() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if not (ROOT / ".git").exists() or listed.returncode:
+        pytest.skip("not a repository")
+    manifest = [line.split() for line in text_of(ROOT / "MANIFEST.in").splitlines()]
+    folders = {name for words in manifest if words[0] == "graft" for name in words[1:]}
+    files = {name for words in manifest if words[0] == "include" for name in words[1:]}
+    always = {".gitignore", "LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.cfg"}
+    missing = [name for name in listed.stdout.splitlines() if name.split("/")[0] not in files | folders | always]
+    assert missing == []
+
+
+def test_texts_to_try_the_commands_with() -> None:
+    data = ROOT / "training" / "data"
+    assert 100_000 < (data / "shakespeare.txt").stat().st_size < 300_000
+    lm = knock.load(DEFAULT, backend="numpy")
+    assert lm.score(text_of(data / "sonnet.txt")).bits_per_char < 3
+    prompts = str(data / "prompts.jsonl")
+    script = [sys.executable, "-m", "knock", "sample", "--prompts", prompts, "--length", "5"]
+    rows = subprocess.run(script, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert len(rows) == text_of(data / "prompts.jsonl").count("\n") > 3
+    assert not any(json.loads(row).get("error") for row in rows)

@@ -30,7 +30,7 @@ COPIES: dict[str, Callable[[Any], Any]] = {
 def results(model: LanguageModel) -> list[Any]:
     return [
         model.generate("ROMEO:", max_new_tokens=30, seed=1).text,
-        [each.text for each in model.generate_batch(["A", "B"], max_new_tokens=10)],
+        [each.text for each in model.generate_batch(["A", "B"], seed=0, max_new_tokens=10)],
         model.score("To be").nats_per_char,
         model.digest,
         model.training,
@@ -106,7 +106,7 @@ def test_errors(default: LanguageModel, copied: Callable[[Any], Any]) -> None:
 
 
 def assert_same_text(result: Generation, expected: Generation) -> None:
-    facts = ("prompt", "text", "finish_reason", "seed", "stats", "index", "error")
+    facts = ("prompt", "text", "finish_reason", "seed", "stats", "index", "error", "stop_string", "extra")
     assert [getattr(result, name) for name in facts] == [getattr(expected, name) for name in facts]
     if expected.token_stats is not None:
         assert result.token_stats is not None

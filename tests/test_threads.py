@@ -21,7 +21,7 @@ CALLS = {
     "generate": 'm.generate("ROMEO:", max_new_tokens=40, seed=1).text',
     "stream": '"".join(m.stream("ROMEO:", max_new_tokens=40, seed=1))',
     "score": 'round(m.score("To be, or not to be").nats_per_char, 5)',
-    "batch": '[each.text for each in m.generate_batch(["A", "B"], max_new_tokens=20, threads=2)]',
+    "batch": '[each.text for each in m.generate_batch(["A", "B"], seed=0, max_new_tokens=20, threads=2)]',
     "logits": "m.model.logits([1, 2, 3]).argmax(-1).tolist()",
 }
 

@@ -20,9 +20,8 @@ from knock.errors import TrainingError
 from knock.files.checkpoint import read_checkpoint, write_checkpoint
 from knock_training.data import Corpus
 from knock_training.evaluate import as_record, evaluate
-from knock_training.model import Twin
+from knock_training.progress import Progress
 from knock_training.recipe import Recipe
-from knock_training.run import Progress
 from knock_training.sizes import SIZES
 from knock_training.state import state_path
 from knock_training.trainer import train
@@ -87,8 +86,8 @@ ROWS = {
     "digest": "`{digest}`",
 }
 TEXT = """
-Both losses are means over the whole validation split, as defined in `knock_training/evaluate.py`. They were measured
-with the weights as stored in the file.
+Both losses are means over the whole validation split, as `knock/generation/evaluation.py` defines them. They were
+measured with the weights as stored in the file.
 
 Trained with PyTorch {torch} on one CPU thread in about {minutes:.0f} minutes:
 
@@ -143,7 +142,7 @@ def make(name: str, corpus: Corpus, folder: Path) -> None:
         raise TrainingError(f"the run of {name} ended as {result.ended!r} instead of 'done'; change its recipe")
     # Evaluate the weights read back from the file, because they may have been rounded to bfloat16.
     write_checkpoint(path, result.weights, corpus.vocab, result.record, stored=model.stored)
-    losses = as_record(evaluate(Twin(read_checkpoint(path).weights), corpus.validation))
+    losses = as_record(evaluate(read_checkpoint(path).weights, corpus.validation))
     write_checkpoint(path, result.weights, corpus.vocab, {**result.record, "evaluation": losses}, stored=model.stored)
     path.with_suffix(".md").write_text(card(name, path), encoding="utf-8")
     state.unlink()

@@ -250,7 +250,6 @@ def run(trial: Trial, corpus_path: str) -> dict[str, Any]:
 
     from knock_training.data import Corpus
     from knock_training.evaluate import evaluate
-    from knock_training.model import Twin
     from knock_training.recipe import Recipe
     from knock_training.trainer import train
 
@@ -259,7 +258,7 @@ def run(trial: Trial, corpus_path: str) -> dict[str, Any]:
     config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **trial.shape)
     recipe_type, start = _varied(trial.variation, Recipe)
     result = train(config, corpus, recipe_type(**trial.recipe), start=start(config, trial.recipe["seed"]))
-    losses = evaluate(Twin(result.weights), corpus.validation)
+    losses = evaluate(result.weights, corpus.validation)
     gates = [[round(float(gate), 3) for gate in result.weights[name]] for name in result.weights if "gate" in name]
     return {
         "trial": asdict(trial),

@@ -18,7 +18,7 @@ EXAMPLES = """examples:
 
 SHELLS = ("bash", "zsh", "fish")
 _FILES = ("corpus", "file", "files", "html", "input", "metrics", "out", "output", "plot", "prompts", "vocab")
-_FOLDERS = ("tensorboard",)
+_FOLDERS = ("folder", "tensorboard")
 _MODELS = ("model", "models", "vocab_from")
 
 # Functions that complete a model: the names of shipped models, then files. shtab has no such completer.

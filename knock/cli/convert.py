@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from knock.choices import STORED_TYPES
 from knock.cli.ui.options import add_force_argument
-from knock.cli.ui.terminal import printable, say, write
+from knock.cli.ui.terminal import columns, is_wrapped, printable, say, wrapped, write
 from knock.models import locate
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the file and print its size and digest."""
+    """Write the file and print its size and the digest of the model."""
     from knock.files.checkpoint import check_writable, model_digest, read_checkpoint, write_checkpoint
     from knock.files.output import check_free
 
@@ -57,7 +57,8 @@ def run(options: argparse.Namespace) -> int:
     if digest != exact:
         say(f"knock: the weights were rounded to {options.stored}, which changes the digest; it was {exact}")
     size, before = out.stat().st_size, source.stat().st_size
-    write(f"{printable(str(out))}: {size:,} bytes, from {before:,}; digest {digest}\n")
+    line = f"{printable(str(out))}: {size:,} bytes, from {before:,}"
+    write((wrapped(line, columns()) if is_wrapped() else line) + f"\ndigest {digest}\n")
     return 0
 
 

@@ -7,10 +7,11 @@ therefore noise; compare the statistics of the different settings.
 from __future__ import annotations
 
 import argparse
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from knock.cli.ui.options import add_backend_argument, whole_number
-from knock.cli.ui.terminal import write
+from knock.cli.ui.terminal import columns, wrapped, write
 
 if TYPE_CHECKING:
     from knock.gpt import ReweightGPT
@@ -36,6 +37,7 @@ _METHODS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("entropy", "chooses the temperature, from 0.3 to 2, at each step so that the entropy is 3 bits",
      {"target_entropy": 3.0, "min_temp": 0.3, "max_temp": 2.0}),
 )  # fmt: skip
+_MARGIN = "  | "
 _HEADS = (
     ("reweight", "only learned patterns over the window"),
     ("content", "only query-key similarity"),
@@ -45,7 +47,7 @@ _HEADS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("--seed", type=whole_number(0, 2**64 - 1), default=42, metavar="N",
+    parser.add_argument("-s", "--seed", type=whole_number(0, 2**64 - 1), default=42, metavar="N",
                         help="seed of the weights and of sampling (default: 42)")  # fmt: skip
     parser.add_argument("--length", type=whole_number(1, 100_000), default=120, metavar="N",
                         help="characters per text (default: 120)")  # fmt: skip
@@ -62,22 +64,22 @@ def run(options: argparse.Namespace) -> int:
     def model(head_type: Any) -> ReweightGPT:
         return ReweightGPT(vocab.vocab_size, head_type=head_type, seed=options.seed, backend=options.backend)
 
-    write(f"Vocabulary: the {vocab.vocab_size} distinct characters of a short text. Each character is one token.\n")
+    _say(f"Vocabulary: the {vocab.vocab_size} distinct characters of a short text. Each character is one token.\n")
     hybrid = model("hybrid")
-    write(f"Model: {hybrid.weights.n_parameters:,} random weights. It has not been trained.\n\n")
-    write(f"1. The same prompt, {PROMPT!r}, with three sampling methods.\n")
+    _say(f"Model: {hybrid.weights.n_parameters:,} random weights. It has not been trained.\n\n")
+    _say(f"1. The same prompt, {PROMPT!r}, with three sampling methods.\n")
     for name, what, controls in _METHODS:
-        write(f"\n{name}: {what}\n")
+        _say(f"\n{name}: {what}\n")
         _show(hybrid, vocab, options, name, controls)
-    write("\n2. The same prompt with three types of heads, and basic sampling.\n")
+    _say("\n2. The same prompt with three types of heads, and basic sampling.\n")
     for head_type, what in _HEADS:
         other = model(head_type)
-        write(f"\n{head_type}: {what}; {other.config.position} positions, {other.weights.n_parameters:,} weights\n")
+        _say(f"\n{head_type}: {what}; {other.config.position} positions, {other.weights.n_parameters:,} weights\n")
         _show(other, vocab, options, "basic", {})
-    write(
+    _say(
         "\nTo an untrained model all characters are about equally likely, so the entropy rule ends at its lowest "
-        "temperature.\nUse a trained model:    knock generate ROMEO: --entropy 2 --stats\n"
-        "Train your own:         knock train corpus.txt --out my.safetensors\n"
+        "temperature.\n\nUse a trained model:\n  knock generate ROMEO: --entropy 2\n"
+        "Train your own:\n  knock train corpus.txt --out my.safetensors\n"
     )
     return 0
 
@@ -88,7 +90,17 @@ def _show(
     tokens, stats = model.generate(
         vocab.encode(PROMPT), options.length, sampling=sampling, seed=options.seed, **controls
     )
-    write(f"  | {PROMPT}{vocab.decode(tokens)}\n  {_summary(stats)}\n")
+    # Kept whole: the text has runs of spaces, and words longer than a line.
+    lines = textwrap.wrap(
+        PROMPT + vocab.decode(tokens), max(columns() - len(_MARGIN), 10),
+        replace_whitespace=False, drop_whitespace=False, break_on_hyphens=False,
+    )  # fmt: skip
+    _say("".join(f"{_MARGIN}{line}\n" for line in lines) + f"  {_summary(stats)}\n")
+
+
+def _say(text: str) -> None:
+    """Write text to standard output, wrapped at the width of the terminal."""
+    write(wrapped(text, columns()))
 
 
 def _summary(stats: Stats) -> str:

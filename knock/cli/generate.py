@@ -7,23 +7,33 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
+from typing import TYPE_CHECKING
 
 from knock.choices import UNKNOWN
 from knock.cli.ui.options import (
     add_backend_argument,
+    add_escapes_argument,
+    add_model_argument,
     add_sampling_arguments,
+    add_seed_argument,
+    hint_at_escapes,
     prompt_text,
     sampling_options,
-    unescape,
     whole_number,
 )
+from knock.cli.ui.style import styled
 from knock.cli.ui.terminal import columns, for_output, say, write
-from knock.models import DEFAULT
+from knock.escapes import unescape
+
+if TYPE_CHECKING:
+    from knock.generation.results import TextStream
 
 EXAMPLES = r"""examples:
   knock generate "ROMEO:"
-  knock generate "ROMEO:" --seed 7 --temperature 0.8 --top-p 0.95 --stop "\n\n"
+  knock generate "ROMEO:" --seed 7 --temperature 1 --top-p 0.9 --stop "\n\n"
   knock generate "To be" --entropy 2.0 --stats
+  knock generate -e "ROMEO:\nO, " -n 80 -t 0.5 --only-new
   echo "First Citizen:" | knock generate - --length 1000 --model my.safetensors
 """
 
@@ -31,14 +41,19 @@ EXAMPLES = r"""examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("prompt", nargs="?", default="", metavar="PROMPT",
-                        help="text to continue; - reads standard input (default: start a new line)")  # fmt: skip
-    parser.add_argument("--model", default=DEFAULT, help=f"a shipped model, a file or a folder (default: {DEFAULT})")
-    parser.add_argument("--length", type=whole_number(0), default=300, metavar="N",
+                        help="text to continue; - reads standard input, with the newline that echo adds and "
+                             "printf does not (default: start a new line)")  # fmt: skip
+    add_model_argument(parser)
+    parser.add_argument("-n", "--length", type=whole_number(0), default=300, metavar="N",
                         help="characters to generate (default: 300)")  # fmt: skip
-    parser.add_argument("--seed", type=whole_number(0, 2**64 - 1), metavar="N",
-                        help="seed; the same seed gives the same text (default: random)")  # fmt: skip
+    add_seed_argument(
+        parser, "seed; the same seed gives the same text on the same type of CPU and backend (default: random)"
+    )
+    add_escapes_argument(parser)
+    parser.add_argument("--only-new", action="store_true", help="leave the prompt out of the output")
     parser.add_argument("--stop", type=unescape, action="append", metavar="TEXT",
-                        help=r"stop before TEXT would appear; \n is a newline; can be repeated")  # fmt: skip
+                        help=r"stop before TEXT would appear, not counting PROMPT; \n is a newline; can be "
+                             "repeated")  # fmt: skip
     parser.add_argument("--unknown", choices=UNKNOWN, default="error",
                         help="how to handle characters that the model does not know (default: error)")  # fmt: skip
     parser.add_argument("--stats", action="store_true", help="print statistics on standard error")
@@ -48,29 +63,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Generate and print the text."""
+    from knock.cli.ui.greedy import blank_notice
     from knock.cli.ui.stats_box import stats_box
     from knock.language_model import load
+    from knock.sampling import Sampling
 
-    prompt = prompt_text(options.prompt)
-    stream = load(options.model, backend=options.backend).stream(
-        prompt,
-        max_new_tokens=options.length,
-        sampling=options.sampling,
-        seed=options.seed,
-        stop=options.stop,
-        unknown=options.unknown,
-        **sampling_options(options),
-    )
-    last = prompt
+    prompt = prompt_text(options.prompt, escapes=options.escapes)
+    model = load(options.model, backend=options.backend)
+    sampling = Sampling.preset(options.sampling, sampling_options(options))  # type: ignore[arg-type]
+    if notice := blank_notice(model, prompt, sampling):
+        say(f"knock: {notice}")
+    with hint_at_escapes(prompt):
+        stream = model.stream(
+            prompt,
+            max_new_tokens=options.length,
+            sampling=sampling,
+            seed=options.seed,
+            stop=options.stop,
+            unknown=options.unknown,
+        )
+    last, started = "", time.perf_counter()
     try:
-        write(for_output(prompt))
+        if not options.only_new:
+            last = prompt
+            write(styled(for_output(prompt), "bold", sys.stdout))
         for last in stream:
             write(for_output(last))
     finally:
         if last and not last.endswith("\n") and sys.stdout is not None and sys.stdout.isatty():
             write("\n")
-    if options.seed is None and sys.stderr.isatty():
-        say(f"seed {stream.seed}")
     if options.stats:
-        say(stats_box(stream.stats, columns()))
+        seconds = time.perf_counter() - started
+        say(stats_box(stream.stats, columns(), ending=_ending(stream, seconds)), is_essential=True)
+    elif options.seed is None and sys.stderr.isatty():
+        say(f"seed {stream.seed}")
     return 0
+
+
+def _ending(stream: TextStream, seconds: float) -> list[tuple[str, str]]:
+    """Return the rows of the statistics that concern the end of a text: labels and values."""
+    characters = stream.stats["tokens"]
+    return [
+        ("Characters:", f"{characters:,}"),
+        ("Characters/s:", f"{characters / max(seconds, 1e-9):,.0f}"),
+        ("Ended by:", stream.finish_reason or ""),
+        ("Seed:", str(stream.seed)),
+    ]

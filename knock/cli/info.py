@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knock.cli.ui.terminal import printable, write
+from knock.cli.ui.terminal import columns, is_wrapped, printable, write
 from knock.models import DEFAULT, locate, shipped
+from knock.validation import on_circles
 
 if TYPE_CHECKING:
     from knock.files.checkpoint import Checkpoint
+    from knock.vocab import Vocab
 
 EXAMPLES = """examples:
   knock info
   knock info my.safetensors
 """
+
+_LABEL = 16  # columns, with the space after it
+_CHARACTERS = 200  # of a vocabulary, or ranges of them
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,12 +33,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print one fact per line."""
+    """Print one fact per line; on a terminal, facts that are too long for a line are wrapped."""
     from knock.files.checkpoint import read_checkpoint
 
     path = locate(options.model)
     for label, fact in _facts(path, read_checkpoint(path)):
-        write(f"{label:<12} {printable(fact)}\n")
+        line = f"{label:<{_LABEL}}{printable(fact)}"
+        if is_wrapped() and label not in ("file", "digest"):  # they are copied whole; a path may have spaces
+            line = textwrap.fill(
+                line, max(columns(), 2 * _LABEL), subsequent_indent=" " * _LABEL,
+                break_long_words=False, break_on_hyphens=False,
+            )  # fmt: skip
+        write(line + "\n")
     return 0
 
 
@@ -40,17 +52,19 @@ def _facts(path: Path, checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
     weights, vocab = checkpoint.weights, checkpoint.vocab
     config = weights.config
     yield "model", path.stem + (" (ships with knock)" if path in shipped().values() else "")
-    yield "file", f"{path}, {path.stat().st_size:,} bytes"
+    yield "file", str(path)
+    yield "size", f"{path.stat().st_size:,} bytes"
     yield "digest", checkpoint.digest
     yield "heads", f"{config.head_type}, {config.position} positions"
     sizes = " ".join(f"{name}={getattr(config, name)}" for name in ("T", "n_emb", "nodes", "n_blocks", "n_heads"))
     yield "shape", sizes
     yield "parameters", f"{weights.n_parameters:,}"
-    yield "sees back", f"{config.receptive_field:,} characters"
+    yield "receptive field", f"{config.receptive_field:,} characters"
     if vocab is None:
         yield "vocabulary", f"{config.vocab_size:,} tokens without characters"
     else:
-        yield "vocabulary", vocab.describe() + (", upper case is read as lower case" if vocab.lowercase else "")
+        case = "; upper case is read as lower case" if vocab.lowercase else ""
+        yield "vocabulary", f"{vocab.vocab_size:,} characters: {_characters(vocab)}{case}"
     if not checkpoint.training:
         yield "training", "no record in the file"
         return
@@ -68,11 +82,38 @@ def _training_facts(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     batch = f"{recipe['batch_chars']:,} characters per step in sequences of {recipe['sequence_length']:,}"
     yield "recipe", f"{with_muon}AdamW at {recipe['learning_rate']:g}, {batch}, seed {recipe['seed']}"
     yield "steps", f"{training['steps_done']:,} of {recipe['steps']:,}, best at {training['best_step']:,}"
-    yield "took", f"{training['seconds']:,} s"
+    yield "training time", _duration(training["seconds"])
     yield "validation", f"the last {corpus['validation_characters']:,} characters"
     for name, loss in training.get("evaluation", {}).items():
         every = corpus["validation_characters"] - 1
         count = loss.get("characters", every)
         part = f", on the first {count:,} of them" if count < every else ""
         fact = f"{loss['nats_per_char']:.4f} nats/char, {loss['bits_per_char']:.4f} bits{part}"
-        yield f"- {name.replace('_', ' ')}", fact
+        yield f"loss, {name.replace('_', ' ')}", fact
+
+
+def _characters(vocab: Vocab) -> str:
+    """Return the characters in a visible form, and consecutive letters or digits as ranges, such as a-z."""
+    runs: list[list[str]] = []
+    for char in vocab.characters:
+        follows = runs and ord(char) == ord(runs[-1][-1]) + 1 and char.isalnum() and runs[-1][-1].isalnum()
+        if follows:
+            runs[-1].append(char)
+        else:
+            runs.append([char])
+    parts = [part for run in runs for part in ([f"{run[0]}-{run[-1]}"] if len(run) > 2 else map(_visible, run))]
+    more = f" ... and {len(parts) - _CHARACTERS:,} more" if len(parts) > _CHARACTERS else ""
+    return " ".join(parts[:_CHARACTERS]) + more
+
+
+def _visible(char: str) -> str:
+    return {"\n": "↵", " ": "␣"}.get(char) or printable(on_circles(char))
+
+
+def _duration(seconds: float) -> str:
+    """Return a duration in two units: 5.2 s, 2 min 5 s, 3 h 20 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {whole % 60} s"

@@ -10,14 +10,15 @@ import gc
 import importlib
 import sys
 import warnings
-from typing import Any, NoReturn
+from typing import Any
 
 from knock import __version__
 from knock.cli.ui import interrupts
-from knock.cli.ui.terminal import discard_output, open_streams, say, visible_lines
-from knock.errors import ConfigError, KnockError, SamplingError
+from knock.cli.ui.parser import USAGE, Parser, suggestion
+from knock.cli.ui.terminal import be_quiet, discard_output, open_streams, say, say_error, visible_lines
+from knock.errors import ConfigError, KnockError, SamplingError, UnknownCharacterError
 
-DONE, FAILED, USAGE = 0, 1, 2
+DONE, FAILED = 0, 1
 
 # Modules of this package and the first lines of their docstrings, repeated here so that help imports none of them.
 COMMANDS = {
@@ -28,7 +29,9 @@ COMMANDS = {
     "score": "Measure how well models predict a text: bits per character, perplexity, heat map.",
     "inspect": "Show what a model learned: its reweight patterns, its attention, its predictions on a text.",
     "info": "Show what a model file contains: shape, size, vocabulary, training record, losses.",
+    "models": "List the models by name: size, loss, where they are.",
     "convert": "Convert a model file to another format.",
+    "help": "Show the help of knock or of one of its commands.",
     "demo": "Take a two-minute tour: three sampling methods, three types of heads.",
     "completion": "Print a shell completion script.",
     "warmup": "Compile the kernels for this machine and print where they are.",
@@ -53,11 +56,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; return its exit code."""
     open_streams()
     interrupts.forget()
+    be_quiet(False)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             warnings.simplefilter("default", UserWarning)  # show notices once, even if warnings are errors
             return _run(arguments)
+    except UnknownCharacterError as error:
+        return _fail(error.advice("--unknown skip", "--unknown replace"), FAILED)
     except (SamplingError, ConfigError) as error:
         return _fail(error, USAGE)
     except KnockError as error:
@@ -79,16 +85,36 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(arguments: list[str] | None) -> int:
     given = (sys.argv[1:] if arguments is None else arguments) or _default_arguments()
     try:
-        parser = build_parser(*given[:1])
-        if not given:
-            parser.error(f"a COMMAND is required: one of {', '.join(COMMANDS)}")
-        options = parser.parse_args(given)
+        options = _parse(given)
+        be_quiet(options.quiet)
         code: int = options.run(options)
     except SystemExit as exit_:  # argparse has printed help, the version or an error
         code = exit_.code if isinstance(exit_.code, int) else DONE
     if sys.stdout is not None:
         sys.stdout.flush()
     return code
+
+
+def _parse(given: list[str]) -> argparse.Namespace:
+    """Return the options of a command line; exit if it has an error or asks for help."""
+    parser = build_parser(*given[:1])
+    if not given:
+        parser.error(f"a COMMAND is required: one of {', '.join(COMMANDS)}")
+    name = given[0]
+    if name.startswith("-"):
+        parser.check_options(given[:1])
+        if not any(option.startswith(name) for option in ("-h", "--help", "--version")):
+            parser.report_unrecognized([name])
+    elif name not in COMMANDS:
+        close = suggestion(name.lower(), COMMANDS)
+        hint = f"did you mean {close}?" if close else f"to continue it as a text, run: knock generate {name!r}"
+        parser.error(f"{name!r} is not a command; {hint}")
+    else:
+        parser.commands[name].check_options(given[1:])
+    options, rest = parser.parse_known_args(given)
+    if rest:
+        parser.commands[name].report_unrecognized(rest)
+    return options
 
 
 def _default_arguments() -> list[str]:
@@ -98,20 +124,12 @@ def _default_arguments() -> list[str]:
     return ["repl"] if on_terminal() else []
 
 
-class _Parser(argparse.ArgumentParser):
-    """Argument parser that reports errors on one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        line = " ".join(message.splitlines())
-        self.exit(USAGE, f"{self.prog}: error: {line}; see {self.prog} --help\n")
-
-
-def build_parser(*chosen: str) -> argparse.ArgumentParser:
+def build_parser(*chosen: str) -> Parser:
     """Return the parser of the command line, with the options of the chosen commands only."""
-    parser = _Parser(
+    parser = Parser(
         prog="knock",
         description="Train a character-level language model on your own text, and generate from it.",
-        epilog="Run knock COMMAND --help for help on a command.",
+        epilog="Run knock help COMMAND, or knock COMMAND --help, for help on a command.",
     )
     parser.add_argument("--version", action="version", version=f"knock {__version__}")
     commands: Any = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, prog="knock")
@@ -120,15 +138,11 @@ def build_parser(*chosen: str) -> argparse.ArgumentParser:
             commands.add_parser(name, help=summary)
             continue
         module = importlib.import_module(f"knock.cli.{name}")
-        command = commands.add_parser(
-            name,
-            help=summary,
-            description=module.__doc__,
-            epilog=module.EXAMPLES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        command = commands.add_parser(name, help=summary, description=module.__doc__, epilog=module.EXAMPLES)
+        command.add_argument("-q", "--quiet", action="store_true", help="print no messages other than errors")
         module.add_arguments(command)
         command.set_defaults(run=module.run, error=command.error)
+        parser.commands[name] = command
     return parser
 
 
@@ -139,5 +153,5 @@ def _show_warning(message: Warning | str, category: type[Warning], *_place: obje
 
 
 def _fail(error: object, code: int) -> int:
-    say(f"knock: error: {visible_lines(str(error))}")
+    say_error(visible_lines(str(error)))
     return code

@@ -2,38 +2,49 @@
 
 The surprise of a character, in bits, is -log2 of the probability that the model gave it; the first character is scored
 as after an empty prompt. The result is a table with one row per model; --heat prints a heat map before it, --json and
---chars replace it. The text is read once, in pieces, so it may be of any length.
+--chars replace it. The text is read once, in pieces, so it may be of any length. Perplexity is per character: 2 to the
+power of the bits per character, not comparable with the perplexity per word or token of other models.
+
+--held-out measures the part of a training corpus that knock train held out, as knock train does at the end: in
+independent blocks of 256 characters, and in one continuous stream.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import itertools
 import json
 import math
-from collections.abc import Iterable, Iterator
+import os
+import stat
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from knock.choices import UNKNOWN
 from knock.cli.ui.options import add_backend_argument
-from knock.cli.ui.terminal import for_output, printable, read_input, say, write
-from knock.errors import TextError
+from knock.cli.ui.terminal import for_output, printable, read_input, say, wrapped, write
+from knock.errors import KnockError, TextError
 from knock.models import DEFAULT
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from knock.files.corpus import TokenizedText
     from knock.generation.scoring import Scorer
     from knock.language_model import LanguageModel
+    from knock.vocab import Vocab
 
 EXAMPLES = """examples:
   knock score book.txt
   knock score book.txt --model shakespeare-small --model my.safetensors --unknown skip
   knock score letter.txt --heat
   cat letter.txt | knock score - --chars > surprise.jsonl
+  knock score --held-out corpus.txt --model my.safetensors
 
 A line of --chars, where index counts characters from 0:
   {"model": "my.npz", "index": 0, "char": "F", "bits": 3.519042}
@@ -41,15 +52,21 @@ A line of --chars, where index counts characters from 0:
 
 _PIECE = 2**17  # characters scored at a time, to bound memory
 _MAX_UNKNOWN = 10  # unknown characters listed in a notice
+_DONE = {"skip": "skipped", "replace": "replaced"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("file", metavar="FILE", help="text to score, in UTF-8; - is standard input")
-    parser.add_argument("--model", action="append", dest="models", metavar="MODEL",
+    parser.add_argument("files", nargs="+", metavar="FILE",
+                        help="text to score, in UTF-8; - is standard input, with the newline that echo adds. With "
+                             "--held-out, the files and folders of a corpus, as given to knock train")  # fmt: skip
+    parser.add_argument("-m", "--model", action="append", dest="models", metavar="MODEL",
                         help=f"a shipped model, a file or a folder; can be repeated (default: {DEFAULT})")  # fmt: skip
     parser.add_argument("--unknown", choices=UNKNOWN, default="error",
                         help="how to handle characters that a model does not know (default: error)")  # fmt: skip
+    parser.add_argument("--held-out", action="store_true",
+                        help="measure the last 10%% of the corpus, which knock train holds out: the mean over all its "
+                             "characters except the first")  # fmt: skip
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--heat", action="store_true",
                       help="show the surprise of each character as a colour, or as a digit if the output has no "
@@ -73,12 +90,28 @@ class Piece(NamedTuple):
 
 def run(options: argparse.Namespace) -> int:
     """Score the text and print the result."""
-    from knock.generation.scoring import Scorer
+    if options.held_out:
+        if options.heat or options.chars:
+            options.error(f"--held-out measures losses; drop {'--heat' if options.heat else '--chars'}")
+        if "-" in options.files and len(options.files) > 1:
+            options.error("- (standard input) must be the only FILE")
+        return _score_held_out(options)
+    if len(options.files) > 1:
+        options.error(f"{len(options.files)} files are a corpus, which --held-out measures; give one FILE")
+    return _score(options)
 
-    chunks, size = _text(options.file)
-    models = {name: _model(name, options.backend, size) for name in options.models or [DEFAULT]}
+
+def _score(options: argparse.Namespace) -> int:
+    from knock.generation.scoring import Scorer
+    from knock.language_model import load
+
+    (file,) = options.files
+    models = {name: load(name, backend=options.backend) for name in options.models or [DEFAULT]}
+    chunks, size, likely = _text(file)
+    for model in models.values():
+        model.model.engine.settle(positions=likely)  # all characters are scored by the same backend
     scorers = [Scorer(name, model.model.engine, model.vocab, options.unknown) for name, model in models.items()]
-    pieces = _pieces(chunks, scorers, 0 if options.heat or options.chars else size)
+    pieces = _pieces(chunks, scorers, size, is_shown=options.heat or options.chars)
     if options.heat:
         _show_heat(pieces, scorers)
     elif options.chars:
@@ -94,70 +127,154 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _text(file: str) -> tuple[Iterable[str], int]:
-    """Return the text in non-empty chunks, and its approximate size in bytes, 0 if unknown."""
+def _text(file: str) -> tuple[Iterable[str], int, int]:
+    """Return the text in non-empty chunks, its size in bytes, 0 if unknown, and a lower bound of that size."""
     from knock.files.text import read_chunks
 
-    if file == "-":
-        text = read_input()
-        return ([text] if text else []), len(text.encode())
-    size = 0
-    with contextlib.suppress(OSError, ValueError):  # reading the file reports the error
-        size = Path(file).stat().st_size
-    return read_chunks(file), size
+    chunks, size = _standard_input() if file == "-" else read_chunks(file), 0
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # reading the text reports the error
+        status = os.fstat(sys.stdin.fileno()) if file == "-" else Path(file).stat()
+        if stat.S_ISREG(status.st_mode):
+            size = status.st_size
+    if size:
+        return chunks, size, size
+    first = list(itertools.islice(chunks, 2))
+    return itertools.chain(first, chunks), 0, sum(len(text.encode()) for text in first)
 
 
-def _model(name: str, backend: Any, size: int) -> LanguageModel:
-    """Load a model and fix its backend, so that all characters are scored by the same one."""
-    from knock.language_model import load
+def _standard_input() -> Iterator[str]:
+    from knock.files.text import decoded
 
-    model = load(name, backend=backend)
-    model.model.engine.settle(positions=size)
-    return model
+    try:
+        yield from decoded(sys.stdin.buffer, "standard input")
+    except (AttributeError, OSError) as error:  # AttributeError: sys.stdin is None
+        raise KnockError("cannot read standard input; pass a file as the argument") from error
 
 
-def _pieces(chunks: Iterable[str], scorers: list[Scorer], size: int) -> Iterator[Piece]:
-    """Score the text piece by piece with all models.
+def _pieces(chunks: Iterable[str], scorers: list[Scorer], size: int, *, is_shown: bool) -> Iterator[Piece]:
+    """Score the text piece by piece with all models, and show progress.
 
     Args:
         chunks: The text.
         scorers: The scorers, one per model.
-        size: Size of the text in bytes, to show progress; 0 shows none.
+        size: Size of the text in bytes; 0 if unknown.
+        is_shown: Whether the pieces are printed, perhaps on the terminal that shows the progress.
 
     Raises:
         TextError: if the text cannot be read, is not UTF-8, or has no character to score.
         VocabError: at a character that a model does not know, if unknown characters are errors.
     """
     from knock.cli.ui.progress import ShareLine
+    from knock.normal_forms import unbroken
 
-    is_empty, done = True, 0
+    characters, done = 0, 0
     with ShareLine("scored") as line:
-        for chunk in chunks:
-            is_empty = False
-            for start in range(0, len(chunk), _PIECE):
-                text = chunk[start : start + _PIECE]
-                yield Piece(text, [scorer.feed(text) for scorer in scorers])
-                done += len(text.encode())
-                if size:
-                    line.show(done / size)
-    if is_empty:
+
+        def show(number: int, share: float) -> None:
+            """Show progress within a piece: the models before this one are done, and a share of it."""
+            of_piece = (number + share) / len(scorers)
+            if size:
+                line.show(min(1.0, (done + of_piece * width) / size))  # the file may grow
+            else:
+                line.count(characters + int(of_piece * len(text)))
+
+        pieces = (chunk[start : start + _PIECE] for chunk in chunks for start in range(0, len(chunk), _PIECE))
+        for text in unbroken(pieces):
+            width = len(text.encode())
+            surprise = [scorer.feed(text, functools.partial(show, number)) for number, scorer in enumerate(scorers)]
+            if is_shown:
+                line.clear()
+            yield Piece(text, surprise)
+            characters, done = characters + len(text), done + width
+    if not characters:
         raise TextError("the text is empty; there is nothing to score")
     for scorer in scorers:
         if scorer.chars == 0:
             raise TextError(f"the text has no character that {scorer.name!r} knows; there is nothing to score")
 
 
+def _score_held_out(options: argparse.Namespace) -> int:
+    """Measure the losses of models on the held-out part of a corpus, and print them."""
+    from knock.cli.ui.progress import ShareLine
+    from knock.generation.evaluation import as_record, evaluate
+    from knock.language_model import load
+
+    models = {name: load(name, backend=options.backend) for name in options.models or [DEFAULT]}
+    given = read_input() if options.files == ["-"] else None
+    losses = {}
+    with ShareLine("measured") as line:
+        for number, (name, model) in enumerate(models.items()):
+
+            def show(share: float, number: int = number) -> None:
+                line.show((number + share) / len(models))
+
+            text = _corpus(options, model.vocab, given)
+            losses[name] = evaluate(model.model.engine, text.held_out, progress=show)
+            line.clear()
+            _report_corpus(name, model, text, losses[name]["stream"].characters)
+    if options.json:
+        for name, measured in losses.items():
+            facts = {"model": name, "digest": models[name].digest, "held_out": as_record(measured)}
+            write(json.dumps(facts, ensure_ascii=False) + "\n")
+        return 0
+    rows = [
+        (printable(name), of.replace("_", " "), *_cells(loss.characters, loss.nats, loss.bits, loss.perplexity))
+        for name, measured in losses.items()
+        for of, loss in measured.items()
+    ]
+    write("".join(f"{line}\n" for line in _aligned([("model", "loss", *_FIGURES), *rows], texts=2)))
+    return 0
+
+
+def _corpus(options: argparse.Namespace, vocab: Vocab, given: str | None) -> TokenizedText:
+    """Return the corpus as tokens of a model, read as in training."""
+    from knock.files.corpus import TokenizedText
+
+    if given is not None:
+        return TokenizedText.from_text(given, "standard input", vocab=vocab, unknown=options.unknown)
+    return TokenizedText.read(options.files, vocab=vocab, unknown=options.unknown)
+
+
+def _report_corpus(name: str, model: LanguageModel, text: TokenizedText, predicted: int) -> None:
+    """Report what was left out of the measurement, and a corpus that the model was not trained on."""
+    if text.marks:
+        say(f"knock: {name!r} does not know byte-order marks (U+FEFF): skipped {text.marks:,}")
+    if text.unknown_count:
+        say(f"knock: {_DONE[text.unknown]} {_characters(text.unknown_count)} that {name!r} does not know")
+    if predicted < len(text.held_out) - 1:
+        say(f"knock: measured the first {_characters(predicted)} of the {_characters(len(text.held_out))} held out")
+    trained_on = model.training.get("corpus", {})
+    if trained_on.get("sha256", text.sha256) != text.sha256:
+        say(f"knock: {name!r} was trained on another text, {printable(str(trained_on.get('name')))}; "
+            "training may have seen what this one holds out")  # fmt: skip
+
+
+def _characters(count: int) -> str:
+    return f"{count:,} character{'s' * (count != 1)}"
+
+
+_FIGURES = ("chars", "nats/char", "bits/char", "perplexity/char")
+
+
+def _cells(characters: int, nats: float, bits: float, perplexity: float) -> tuple[str, ...]:
+    """Return the columns of `_FIGURES`."""
+    return f"{characters:,}", f"{nats:.4f}", f"{bits:.4f}", f"{perplexity:,.4f}"
+
+
 def _table(scorers: list[Scorer]) -> Iterator[str]:
-    rows = [("model", "characters", "nats/char", "bits/char", "perplexity")]
-    rows += [
-        (printable(each.name), f"{each.chars:,}", f"{each.nats_per_char:.4f}", f"{each.bits_per_char:.4f}",
-         f"{each.perplexity:,.4f}")
+    rows = [
+        (printable(each.name), *_cells(each.chars, each.nats_per_char, each.bits_per_char, each.perplexity))
         for each in scorers
-    ]  # fmt: skip
+    ]
+    return _aligned([("model", *_FIGURES), *rows], texts=1)
+
+
+def _aligned(rows: Sequence[Sequence[str]], texts: int) -> Iterator[str]:
+    """Yield the lines of a table: the first columns are texts, the others numbers."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for model, *numbers in rows:
-        cells = [number.rjust(width) for number, width in zip(numbers, widths[1:], strict=True)]
-        yield "  ".join([model.ljust(widths[0]), *cells])
+    for row in rows:
+        cells = zip(row, widths, strict=True)
+        yield "  ".join(cell.rjust(width) if i >= texts else cell.ljust(width) for i, (cell, width) in enumerate(cells))
 
 
 def _as_json(scorer: Scorer, digest: str) -> str:
@@ -214,7 +331,7 @@ def _show_heat(pieces: Iterable[Piece], scorers: list[Scorer]) -> None:
 
     chain = itertools.chain.from_iterable
     views = [text_and_bits(copy, number) for number, copy in enumerate(itertools.tee(pieces, len(scorers)))]
-    show(legend() if has_colours else Text(DIGITS))
+    show(legend(console.width) if has_colours else Text(wrapped(DIGITS, console.width)))
     for mark, scorer in zip(marks, scorers, strict=True):
         write(f"{mark}{printable(scorer.name)}\n" if mark else "")
     write("\n")
@@ -231,13 +348,14 @@ def _show_heat(pieces: Iterable[Piece], scorers: list[Scorer]) -> None:
 
 
 def _report_unknown(scorers: list[Scorer], unknown: str) -> None:
-    done = {"skip": "skipped", "replace": "replaced"}
     for scorer in scorers:
+        if scorer.marks:
+            say(f"knock: {scorer.name!r} does not know byte-order marks (U+FEFF): skipped {scorer.marks:,}")
         count = scorer.unknown_chars.total()
         if count:
             most = scorer.unknown_chars.most_common(_MAX_UNKNOWN)
             more = f" and {len(scorer.unknown_chars) - len(most)} more" if len(scorer.unknown_chars) > len(most) else ""
             say(
-                f"knock: {done[unknown]} {count:,} character{'s' * (count > 1)} that {scorer.name!r} does not know: "
+                f"knock: {_DONE[unknown]} {_characters(count)} that {scorer.name!r} does not know: "
                 f"{', '.join(f'{char!r} {times:,}' for char, times in most)}{more}"
             )

@@ -1,7 +1,7 @@
 """Compile the kernels for this machine and print where they are.
 
 Other commands compile the kernels when it pays off; use this command in images and installers, or to retry after a
-failure. The kernels are stored in the user's cache folder, or in the folder KNOCK_CACHE_DIR.
+failure. The kernels are stored in the folder KNOCK_CACHE_DIR if that is set, or else in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ def run(options: argparse.Namespace) -> int:
 
     path = kept() if options.check else compile_now()
     if path is None:
-        raise KnockError("the kernels have not been compiled for this machine; run knock warmup")
+        from knock_kernels.cache.folder import is_requested
+
+        where = "for this machine into KNOCK_CACHE_DIR" if is_requested() else "for this machine"
+        raise KnockError(f"the kernels have not been compiled {where}; run knock warmup")
     write(f"{for_output(str(path))}\n")
     return 0

@@ -68,8 +68,18 @@ def kernels(backend: Backend, seconds: float) -> EntryPoints | None:
     return _compile_first(backend)
 
 
+def compile_ahead() -> None:
+    """Compile the kernels in the background, unless they are compiled or KNOCK_BACKEND names a backend.
+
+    Raises:
+        KnockError: if KNOCK_BACKEND is not a backend.
+    """
+    if chosen("auto") == "auto":
+        kernels("auto", 0.0)
+
+
 def kept() -> Path | None:
-    """Return the file of this machine's compiled kernels, None if there is none.
+    """Return the file of this machine's compiled kernels, None if there is none; in KNOCK_CACHE_DIR alone if it is set.
 
     Raises:
         KnockError: if they could not be loaded.
@@ -82,20 +92,27 @@ def kept() -> Path | None:
 
 
 def compile_now() -> Path:
-    """Compile the kernels unless they already are, with a notice on standard error; return their file.
+    """Compile the kernels into the user's folder unless they are there, with a notice on standard error.
+
+    Returns:
+        Their file: in KNOCK_CACHE_DIR if that is set, else in the user's cache folder, or the temporary one if that
+        cannot be used.
 
     Raises:
         KnockError: if they cannot be compiled or cached.
     """
-    where = kept()
-    if where is not None:
-        return where
-    from knock_kernels.cache import compiling
+    try:
+        from knock_kernels.cache import compiling
+    except (ImportError, OSError) as error:
+        raise KnockError(str(error)) from error
 
     try:
-        return _wait(insist=True)
+        with _Clock() as clock:
+            return compiling.install(clock.update)
+    except compiling.NotKeptError as error:
+        raise KnockError(f"the kernels cannot be cached: {error}") from error
     except compiling.CompilationError as error:
-        raise KnockError(f"the kernels cannot be compiled and kept: {error}") from error
+        raise KnockError(f"the kernels cannot be compiled: {error}") from error
 
 
 def _start_compiling() -> None:
@@ -118,7 +135,8 @@ def _compile_first(backend: Backend) -> EntryPoints | None:
     with _waiting:
         try:
             try:
-                _wait()  # returns at once if another thread has waited before
+                with _Clock() as clock:
+                    compiling.wait(clock.update)  # returns at once if another thread has waited before
                 return store.entry_points()
             except compiling.NotKeptError as error:
                 _warn(f"the kernels are compiled for this process alone: {error}")
@@ -126,13 +144,6 @@ def _compile_first(backend: Backend) -> EntryPoints | None:
         except compiling.CompilationError as error:
             _without(backend, str(error))
             return None
-
-
-def _wait(insist: bool = False) -> Path:
-    from knock_kernels.cache import compiling
-
-    with _Clock() as clock:
-        return compiling.wait(clock.update, insist)
 
 
 def _without(backend: Backend, problem: str) -> None:

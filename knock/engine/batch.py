@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,8 @@ class Request:
         index: the row's number in its batch.
         prompt: the prompt as text, kept for the result.
         error: why the prompt is invalid, None if it is valid; an invalid one generates nothing.
+        stop: the stop strings as text, kept for the result.
+        extra: the prompt's other fields, kept for the result.
     """
 
     tokens: TokenArray
@@ -45,6 +47,8 @@ class Request:
     index: int
     prompt: str = ""
     error: str | None = None
+    stop: tuple[str, ...] = ()
+    extra: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

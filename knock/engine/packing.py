@@ -123,7 +123,8 @@ def control_row(sampling: Sampling) -> list[float]:
         Control.top_p: sampling.top_p,
         Control.min_p: sampling.min_p,
         Control.target_entropy: -1.0 if sampling.target_entropy is None else sampling.target_entropy,
-        Control.ratio_rule: sampling.entropy_rule == "ratio",
+        # For a target of 0, both rules give min_temp. The kernel's ratio would be 0 / 0 where the entropy is 0, too.
+        Control.ratio_rule: sampling.entropy_rule == "ratio" and sampling.target_entropy != 0,
         Control.min_temp: sampling.min_temp,
         Control.max_temp: sampling.max_temp,
         Control.mirostat: -1.0 if sampling.mirostat is None else sampling.mirostat,

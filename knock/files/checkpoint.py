@@ -4,6 +4,8 @@ The metadata is the same in both formats: JSON strings `knock.format` ("1"), `kn
 characters), `knock.lowercase` and `knock.training` (recipe and losses), and two SHA-256 digests in hex.
 `knock.digest`, over arrays, config and vocabulary, identifies the model independent of the file format.
 `knock.checksum`, over all other metadata, detects changes to the rest of the file.
+
+Files are canonical: equal models with equal training records give equal bytes.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from knock.weights import FloatArray, Weights
 
 FORMAT = "1"
 
+_ALIGNMENT = 8  # bytes; the arrays of a safetensors file start at a multiple of it
 _ZIP_MAGIC = b"PK\x03\x04"  # every `.npz` file begins with it, and no `.safetensors` file can
 
 
@@ -103,7 +106,7 @@ def write_checkpoint(
         metadata |= {"knock.vocab": vocab.to_json(), "knock.lowercase": json.dumps(vocab.lowercase)}
     if training:
         try:
-            metadata["knock.training"] = json.dumps(dict(training))
+            metadata["knock.training"] = json.dumps(dict(training), sort_keys=True)
         except (TypeError, ValueError) as error:
             raise CheckpointError(
                 f"the training record must be JSON serialisable: {error}; use plain Python values"
@@ -229,7 +232,17 @@ def _serialize(arrays: Mapping[str, npt.NDArray[Any]], stored: StoredType, metad
         name: TensorSpec(dtype=stored, shape=array.shape, data_ptr=array.ctypes.data, data_len=array.nbytes)
         for name, array in little_endian.items()
     }
-    return bytes(serialize(specs, metadata))
+    return _canonical(bytes(serialize(specs, metadata)))
+
+
+def _canonical(content: bytes) -> bytes:
+    """Return a safetensors file with its header sorted: the package writes the metadata in random order."""
+    begin = 8 + int.from_bytes(content[:8], "little")
+    entries = json.loads(content[8:begin])
+    # Unescaped, because a changed hex digit of an escape, E9 for e9, would go undetected.
+    header = json.dumps(entries, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % _ALIGNMENT)
+    return len(header).to_bytes(8, "little") + header + content[begin:]
 
 
 def _deserialize(content: bytes) -> tuple[dict[str, FloatArray], dict[str, str]]:

@@ -56,6 +56,7 @@ def serialize(arrays: Mapping[str, FloatArray], metadata: Mapping[str, str]) -> 
             member = io.BytesIO()
             np.lib.format.write_array(member, array, allow_pickle=False)
             entry = zipfile.ZipInfo(f"{name}.npy")  # without a date, so that the bytes depend on the model alone
+            entry.create_system = 3  # Unix on every platform, for the same reason
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, member.getbuffer())
     return content.getvalue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from knock.engine.batch import Request
 from knock.errors import KnockError, SamplingError
 from knock.generation import stopping
 from knock.generation.results import Prompt
-from knock.generation.stopping import StopStrings
+from knock.generation.stopping import StopStrings, warn_of_impossible
 from knock.memo import Memo
 from knock.sampling import Sampling
 from knock.validation import shown, whole_number
@@ -52,8 +53,9 @@ class RequestBuilder:
         self._keep_errors = keep_errors
         self._memo = Memo()  # a batch stores equal prompts and controls once
         self._sampling = self.controls(sampling)
-        self._automaton = self._stop_automaton(StopStrings(stop).strings)
+        self._stop = StopStrings(stop).strings
         self._max_new_tokens = _checked_length(max_new_tokens)
+        self._automaton = self._stop_automaton(self._stop, self._max_new_tokens)
 
     def rows(
         self, prompt: str | Prompt, first: int, n: int, sampling: str | Sampling | None = None
@@ -80,21 +82,27 @@ class RequestBuilder:
         except KnockError as error:
             if not self._keep_errors:
                 raise
+            extra = prompt.extra if isinstance(prompt, Prompt) else None
             text = prompt.text if isinstance(prompt, Prompt) else prompt
+            text = text if isinstance(text, str) else ""
             start = prompt_tokens("", self._vocab, "error")
-            return Request(start, self._sampling, None, 0, index, text if isinstance(text, str) else "", str(error))
+            return Request(start, self._sampling, None, 0, index, text, str(error), extra=extra)
 
     def _checked(self, prompt: str | Prompt, index: int, sampling: str | Sampling | None) -> Request:
-        automaton, length = self._automaton, self._max_new_tokens
+        automaton, length, stop = self._automaton, self._max_new_tokens, self._stop
+        extra: Mapping[str, Any] | None = None
         if isinstance(prompt, Prompt):
             sampling = sampling if prompt.sampling is None else prompt.sampling
-            if prompt.stop is not None:
-                automaton = self._stop_automaton(StopStrings(prompt.stop).strings)
             if prompt.max_new_tokens is not None:
                 length = _checked_length(prompt.max_new_tokens)
+            if prompt.stop is not None:
+                stop = StopStrings(prompt.stop).strings
+            if prompt.max_new_tokens is not None or prompt.stop is not None:
+                automaton = self._stop_automaton(stop, length)
+            extra = prompt.extra
             prompt = prompt.text
         controls = self._sampling if sampling is None else self.controls(sampling)
-        return Request(self._tokens(prompt), controls, automaton, length, index, prompt)
+        return Request(self._tokens(prompt), controls, automaton, length, index, prompt, None, stop, extra)
 
     def controls(self, sampling: str | Sampling) -> Sampling:
         """Return controls, given by name or as they are, with a bias by token."""
@@ -120,8 +128,14 @@ class RequestBuilder:
         tokens: TokenArray = self._memo.get(("text", text), lambda: prompt_tokens(text, self._vocab, self._unknown))
         return tokens
 
-    def _stop_automaton(self, strings: tuple[str, ...]) -> npt.NDArray[np.int64] | None:
-        return self._memo.get(("stop", strings), lambda: _automaton(strings, self._vocab)) if strings else None
+    def _stop_automaton(self, strings: tuple[str, ...], length: int) -> npt.NDArray[np.int64] | None:
+        if not strings:
+            return None
+        self._memo.get(("warned", strings, length), lambda: warn_of_impossible(strings, length, self._vocab))
+        table: npt.NDArray[np.int64] | None = self._memo.get(
+            ("stop", strings), lambda: _automaton(strings, self._vocab)
+        )
+        return table
 
 
 def several(prompts: Iterable[str | Prompt]) -> Iterable[str | Prompt]:
@@ -167,8 +181,8 @@ def _token(key: object, vocab: Vocab) -> object:
 
 def _automaton(strings: tuple[str, ...], vocab: Vocab) -> npt.NDArray[np.int64] | None:
     """Return the automaton of stop strings, without those that have a character the model never writes."""
-    normal = [vocab.normalize(string) for string in strings]
-    possible = [vocab.encode(string).tolist() for string in normal if all(char in vocab for char in string)]
+    written = [stopping.as_written(string, vocab) for string in strings]
+    possible = [vocab.encode(string).tolist() for string in written if all(char in vocab for char in string)]
     return stopping.automaton(possible, vocab.vocab_size) if possible else None
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass
-from typing import NoReturn
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from knock.engine.batch import FINISH_REASONS, NOT_DONE, Request, Rows
+from knock.engine.batch import FINISH_REASONS, NOT_DONE, STOP, Request, Rows
 from knock.engine.engine import TokenStream
-from knock.generation.stopping import StopStrings
+from knock.generation.stopping import StopStrings, as_written
 from knock.sampling import Sampling, Stats, Summary, TokenStats, summarize_rows
 from knock.vocab import Vocab
 
@@ -30,9 +30,12 @@ class Generation:
         finish_reason: `"length"`, `"stop"`, or `"error"` if the prompt was invalid.
         seed: the seed that was used.
         stats: summary over the characters of `text`.
-        token_stats: statistics of each character of `text`, None if they were not requested.
+        token_stats: statistics of each character of `text`, None if they were not requested. Their `log_probs` are the
+            model's, before bias, temperature and filters.
         index: the row's number in its batch.
         error: why the prompt was invalid, None if it was valid.
+        stop_string: the stop string that ended the text, None if none did.
+        extra: the other fields of its `Prompt`, None without any.
     """
 
     prompt: str
@@ -43,6 +46,8 @@ class Generation:
     token_stats: TokenStats | None
     index: int = 0
     error: str | None = None
+    stop_string: str | None = None
+    extra: Mapping[str, Any] | None = None
 
 
 class Interrupted(KeyboardInterrupt):
@@ -74,6 +79,7 @@ class Prompt:
         stop: one or more stop strings.
         max_new_tokens: number of characters to generate.
         index: the row's number, if it is not its position among the prompts, as in a part of a larger batch.
+        extra: other fields, such as an id, which its texts keep.
     """
 
     text: str = ""
@@ -82,6 +88,7 @@ class Prompt:
     stop: str | Iterable[str] | None = None
     max_new_tokens: int | None = None
     index: int | None = None
+    extra: Mapping[str, Any] | None = field(default=None, hash=False)
 
 
 class TextStream(Iterator[str]):
@@ -90,6 +97,7 @@ class TextStream(Iterator[str]):
     Attributes:
         seed: the seed in use.
         finish_reason: `"length"` or `"stop"` at the end, None before.
+        stop_string: the stop string that ended the text, None if none did.
     """
 
     def __init__(
@@ -97,6 +105,7 @@ class TextStream(Iterator[str]):
     ) -> None:
         self.seed = tokens.seed
         self.finish_reason: str | None = None
+        self.stop_string: str | None = None
         self._tokens = tokens
         self._vocab = vocab
         self._left = length
@@ -128,8 +137,8 @@ class TextStream(Iterator[str]):
         self._left -= len(tokens)
         self._pending.append(stats)
         piece = self._stop.feed(self._vocab.decode(tokens))
-        if self._stop.found:
-            self.finish_reason = "stop"
+        if self._stop.found is not None:
+            self.finish_reason, self.stop_string = "stop", self._stop.found
         return piece
 
     def _count(self) -> None:
@@ -170,7 +179,7 @@ class Score:
 
     Attributes:
         text: the text, N characters.
-        log_probs: log-probability of each character in nats, float64 [N].
+        log_probs: log-probability of each character in nats, by the model's own distribution, float64 [N].
     """
 
     text: str
@@ -188,7 +197,7 @@ class Score:
 
     @property
     def perplexity(self) -> float:
-        """Exponential of the mean cross-entropy in nats; infinite if a float cannot hold it."""
+        """Perplexity per character: e to the power of `nats_per_char`; infinite if a float cannot hold it."""
         return math.exp(self.nats_per_char) if not self.nats_per_char > 709 else math.inf
 
 
@@ -208,8 +217,10 @@ def generations(
     offsets, ends = rows.kept_offsets, np.cumsum(rows.kept).tolist()
     text, per_token = vocab.decode(rows.tokens[offsets]), TokenStats.from_array(rows.stats[offsets])
     start = 0
-    summaries = summarize_rows(per_token, rows.kept, seed)
-    for request, end, reason, stats in zip(requests, ends, rows.finish_reasons.tolist(), summaries, strict=True):
+    summaries, stops = summarize_rows(per_token, rows.kept, seed), _stop_strings(rows, requests, vocab)
+    for request, end, reason, stats, stop in zip(
+        requests, ends, rows.finish_reasons.tolist(), summaries, stops, strict=True
+    ):
         part = slice(start, end)
         start = end
         if reason != NOT_DONE:
@@ -222,7 +233,22 @@ def generations(
                 token_stats=per_token[part] if keep_stats else None,
                 index=request.index,
                 error=request.error,
+                stop_string=stop,
+                extra=request.extra,
             )
+
+
+def _stop_strings(rows: Rows, requests: Sequence[Request], vocab: Vocab) -> Iterator[str | None]:
+    """Yield the stop string that ended each row, as it was given; None if none did."""
+    starts, ends = (rows.starts + rows.kept).tolist(), (rows.starts + rows.lengths).tolist()
+    for request, start, end, reason in zip(requests, starts, ends, rows.finish_reasons.tolist(), strict=True):
+        if reason != STOP:
+            yield None
+        elif len(request.stop) == 1:
+            yield request.stop[0]
+        else:
+            written = vocab.decode(rows.tokens[start:end])
+            yield next((string for string in request.stop if as_written(string, vocab) == written), written)
 
 
 def collect(stream: TextStream, prompt: str) -> Generation:
@@ -236,4 +262,5 @@ def collect(stream: TextStream, prompt: str) -> Generation:
         seed=stream.seed,
         stats=stream.stats,
         token_stats=stream.token_stats,
+        stop_string=stream.stop_string,
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from knock.errors import SamplingError
+from knock.errors import SamplingError, warn
+from knock.validation import shown
+from knock.vocab import Vocab
 
 
 class StopStrings:
@@ -19,34 +21,41 @@ class StopStrings:
 
     Args:
         stop: one string, several, or none.
+        normalize: returns a string as the model writes it.
+
+    Attributes:
+        strings: the strings, as given.
+        found: the string that ended the text, as given; None before.
 
     Raises:
         SamplingError: if one is not a string, or is empty, which would end every text before it began.
     """
 
-    def __init__(self, stop: str | Iterable[str] | None) -> None:
+    def __init__(self, stop: str | Iterable[str] | None, normalize: Callable[[str], str] = str) -> None:
         if stop is not None and (not isinstance(stop, Iterable) or isinstance(stop, Mapping)):
             raise SamplingError(f"stop must be a string or several, got {stop!r}")
         self.strings = (stop,) if isinstance(stop, str) else tuple(stop or ())
         for string in self.strings:
             if not isinstance(string, str) or not string:
                 raise SamplingError(f"a stop string needs at least one character, got {string!r}")
-        self.found = False
+        self.found: str | None = None
+        self._looked_for = [(normalize(string), string) for string in self.strings]
         self._held = ""
 
     def feed(self, piece: str) -> str:
         """Add a piece of text and return what can no longer belong to a stop string.
 
-        Once a stop string was found, `found` is True and nothing more is returned.
+        Once a stop string was found, nothing more is returned.
         """
-        if self.found:
+        if self.found is not None:
             return ""
         text = self._held + piece
-        matches = [(at + len(s), at) for s in self.strings if (at := text.find(s)) >= 0]
+        matches = [(at + len(s), at, given) for s, given in self._looked_for if (at := text.find(s)) >= 0]
         if matches:
-            self.found, self._held = True, ""
-            return text[: min(matches)[1]]
-        hold = max((_overlap(text, s) for s in self.strings), default=0)
+            _, at, self.found = min(matches, key=lambda match: match[:2])
+            self._held = ""
+            return text[:at]
+        hold = max((_overlap(text, s) for s, _ in self._looked_for), default=0)
         self._held = text[len(text) - hold :]
         return text[: len(text) - hold]
 
@@ -54,6 +63,30 @@ class StopStrings:
         """Return the text held back so far, after the last piece."""
         held, self._held = self._held, ""
         return held
+
+
+def as_written(string: str, vocab: Vocab) -> str:
+    """Return a string in the case and the Unicode normal form in which the model writes it."""
+    text = vocab.normalize(string)
+    if all(char in vocab for char in text) or not (changes := vocab.respellings(text)):
+        return text
+    from knock.normal_forms import respelled
+
+    return respelled(text, changes)
+
+
+def warn_of_impossible(strings: Iterable[str], max_new_tokens: int, vocab: Vocab) -> None:
+    """Warn of each stop string that cannot end a text: it is too long, or has a character the model never writes."""
+    for string in strings:
+        written = as_written(string, vocab)
+        unknown = next((char for char in written if char not in vocab), None)
+        if unknown is not None:
+            warn(f"the stop string {shown(string)} can never end a text: the model does not know {shown(unknown)}")
+        elif 0 < max_new_tokens < len(written):
+            warn(
+                f"the stop string {shown(string)} can never end a text: it has {len(written)} characters, and a text "
+                f"at most {max_new_tokens}"
+            )
 
 
 def automaton(stop: Iterable[Sequence[int]], vocab_size: int) -> npt.NDArray[np.int64]:

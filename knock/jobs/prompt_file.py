@@ -1,4 +1,4 @@
-"""Read prompts from a file: one per line, as plain text or as JSON with its own controls."""
+"""Read prompts from a file: one per line, as plain text or as JSON with its own controls and other fields."""
 
 from __future__ import annotations
 
@@ -6,19 +6,33 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import dataclass
 from typing import Any
 
 from knock.errors import KnockError, PromptError, SamplingError
+from knock.escapes import unescape
 from knock.files.text import decode_utf8
 from knock.generation.results import Prompt
 from knock.generation.stopping import StopStrings
+from knock.jobs.field_names import FIELDS, check_extra
 from knock.memo import Memo
 from knock.sampling import Sampling
 from knock.validation import shown, whole_number
 
-CONTROLS = tuple(field.name for field in fields(Sampling))
-FIELDS = ("prompt", "max_new_tokens", "stop", "sampling", *CONTROLS)
+_DEEPEST = 100  # levels of nesting of a field
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A row of a table of prompts.
+
+    Attributes:
+        line: identifies the row in the digest of a `PromptFile`.
+        content: its fields.
+    """
+
+    line: bytes
+    content: Mapping[str, Any]
 
 
 class PromptFile:
@@ -28,10 +42,10 @@ class PromptFile:
     changes no other row.
 
     Args:
-        lines: the file's lines, with line endings.
+        lines: the file's lines, with line endings, or the rows of a table.
         source: the file's name in error messages.
-        is_jsonl: if True, each line is a JSON object with the fields `FIELDS`, and blank lines are ignored. Otherwise
-            each line is a prompt.
+        is_jsonl: if True, each line is a JSON object for `PromptMaker`, and blank lines are ignored. Otherwise each
+            line is a prompt as `escape` writes it.
         n: rows per prompt.
         sampling: default controls; a line's own controls override them.
         bad: called with the error of an invalid line, which is then skipped. If None, the error is raised.
@@ -43,7 +57,7 @@ class PromptFile:
 
     def __init__(
         self,
-        lines: Iterable[bytes],
+        lines: Iterable[bytes | Record],
         source: str,
         *,
         is_jsonl: bool,
@@ -52,7 +66,11 @@ class PromptFile:
         bad: Callable[[PromptError], None] | None = None,
     ) -> None:
         self.index = self.skipped = 0
-        self._lines = ((number, line) for number, line in enumerate(lines, 1) if not is_jsonl or line.strip())
+        self._lines = (
+            (number, line)
+            for number, line in enumerate(lines, 1)
+            if not is_jsonl or isinstance(line, Record) or line.strip()
+        )
         self._source = source
         self._is_jsonl = is_jsonl
         self._n = n
@@ -83,7 +101,7 @@ class PromptFile:
                 for index in range(first, self.index):
                     yield Prompt(
                         prompt.text, sampling=prompt.sampling, stop=prompt.stop,
-                        max_new_tokens=prompt.max_new_tokens, index=index,
+                        max_new_tokens=prompt.max_new_tokens, index=index, extra=prompt.extra,
                     )  # fmt: skip
 
     def skip(self, index: int) -> None:
@@ -104,14 +122,16 @@ class PromptFile:
         """SHA-256 of the confirmed lines, independent of their line endings."""
         return self._sha.hexdigest()
 
-    def _take(self, line: bytes, is_good: bool) -> None:
+    def _take(self, line: bytes | Record, is_good: bool) -> None:
         self.index += self._n
-        self._unconfirmed.append((self.index, line, is_good))
+        self._unconfirmed.append((self.index, line.line if isinstance(line, Record) else line, is_good))
 
-    def _prompt(self, line: bytes) -> Prompt:
+    def _prompt(self, line: bytes | Record) -> Prompt:
+        if isinstance(line, Record):
+            return self._maker.prompt(line.content)
         text = decode_utf8(line, "the line").removesuffix("\n")
         if not self._is_jsonl:
-            return Prompt(text)
+            return Prompt(unescape(text))
         try:
             content = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -120,7 +140,9 @@ class PromptFile:
 
 
 class PromptMaker:
-    """Builds prompts from JSON objects or table rows. A null counts as a missing field.
+    """Builds prompts from JSON objects or table rows.
+
+    A null counts as missing in the fields `FIELDS`. All other fields become the prompt's `extra`, unchanged.
 
     Args:
         sampling: default controls; an object's own controls override them.
@@ -134,19 +156,24 @@ class PromptMaker:
         """Build a prompt.
 
         Raises:
-            PromptError: if `content` is not a JSON object, has an unknown field, or a field has the wrong type.
+            PromptError: if `content` is not a JSON object, a field has the wrong type, or its name is rejected by
+                `check_extra`.
             SamplingError: if a control is out of range.
         """
         if not isinstance(content, Mapping):
             raise PromptError(f"expected a JSON object with a prompt, got {shown(content)}")
-        given = _without_nulls(content)
-        for name, value in given.items():
-            if not _is_text(value):
-                raise PromptError(f"{name} has a lone surrogate, which is not a character: {shown(value)}")
-        unknown = [name for name in given if name not in FIELDS]
-        if unknown:
-            names = ", ".join(shown(name) for name in unknown[:5])
-            raise PromptError(f"unknown field {names}; the fields are {', '.join(FIELDS)}")
+        for name, value in content.items():
+            if _is_deeper(value, _DEEPEST):
+                raise PromptError(f"{shown(name)} has values nested more than {_DEEPEST} deep; flatten it")
+            if not _is_text(name) or not _is_text(value):
+                raise PromptError(
+                    f"{name if _is_text(name) else 'a name'} has a lone surrogate, which is not a character: "
+                    f"{shown({name: value})}"
+                )
+        given = {name: value for name, value in content.items() if name in FIELDS and value is not None}
+        extra = {name: value for name, value in content.items() if name not in FIELDS}
+        if extra:
+            self._memo.get(("names", *extra), lambda: check_extra(extra))
         text, stop, limit = (given.pop(name, None) for name in ("prompt", "stop", "max_new_tokens"))
         given |= {name: _whole(given[name]) for name in ("top_k",) if name in given}
         if text is not None and not isinstance(text, str):
@@ -158,6 +185,7 @@ class PromptMaker:
             max_new_tokens=None
             if limit is None
             else whole_number("max_new_tokens", _whole(limit), 0, error=SamplingError),
+            extra=extra or None,
         )
 
     def _controls(self, given: dict[str, Any]) -> Sampling:
@@ -166,7 +194,9 @@ class PromptMaker:
         key = json.dumps(given, sort_keys=True, default=repr)
 
         def resolve() -> Sampling:
-            return Sampling.resolve(given.pop("sampling", self._sampling), given)  # type: ignore[arg-type]
+            if "sampling" in given:
+                return Sampling.preset(given.pop("sampling"), given)  # type: ignore[arg-type]
+            return self._sampling.override(given)
 
         controls: Sampling = self._memo.get(key, resolve)  # lines with equal controls share one object
         return controls
@@ -177,11 +207,23 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _is_deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, (list, tuple, dict)):
+        return False
+    return levels == 0 or any(_is_deeper(each, levels - 1) for each in _values(value))
+
+
+def _values(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
+
+
 def _is_text(value: Any) -> bool:
     """Return whether all strings in a value, nested ones too, can be encoded as UTF-8."""
     if isinstance(value, str):
         return not any("\ud800" <= char <= "\udfff" for char in value)
-    return not isinstance(value, (list, tuple, dict)) or all(map(_is_text, value))
+    if isinstance(value, dict) and not all(map(_is_text, value)):
+        return False
+    return not isinstance(value, (list, tuple, dict)) or all(map(_is_text, _values(value)))
 
 
 def _without_nulls(fields: Mapping[str, Any]) -> dict[str, Any]:

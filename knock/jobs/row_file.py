@@ -1,17 +1,23 @@
 """Output files of generated texts, resumable after truncation at any byte.
 
-Each file has a journal, `NAME.run`. Its first line is a JSON object of the settings that determine the rows. One line
-follows per write, with the size of the file and the progress of the run. To resume, the file is truncated to the last
-size that it still reaches, and the run continues from there.
+Until it is finished, each file has a journal, `NAME.run`. Its first line is a JSON object of the settings that
+determine the rows. One line follows per write, with the size of the file and the progress of the run. To resume, the
+file is truncated to the last size that it still reaches, and the run continues from there.
+
+A finished file needs no journal, since its rows can be generated again: they are compared with the file, which is
+changed only if it is the beginning of what the run writes. Of JSON lines, which have an index, some are compared; of
+.txt lines all.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import io
+import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +25,18 @@ from typing import Any
 from knock.choices import LineFormat
 from knock.errors import OutputError
 from knock.files.output import check_free
+from knock.generation.results import Prompt
+from knock.jobs.finished import FinishedRows
 from knock.jobs.rows import Place, Row, RowWriter, line_of, write_all
+from knock.words import counted
 
 _CHANGED = "cannot resume {!r}: it has been changed since it was written; choose another name"
 
 
 class RowFile(RowWriter):
     """Writer of a file of lines, with its journal.
+
+    A file without a journal is compared with the first rows, and left as it is until one follows its last.
 
     Args:
         path: path of the file.
@@ -34,6 +45,11 @@ class RowFile(RowWriter):
         unique: drop duplicate texts, as in `RowWriter`.
         resume: continue an existing file; a missing one is started.
         force: overwrite an existing file.
+        only_new: leave out the prompt, as in `RowWriter`.
+
+    Attributes:
+        has_grown: whether rows have been written.
+        is_finished: whether the file was found without a journal: `add` needs rows from the first on.
 
     Raises:
         OutputError: if the file exists and neither `resume` nor `force` is given, if it belongs to another run, if
@@ -42,28 +58,48 @@ class RowFile(RowWriter):
 
     def __init__(
         self, path: str | os.PathLike[str], run: Mapping[str, Any], form: LineFormat, *, unique: bool,
-        resume: bool, force: bool = False,
+        resume: bool, force: bool = False, only_new: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__(unique=unique, errors_alike=form == "txt")
+        super().__init__(form, unique=unique, only_new=only_new)
         self._path = Path(path)
-        self._form = form
+        self._run = _line(run)
+        self._unchecked = 0  # bytes after the last known row that are still to be compared with rows
+        self._rows: FinishedRows | None = None
+        self._journal: io.FileIO | None = None
+        self.has_grown = self.is_finished = False
         with contextlib.ExitStack() as opened, output_errors(self._path):
             if self._path.is_dir():
                 raise OutputError(f"{str(self._path)!r} is a folder; choose another name")
             opened.enter_context(locked(self._path))
-            self._written, self._end = self._begin(json.loads(_line(run)), resume, force)
+            self._written, self._end = self._begin(json.loads(self._run), resume, force)
             self._file = opened.enter_context(self._path.open("r+b" if self._path.exists() else "x+b", buffering=0))
-            self._journal = opened.enter_context(_journal(self._path).open("r+b", buffering=0))
-            self._check_end()
-            self._cut()
-            if unique:
+            if not self.is_finished:
+                self._journal = opened.enter_context(_journal(self._path).open("r+b", buffering=0))
+                self._check_end()
+                self._cut()
+            if unique and self._written.size:
                 with self._path.open("rb") as lines:
-                    self._recall(self._texts(lines))
-            self.place = replace(self._written)
+                    self._recall(self._texts(itertools.islice(lines, self._written.rows)))
+            self.place = replace(self._written) if self._rows is None else self._rows.place
             self._opened = opened.pop_all()
 
     def __exit__(self, *exception: object) -> None:
         self._opened.close()
+
+    def needed(self, prompts: Iterable[Prompt], passed: Callable[[int], None]) -> Iterable[Prompt]:
+        """Return the prompts of rows to compare with those of the file, and of new rows."""
+        return prompts if self._rows is None else self._rows.needed(prompts, passed)
+
+    def add(self, row: Row) -> None:
+        """Add the next row; a row that the file already has is compared with it.
+
+        Raises:
+            OutputError: if they differ.
+        """
+        if self._rows is not None and row["index"] < self._rows.end:
+            self._rows.compare(row["index"], self._lines([row]))
+        else:
+            super().add(row)
 
     def flush(self) -> None:
         """Write the pending rows, and record the progress in the journal.
@@ -74,13 +110,45 @@ class RowFile(RowWriter):
         if self.place != self._written:
             super().flush()
 
+    def finish(self) -> None:
+        """Remove the journal, once all rows of the run are written.
+
+        Raises:
+            OutputError: if the file has more than those rows.
+        """
+        if self._rows is not None:
+            self._rows.finish()
+        if self._unchecked:
+            raise OutputError(
+                f"{str(self._path)!r} has more than the {counted(self.place.rows, 'row')} of this run; resume with the "
+                "original settings, or choose another name"
+            )
+        if self._journal is not None:
+            with output_errors(self._path):
+                self._journal.close()
+                _journal(self._path).unlink(missing_ok=True)
+
     def _write(self, rows: Sequence[Row]) -> None:
-        lines = b"".join(line_of(row, self._form) for row in rows)
+        lines = self._lines(rows)
+        if self._unchecked:
+            known = self._compare(lines)
+            if known == len(lines):
+                self.place.size = self._written.size + known
+                self._written = replace(self.place)
+                return
+        if self._journal is None:
+            if not lines:
+                self._written = replace(self.place)
+                return
+            self._open_journal()
+        assert self._journal is not None
+        self.has_grown = self.has_grown or bool(lines)
         place = replace(self.place, size=self._written.size + len(lines))
         entry = _line(asdict(place))
         try:
             with output_errors(
-                self._path, f"; its {self._written.rows:,} rows are complete. Free some space and resume"
+                self._path,
+                f"; its first {counted(self._written.rows, 'row')} can be kept. Free some space and resume",
             ):
                 write_all(self._file.write, lines)
                 os.fsync(self._file.fileno())  # or a power cut could leave the journal ahead of the file
@@ -95,16 +163,17 @@ class RowFile(RowWriter):
         """Check or create the journal; return the place to continue from and the offset after its journal line."""
         check_free(self._path, force=resume or force, resumable=True)
         size = self._path.stat().st_size if self._path.exists() and not force else 0
-        journal = _journal(self._path)
         before = read_settings(self._path) if resume else None
+        if before is None and size:
+            self.is_finished = True
+            if self._form == "jsonl":
+                self._rows = FinishedRows(self._path, is_dense=self._seen is None)
+            place = Place() if self._rows is None else replace(self._rows.place)
+            self._unchecked = size - place.size
+            return place, 0
         if before is None:
-            if size:
-                raise OutputError(
-                    f"cannot resume {str(self._path)!r}: its journal {journal.name!r}, which identifies the run, is "
-                    "missing or damaged. Choose another name"
-                )
-            journal.write_bytes(_line(run))
-            return Place(), journal.stat().st_size
+            _begin_journal(self._path, self._run)
+            return Place(), len(self._run)
         if before != run:
             raise OutputError(
                 f"{str(self._path)!r} belongs to another run: {_differences(before, run)}; resume with the original "
@@ -127,6 +196,36 @@ class RowFile(RowWriter):
                 last = place, end
         return last
 
+    def _compare(self, lines: bytes) -> int:
+        """Compare the next lines with the file; return how many of their bytes it has.
+
+        Raises:
+            OutputError: if they differ.
+        """
+        self._file.seek(self._written.size)
+        known = lines[: self._unchecked]
+        if (found := self._file.read(len(known))) != known:
+            pairs = zip(found.splitlines(keepends=True), known.splitlines(keepends=True), strict=False)
+            line = self._written.rows + sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)) + 1
+            raise OutputError(
+                f"{str(self._path)!r} is not the output of this run: line {line:,} differs. Resume with the original "
+                "settings and --backend, or choose another name"
+            )
+        if len(known) == len(lines):
+            self._unchecked -= len(lines)
+        return len(known)
+
+    def _open_journal(self) -> None:
+        """Start the journal of a file that has no more rows to compare."""
+        if self._rows is not None:
+            self._rows.finish()
+        with output_errors(self._path):
+            _begin_journal(self._path, self._run + _line(asdict(self._written)))
+            self._journal = self._opened.enter_context(_journal(self._path).open("r+b", buffering=0))
+        self._end = self._journal.seek(0, os.SEEK_END)
+        self._unchecked = 0
+        self._file.seek(self._written.size)
+
     def _check_end(self) -> None:
         """Reject a file that has no line end where the journal says that a row ends."""
         if self._written.size:
@@ -146,8 +245,10 @@ class RowFile(RowWriter):
 
     def _cut(self) -> None:
         """Truncate the file and its journal to the last complete write."""
+        assert self._journal is not None
         for file, size in ((self._file, self._written.size), (self._journal, self._end)):
-            file.truncate(size)
+            if file.seek(0, os.SEEK_END) > size:
+                file.truncate(size)
             file.seek(size)
 
 
@@ -169,6 +270,30 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     except ValueError:
         return None
     return run if isinstance(run, dict) else None
+
+
+def read_seed(path: str | os.PathLike[str], form: LineFormat) -> int | None:
+    """Return the seed in the first row of a file; None if the file is missing or empty.
+
+    Raises:
+        OutputError: if the first line is no row, or has no seed.
+    """
+    with output_errors(Path(path)):
+        if not Path(path).exists():
+            return None
+        with Path(path).open("rb") as file:
+            first = file.readline()
+    if not first:
+        return None
+    if form == "txt":
+        raise OutputError(
+            f"{str(path)!r} has no journal: it is finished, or another program wrote it. To compare it with this run, "
+            "and to continue it, pass the run's --seed"
+        )
+    try:
+        return int(json.loads(first)["seed"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise OutputError(f"{str(path)!r} is not the output of this run: its first line is no row") from error
 
 
 @contextlib.contextmanager
@@ -207,6 +332,28 @@ def locked(path: Path) -> Iterator[None]:
 
 def _journal(path: Path) -> Path:
     return path.with_name(path.name + ".run")
+
+
+def _begin_journal(path: Path, content: bytes) -> None:
+    """Write a new journal.
+
+    Raises:
+        OutputError: if there is a file of its name that is no journal.
+    """
+    journal = _journal(path)
+    if journal.exists() and not _is_journal(journal):
+        raise OutputError(f"{str(journal)!r} is needed for the journal; move that file, or choose another name")
+    journal.write_bytes(content)
+
+
+def _is_journal(path: Path) -> bool:
+    """Return whether a file may be a journal: empty, or one that begins with a JSON object, perhaps truncated."""
+    with path.open("rb") as file:
+        first = file.readline()
+    try:
+        return isinstance(json.loads(first), dict)
+    except ValueError:
+        return not first or (first.startswith(b"{") and not first.endswith(b"\n"))
 
 
 def _line(content: Mapping[str, Any]) -> bytes:

@@ -92,6 +92,8 @@ def entropy_temperature(logits: Array, target: float, rule: str, min_temp: float
     nats >= 0, so Newton's method in ln T converges inside a bracket. If the target is out of reach, the result is
     exactly the nearer bound.
     """
+    if target == 0:
+        return min_temp  # also where the entropy is 0, too
     z = logits[np.isfinite(logits)]
     if rule == "ratio":
         h = entropy(log_softmax(z))

@@ -47,6 +47,8 @@ def test_script_contains_every_command_and_model(
         (["generate", "--sampling", ""], {"basic", "top_k", "top_p", "entropy"}),
         (["generate", "--model", "shakespeare-n"], {"shakespeare-nano"}),
         (["info", "m"], {"mine.safetensors"}),
+        (["models", "--m"], {"--measure"}),
+        (["models", "r"], {"runs"}),
         (["train", "mi"], {"mine.safetensors"}),
         (["completion", ""], set(SHELLS)),
     ],
@@ -54,6 +56,8 @@ def test_script_contains_every_command_and_model(
 def test_bash(words: list[str], expected: set[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = script("bash", capsys, tmp_path)
     (tmp_path / "mine.safetensors").touch()
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "row.txt").touch()
     given = " ".join(f"'{word}'" for word in ["knock", *words])
     code = (
         f"source {path.name}; COMP_WORDS=({given}); COMP_CWORD={len(words)}; _shtab_knock; "

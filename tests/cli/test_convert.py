@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +39,7 @@ def test_round_trip(capsys: pytest.CaptureFixture[str], file: Path) -> None:
     digest = read_checkpoint(file).digest
     assert run(capsys, "convert", str(file), str(npz)) == (
         0,
-        f"{npz}: {npz.stat().st_size:,} bytes, from {file.stat().st_size:,}; digest {digest}\n",
+        f"{npz}: {npz.stat().st_size:,} bytes, from {file.stat().st_size:,}\ndigest {digest}\n",
         "",
     )
     assert run(capsys, "convert", str(npz), str(again))[0] == 0
@@ -48,6 +49,24 @@ def test_round_trip(capsys: pytest.CaptureFixture[str], file: Path) -> None:
         model = knock.load(path)
         assert np.array_equal(model.model.logits(tokens), expected)
         assert (model.digest, model.vocab, model.training) == (digest, VOCAB, RECORD)
+
+
+def test_conversion_there_and_back_gives_the_same_bytes(file: Path) -> None:
+    first, *others = (file.with_name(name) for name in ("1.npz", "2.npz", "3.npz"))
+    for out in (first, *others):
+        assert main(["convert", str(file), str(out)]) == 0
+        assert out.read_bytes() == first.read_bytes()
+    for name in ("4.safetensors", "5.safetensors", "6.safetensors"):
+        assert main(["convert", str(first), str(file.with_name(name))]) == 0
+        assert file.with_name(name).read_bytes() == file.read_bytes()
+
+
+def test_repeated_conversion_in_processes_gives_the_same_bytes(tmp_path: Path) -> None:
+    for seed, name in enumerate(("1.safetensors", "2.safetensors", "3.safetensors")):
+        command = [sys.executable, "-m", "knock", "convert", "shakespeare-nano", str(tmp_path / name)]
+        environment = {**os.environ, "PYTHONHASHSEED": str(seed)}
+        subprocess.run(command, check=True, capture_output=True, env=environment)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
 
 
 @given(models(), st.sampled_from([".npz", ".safetensors"]), st.sampled_from([".npz", ".safetensors"]))
@@ -71,8 +90,8 @@ def test_every_command_takes_the_converted_file(capsys: pytest.CaptureFixture[st
     assert generated == run(capsys, *arguments, "--model", "shakespeare-nano")
     assert generated[0] == 0
     assert (
-        run(capsys, "info", str(path))[1].splitlines()[2:]
-        == (run(capsys, "info", "shakespeare-nano")[1].splitlines()[2:])
+        run(capsys, "info", str(path))[1].splitlines()[3:]
+        == (run(capsys, "info", "shakespeare-nano")[1].splitlines()[3:])
     )
 
 
@@ -189,4 +208,4 @@ def test_in_a_separate_process(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "knock", "convert", str(shipped()["shakespeare-nano"]), str(tmp_path / "m.npz")]
     done = subprocess.run(command, capture_output=True, check=False, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("\n") == 1
+    assert done.stdout.count("\n") == 2

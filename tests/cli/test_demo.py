@@ -32,16 +32,30 @@ def test_texts_match_the_library(capsys: pytest.CaptureFixture[str]) -> None:
         model = ReweightGPT(vocab.vocab_size, head_type=head_type, seed=5)
         tokens, stats = model.generate(vocab.encode(PROMPT), 60, sampling=sampling, seed=5, **controls)
         expected += [PROMPT + vocab.decode(tokens), f"{stats['mean_entropy']:.2f}", f"{stats['mean_temp']:.3f}"]
-    out = demo(capsys, "--seed", "5", "--length", "60")
-    texts = re.findall(r"\| (.*)\n  entropy ([0-9.]+) bits .*temperature ([0-9.]+),", out)
+    out = demo(capsys, "--seed", "5", "--length", "60").replace("\n  | ", "")  # the lines of a text, joined
+    texts = re.findall(r"\n(It was the .*)\n  entropy ([0-9.]+) bits [^|]*?temperature ([0-9.]+),", spread(out))
     assert [part for text in texts for part in text] == expected
 
 
-def test_steps_are_named_and_fit_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def spread(out: str) -> str:
+    return out.replace(PROMPT, f"\n{PROMPT}")
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_steps_are_named_and_fit_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
     out = demo(capsys)
-    for word in ("basic", "top_p", "entropy", "reweight", "content", "hybrid", "random weights"):
-        assert word in out
-    assert max(len(line) for line in out.splitlines() if not line.startswith("  |")) <= 120
+    for word in ("basic", "top_p", "entropy", "reweight", "content", "hybrid", "random"):
+        assert f"{word} " in out or f"{word}:" in out
+    command = "  knock train corpus.txt --out my.safetensors"
+    assert " ".join(command.split()) in " ".join(out.split())
+    assert max(map(len, out.splitlines())) <= columns
+    monkeypatch.setenv("COLUMNS", "10000")
+    notes = [line for line in out.splitlines() if not line.startswith("  | ")]
+    wide = [line for line in demo(capsys).splitlines() if not line.startswith("  | ")]
+    assert " ".join(notes).split() == " ".join(wide).split()  # no word is split
 
 
 @pytest.mark.parametrize("arguments", [["--length", "0"], ["--seed", "-1"], ["--seed", "x"], ["more"]])

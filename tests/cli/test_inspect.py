@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from knock import LanguageModel, ModelConfig, ReweightGPT, Vocab, load, reference
+from knock.cli.inspect.heads import _bars, _edges
 from knock.cli.inspect.subject import label
 from knock.cli.main import main
 from knock.errors import TextError, VocabError
@@ -172,6 +173,29 @@ def test_looked_at_is_sorted_by_weight() -> None:
         assert back[1, 0, 12].tolist() == [1 + abs(j - newest) for j in order]
 
 
+@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("length", [4, 6, 25])
+def test_patterns_by_distance_and_mean_distance(kind: str, length: int) -> None:
+    weights = random_weights(SMALL[kind], 4)
+    attention = attend(weights, random_tokens(weights.config, length))
+    back = attention.back()
+    for token in (None, int(attention.read[2])):
+        result, distances = attention.patterns(token=token, by="distance"), attention.mean_distance(token=token)
+        rows = [t for t in range(length) if token in (None, attention.read[t])]
+        rows = [t for t in rows if t >= 5] or rows
+        for distance in range(1, attention.weights.shape[-1] + 1):
+            values = [attention.weights[1, 2, t, j] for t in rows for j in np.flatnonzero(back[t] == distance)]
+            assert result.inputs[distance - 1] == len(values)
+            if values:
+                assert result.mean[1, 2, distance - 1] == pytest.approx(np.mean(values), abs=1e-12)
+                assert result.spread[1, 2, distance - 1] == pytest.approx(np.std(values), abs=1e-12)
+            else:
+                assert math.isnan(result.mean[1, 2, distance - 1])
+        of_rows = [float((attention.weights[1, 2, t] * back[t]).sum()) for t in rows]
+        assert distances[1, 2] == pytest.approx(np.mean(of_rows))
+        assert distances.shape == (2, 3)
+
+
 def test_patterns_of_characters_in_and_not_in_the_text() -> None:
     model = small("hybrid-relative")
     seen = inspect_text(model, "a <&a <&a <&").attention
@@ -209,7 +233,7 @@ def test_texts_that_cannot_be_inspected() -> None:
 
 def test_view_matches_the_library(capsys: pytest.CaptureFixture[str], shakespeare: LanguageModel) -> None:
     text = "ROMEO:\nWhat light through yonder window breaks?"
-    code, out, err = run(capsys, "shakespeare-hybrid", "--text", text, "--char", "o")
+    code, out, err = run(capsys, "shakespeare-hybrid", "--text", text, "--char", "o", "--full")
     assert (code, err) == (0, "")
     result = inspect_text(shakespeare, text)
     of_char, _ = character_patterns(shakespeare, result.attention, "o")
@@ -220,7 +244,9 @@ def test_view_matches_the_library(capsys: pytest.CaptureFixture[str], shakespear
     gates = re.findall(r"^\d\.\d   gate (\S+)", out, re.MULTILINE)
     assert gates == [f"{gate:.2f}" for gate in shakespeare.model.weights["blocks.0.gate"]] + gates[4:]
     assert len(gates) == 12
-    rows = re.findall(r"^ *(\d+) (\S+) +([\d.]+) +([\d.]+) (\S+) (\d+)%", out, re.MULTILINE)
+    rows = re.findall(
+        r"^ *(\d+) (\S+) +([\d.]+) +([\d.]+) (\S+) (\d+)%", out.split("For each character")[1], re.MULTILINE
+    )
     assert len(rows) == len(text)
     for t, (place, char, surprise, entropy, likely, share) in enumerate(rows):
         assert (int(place), char) == (t, label(text[t]))
@@ -231,10 +257,58 @@ def test_view_matches_the_library(capsys: pytest.CaptureFixture[str], shakespear
     assert "\x1b" not in out
 
 
+def test_one_line_per_head(capsys: pytest.CaptureFixture[str], shakespeare: LanguageModel) -> None:
+    text = "ROMEO:\nWhat light through yonder window breaks?"
+    _, out, _ = run(capsys, "shakespeare-hybrid", "--text", text, "--char", "o")
+    attention = inspect_text(shakespeare, text).attention
+    token = int(shakespeare.vocab.encode("o")[0])
+    heads = re.findall(r"^(\d)\.(\d) +([\d.]+) +([\d.]+) +(\d+)% at (\d+)(?: |$)", out, re.MULTILINE)
+    assert len(heads) == 2 * 12
+    for start, of in ((0, None), (12, token)):
+        patterns, distances = attention.patterns(token=of), attention.mean_distance(token=of)
+        for (b, h, gate, distance, share, peak), (block, head) in zip(
+            heads[start : start + 12], np.ndindex(3, 4), strict=True
+        ):
+            assert (int(b), int(h)) == (block + 1, head + 1)
+            assert attention.gates is not None
+            assert gate == f"{attention.gates[block, head]:.2f}"
+            assert distance == f"{distances[block, head]:.1f}"
+            mean = patterns.mean[block, head]
+            assert int(peak) == mean.argmax() + 1
+            assert share == f"{100 * mean.max():.0f}"
+    for term in ("head", "attention", "reweight", "content", "gate", "distance", "peak", "bars"):
+        assert re.search(rf"^{term}  +\w", out, re.MULTILINE)
+    assert f"Attention, mean over {len(text) - 31} positions:" in out
+    assert "Attention when reading o, mean over " in out
+    assert "±" not in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_peak_of_absolute_models_is_a_distance(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    _, out, _ = run(capsys, saved(tmp_path, "reweight-absolute"), "--text", "a <&" * 5)
+    means = inspect_text(small("reweight-absolute"), "a <&" * 5).attention.patterns().mean.reshape(6, 6)
+    peaks = re.findall(r"^\d\.\d +[\d.]+ +\d+% at (\d)", out, re.MULTILINE)
+    assert [int(peak) for peak in peaks] == (6 - means.argmax(1)).tolist()  # slot 5 holds the last character
+    assert "gate" not in out
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("a", "mean over 1 position:"), ("a <", "mean over 3 positions, at far distances over fewer:"),
+    ("a <&" * 5, "mean over 15 positions:"),
+])  # fmt: skip
+def test_number_of_positions_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, said: str) -> None:
+    _, out, _ = run(capsys, saved(tmp_path, "hybrid-relative"), "--text", text)
+    assert said in out
+    _, out, _ = run(capsys, saved(tmp_path, "hybrid-absolute"), "--text", text, "--char", "&")
+    assert not re.search("mean (of|over) 0|0 to", out)
+
+
 def test_bars_are_to_scale(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     model = small("reweight-relative")
     _, out, _ = run(capsys, saved(tmp_path, "reweight-relative"), "--text", "a <&" * 5)
-    bars = re.findall(r"^\d\.\d +attention (.{6}) ", out, re.MULTILINE)
+    bars = [bars.ljust(6) for bars in re.findall(r"^\d\.\d +[\d.]+ +\d+% at \d  (.*)$", out, re.MULTILINE)]
+    _, full, _ = run(capsys, saved(tmp_path, "reweight-relative"), "--text", "a <&" * 5, "--full")
+    assert re.findall(r"^\d\.\d +attention (.{6}) ", full, re.MULTILINE) == bars
     means = inspect_text(model, "a <&" * 5).attention.patterns().mean.reshape(6, 6)
     assert len(bars) == 6
     for row, mean in zip(bars, means, strict=True):
@@ -242,13 +316,43 @@ def test_bars_are_to_scale(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
         np.testing.assert_allclose(heights, mean / mean.max(), atol=1 / 16 + 1e-9)
 
 
-@pytest.mark.parametrize("columns", [20, 45, 60, 80, 150])
+@pytest.mark.parametrize(("distances", "cells"), [(1, 6), (6, 6), (7, 6), (64, 38), (512, 30), (4096, 6)])
+def test_ranges_of_bars(distances: int, cells: int) -> None:
+    edges = _edges(distances, cells)
+    sizes = np.diff(edges)
+    assert (edges[0], edges[-1]) == (0, distances)
+    assert len(sizes) <= cells
+    assert sizes.min() >= 1
+    assert np.diff(sizes).min(initial=0) >= -1  # ever wider, but for rounding
+    if distances <= cells:
+        assert set(sizes) == {1}
+    else:
+        assert len(sizes) >= min(cells, 5)
+        assert sizes[-1] > sizes[0]
+
+
+def test_bars_show_the_largest_value_of_their_range() -> None:
+    values = np.full(64, 0.001)
+    values[[2, 50]] = (0.4, 0.8)
+    edges = _edges(64, 20)
+    bars = _bars(values, edges)
+    assert [i for i, bar in enumerate(bars) if bar != " "] == [2, int(np.searchsorted(edges, 50, "right")) - 1]
+    assert sorted(bars.replace(" ", "")) == ["▄", "█"]
+
+
+@pytest.mark.parametrize("full", [[], ["--full"]])
+@pytest.mark.parametrize("columns", [20, 40, 60, 80, 150])
 @pytest.mark.parametrize("kind", SMALL)
 def test_view_fits_terminals_of_any_width(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, columns: int
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    columns: int,
+    full: list[str],
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
-    code, out, _ = run(capsys, saved(tmp_path, kind, T=70), "--text", ODD * 8, "--char", "\t")
+    code, out, _ = run(capsys, saved(tmp_path, kind, T=70), "--text", ODD * 8, "--char", "\t", *full)
     assert code == 0
     assert max(map(cell_len, out.splitlines())) <= columns
     assert ("no reweight patterns" in " ".join(out.split())) == kind.startswith("content")
@@ -261,9 +365,10 @@ def test_view_without_a_text_uses_a_generated_one(capsys: pytest.CaptureFixture[
     assert code == 0
     assert "300 characters generated by the model, seed 0" in out
     assert "surprise" not in out
+    assert len(out.splitlines()) < 32
     _, with_char, _ = run(capsys, "shakespeare-hybrid", "--char", r"\n")
     text = own_text(load("shakespeare-hybrid"))
-    rows = re.findall(r"^ *(\d+) (\S+) +[\d.]+ ", with_char, re.MULTILINE)
+    rows = re.findall(r"^ *(\d+) (\S+) +[\d.]+ ", with_char.split("For each character")[1], re.MULTILINE)
     after = [t for t in range(len(text)) if t == 0 or text[t - 1] == "\n"]
     assert [int(place) for place, _ in rows] == after
 
@@ -279,6 +384,18 @@ def test_colours_follow_the_environment(capsys: pytest.CaptureFixture[str], monk
     assert "\x1b[48" not in out
 
 
+def test_character_in_another_normal_form(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    composed, decomposed = saved(tmp_path, "hybrid-relative", "ae\u00e9\u030c\nbcdfgh"), tmp_path / "b"
+    decomposed.mkdir()
+    code, out, _ = run(capsys, composed, "--text", "ae\u0301a", "--char", "\u00e9")
+    assert code == 0
+    assert "Attention when reading \u00e9, mean over 1 position" in out
+    model = saved(decomposed, "hybrid-relative", "ae\u0301\n\u030cbcdfgh")
+    code, out, err = run(capsys, model, "--text", "ae", "--char", "\u00e9")
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1].startswith("knock: error: the model reads '\u00e9' as 2 characters, ")
+
+
 def test_labels_are_visible() -> None:
     assert [label(char) for char in ODD] == ["a", "↵", "^I", "^@", "␣", "<", "&", "'", r"\u2028", "◌\u0301", "🦜"]
 
@@ -288,7 +405,8 @@ def test_window_of_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
         model = saved(tmp_path, kind, T=1)
         code, out, _ = run(capsys, model, "--text", "aa\na")
         assert code == 0
-        assert "100.0% ±0.0 at" in out
+        assert "100% at 1" in out
+        assert "100.0% ±0.0 at 1" in run(capsys, model, "--text", "aa\na", "--full")[1]
         assert run(capsys, model, "--html", str(tmp_path / "p.html"), "--force")[0] == 0
 
 
@@ -376,9 +494,32 @@ def test_plot_draws_every_head_and_the_text(
     for h, gate in enumerate(gates):
         assert f"block 2, head {h + 1}, gate {gate:.2f}" in drawn
     assert "on a $x$.txt, 33 characters" in drawn
-    for said in ("characters back (1 is the last one read)", "attention when reading <, mean of 3 inputs", "bits"):
+    axis = "distance in characters back (1 is the last one read)"
+    for said in (axis, "attention when reading <, mean over 3 positions", "bits"):
         assert said in drawn
+    for term in ("reweight", "content", "gate", "distance"):
+        assert any(text.startswith(f"{term}: ") for text in drawn)
     assert drawn.count("□") == 2 * 3  # characters that the font lacks, or whose label is too long
+
+
+@pytest.mark.parametrize(("T", "scale"), [(6, "linear"), (70, "log")])
+def test_panels_have_one_scale_and_long_windows_a_log_axis(T: int, scale: str) -> None:
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    from knock.cli.inspect.plot import _draw_patterns
+    from knock.cli.inspect.subject import Subject
+
+    model = small("hybrid-relative", T=T)
+    subject = Subject(name="m", vocab=model.vocab, source="s", is_own=False, inspection=inspect_text(model, ODD * 8))
+    panels = _draw_patterns(Figure(), subject)
+    tops = [each.patterns.mean.max() for each in subject.series]
+    for axes in panels.flat:
+        assert axes.get_xscale() == scale
+        assert axes.get_ylim() == panels[0, 0].get_ylim()
+        assert axes.get_ylim()[0] == 0
+        assert axes.get_ylim()[1] >= max(tops)
+        assert axes.lines[0].get_xdata().tolist() == list(range(1, T + 1))
 
 
 @pytest.mark.parametrize("kind", SMALL)
@@ -467,9 +608,12 @@ def test_page_matches_the_library(
         attention.patterns("reweight"),
         attention.patterns(token=shakespeare.vocab.encode("e")[0]),
     )
-    assert data["columns"] == [1, 32]
+    assert (data["distances"], data["isLog"]) == (32, True)
+    assert [name for name, _ in data["terms"]] == ["attention", "reweight", "content", "gate", "distance"]
+    distances = attention.mean_distance()
     for pattern, (b, h) in zip(data["patterns"], np.ndindex(3, 4), strict=True):
         assert pattern["gate"] == pytest.approx(shakespeare.model.weights[f"blocks.{b}.gate"][h], abs=0.00051)
+        assert pattern["distance"] == pytest.approx(distances[b, h], abs=0.0051)
         np.testing.assert_allclose(pattern["spread"], patterns[0].spread[b, h], atol=0.000051)
         for mean, whole in zip(pattern["means"], patterns, strict=True):
             np.testing.assert_allclose(mean, whole.mean[b, h], atol=0.000051)
@@ -560,7 +704,11 @@ const texts = selector => [...document.querySelectorAll(selector)].map(each => e
 const marked = [...document.querySelectorAll("#text span")].map(span => span.style.getPropertyValue("--look-at"));
 return {title: texts("#detail .title")[0], facts: texts(".facts dd"), expected: texts("#expected span"),
         looked: texts("#looked span"), marked: marked, current: texts("#text .current"), name: document.title,
-        panels: texts("#patterns figcaption"), wide: document.documentElement.scrollWidth, inner: innerWidth};
+        panels: texts("#patterns figcaption"), terms: texts("#terms dt"), key: texts("#key"),
+        scales: [...document.querySelectorAll("#patterns svg")].map(svg =>
+            [...svg.querySelectorAll("text")].map(each => each.textContent).join(" ")),
+        papers: [...document.querySelectorAll("#text span[data-place]")].map(each => each.style.background),
+        wide: document.documentElement.scrollWidth, inner: innerWidth};
 """
 
 
@@ -579,6 +727,12 @@ def test_page_reacts_to_hovering_and_keys(
     assert shown["facts"][2] == f"{result.entropy[20]:.2f} bits"
     assert shown["expected"][::2] == [label(shakespeare.vocab.characters[token]) for token in result.alternatives[20]]
     assert len(shown["panels"]) == 12
+    assert shown["panels"][0].startswith("block 1, head 1, gate 0.67, distance ")
+    assert len(set(shown["scales"])) == 1  # one scale for all panels
+    assert shown["scales"][0].endswith(" 1 2 4 8 16 32")
+    assert shown["terms"] == ["attention", "reweight", "content", "gate", "distance"]
+    assert re.fullmatch(r"surprise in bits:expected(\d\+)+surprising", shown["key"][0])
+    assert [not paper for paper in shown["papers"]] == [bits < 1 for bits in result.surprise.round(2)]
 
     def check(place: int, weights: Any) -> None:
         shown = browser.run(SHOWN)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
-import os
+import math
 import re
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knock import LanguageModel, Vocab
+from knock.choices import UNKNOWN
 from knock.cli.main import COMMANDS as PROGRAM
 from knock.cli.main import main
 from knock.cli.repl.commands import COMMANDS, Quit, handle
@@ -33,6 +33,7 @@ from tests.cases import SMALL, random_weights
 NANO = "shakespeare-nano"
 COMMAND = [sys.executable, "-m", "knock", "repl", "--model", NANO]
 CHARACTERS = "\n /abcdAB\x1bé"
+BALANCED = "balanced"
 
 
 @pytest.fixture(scope="module")
@@ -80,35 +81,40 @@ def test_only_texts_go_to_standard_output_and_seeds_are_reported(script: Script,
     assert (again, third, setting, to_be, same) == (repeated + 1, repeated + 2, 5, 5, 5)
     texts = [("ROMEO:", romeo), ("ROMEO:", repeated), ("ROMEO:", again), ("ROMEO:", third), ("To be", 5), ("To be", 5),
              ("To be", fresh)]  # fmt: skip
-    expected = [prompt + nano.generate(prompt, max_new_tokens=30, seed=seed).text for prompt, seed in texts]
+    written = [nano.generate(prompt, sampling=BALANCED, max_new_tokens=30, seed=seed).text for prompt, seed in texts]
+    expected = [prompt + text for (prompt, _), text in zip(texts, written, strict=True)]
     assert out == "".join(text if text.endswith("\n") else text + "\n" for text in expected)
     assert len({romeo, repeated, fresh}) == 3
 
 
 def test_empty_line_before_any_prompt_starts_a_line(script: Script, nano: LanguageModel) -> None:
     _, out, _ = script("/len 30", "", options=("--model", NANO, "--seed", "1"))
-    assert out.removesuffix("\n") == nano.generate("", max_new_tokens=30, seed=1).text.removesuffix("\n")
+    expected = nano.generate("", sampling=BALANCED, max_new_tokens=30, seed=1).text
+    assert out.removesuffix("\n") == expected.removesuffix("\n")
 
 
 @pytest.mark.parametrize(
     ("lines", "controls"),
     [
-        ([], {}),
-        (["/temp 0.5"], {"temperature": 0.5}),
+        ([], {"temperature": 0.8, "top_p": 0.95}),
+        (["/temp 0.5"], {"temperature": 0.5, "top_p": 0.95}),
         (["/temp 0"], {"temperature": 0}),
+        (["/sampling basic"], {}),
         (["/sampling top_k"], {"top_k": 40}),
         (["/sampling top_k", "/topk 3", "/temp 2"], {"top_k": 3, "temperature": 2}),
-        (["/topk 3", "/topp 0.2"], {}),
-        (["/topp 0.4", "/sampling top_p"], {"top_p": 0.4}),
-        (["/minp 0.3"], {"min_p": 0.3}),
-        (["/sampling entropy"], {"target_entropy": 2, "top_p": 0.9}),
-        (["/sampling entropy", "/entropy 3", "/bounds 0.9 1.1", "/topp 1", "/minp 0.1"],
-         {"target_entropy": 3, "min_temp": 0.9, "max_temp": 1.1, "min_p": 0.1}),
-        (["/temp 0.2", "/sampling entropy"], {"target_entropy": 2, "top_p": 0.9}),
-        (["/mirostat 3"], {"mirostat": 3}),
+        (["/topk 3", "/topp 0.2"], {"temperature": 0.8, "top_k": 3, "top_p": 0.2}),
+        (["/topp 0.4", "/sampling top_p"], {"top_p": 0.9}),
+        (["/minp 0.3"], {"temperature": 0.8, "top_p": 0.95, "min_p": 0.3}),
+        (["/topk 3", "/mirostat 3", "/sampling balanced"], {"temperature": 0.8, "top_p": 0.95}),
+        (["/entropy 2"], {"target_entropy": 2, "top_p": 0.95}),
+        (["/temp 0.2", "/entropy 2", "/rule ratio"], {"target_entropy": 2, "entropy_rule": "ratio", "top_p": 0.95}),
+        (["/temp 0.2", "/entropy 2", "/entropy off"], {"temperature": 0.2, "top_p": 0.95}),
+        (["/sampling entropy", "/entropy 3", "/rule exact", "/bounds 0.9 1.1", "/topp 0.9", "/minp 0.1"],
+         {"target_entropy": 3, "min_temp": 0.9, "max_temp": 1.1, "min_p": 0.1, "top_p": 0.9}),
+        (["/mirostat 3"], {"temperature": 0.8, "mirostat": 3}),
         (["/sampling top_k", "/minp 0.5", "/mirostat 3"], {"mirostat": 3}),
-        (["/sampling entropy", "/mirostat 3"], {"target_entropy": 2, "mirostat": 3}),
-        (["/mirostat 3", "/mirostat off"], {}),
+        (["/entropy 2", "/mirostat 3"], {"target_entropy": 2, "mirostat": 3}),
+        (["/mirostat 3", "/mirostat off"], {"temperature": 0.8, "top_p": 0.95}),
     ],
 )  # fmt: skip
 def test_commands_set_the_pipeline(
@@ -119,22 +125,30 @@ def test_commands_set_the_pipeline(
     assert (code, out.removesuffix("\n")) == (0, expected.removesuffix("\n"))
 
 
-def test_sampling_methods_match_the_presets() -> None:
-    for name in PRESETS:
-        assert Settings(sampling=name).controls() == Sampling.preset(name)
+@pytest.mark.parametrize("name", PRESETS)
+def test_sampling_sets_every_control_to_the_preset(session: Session, name: str) -> None:
+    for line in ("/topk 7", "/minp 0.4", "/bounds 0.6 0.7", "/entropy 1", "/rule ratio", "/mirostat 2"):
+        handle(session, line)
+    assert session.settings.preset == "custom"
+    handle(session, f"/sampling {name}")
+    assert session.settings.controls() == Sampling.preset(name)
+    assert session.settings.preset == name
+
+
+def test_a_session_starts_with_the_default_preset_of_the_command_line() -> None:
+    assert Settings().controls() == Sampling.preset("balanced")
+    assert Settings().preset == "balanced"
 
 
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        (["/sampling entropy", "/temp 0.5"], "temp has no effect now: the entropy rule sets the temperature"),
-        (["/temp 0.5", "/sampling entropy"], "temp has no effect now: the entropy rule"),
-        (["/topk 5"], "topk has no effect now: only /sampling top_k"),
-        (["/topp 0.5"], "topp has no effect now: only /sampling top_p and entropy"),
-        (["/entropy 3"], "entropy has no effect now: only /sampling entropy"),
-        (["/bounds 1 2"], "bounds has no effect now: only /sampling entropy"),
+        (["/entropy 2", "/temp 0.5"], "temp has no effect now: the entropy rule sets the temperature"),
+        (["/temp 0.5", "/entropy 2"], "temp has no effect now: the entropy rule"),
+        (["/rule ratio"], "rule has no effect now: the entropy rule is off"),
+        (["/bounds 1 2"], "bounds has no effect now: the entropy rule is off"),
         (["/sampling top_k", "/mirostat 3"], "topk has no effect now: mirostat replaces the filters"),
-        (["/mirostat 3", "/sampling top_k"], "topk has no effect now: mirostat replaces the filters"),
+        (["/mirostat 3", "/topk 5"], "topk has no effect now: mirostat replaces the filters"),
         (["/minp 0.1", "/mirostat 3"], "minp has no effect now: mirostat"),
         (["/mirostat 3", "/minp 0.1"], "minp has no effect now: mirostat"),
         (["/minp 0.1", "/temp 0"], "minp has no effect now: temperature 0"),
@@ -152,29 +166,33 @@ def test_settings_without_effect_are_reported(
 
 def test_settings_with_effect_are_not_reported(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
     for line in ("/sampling top_k", "/topk 5", "/temp 0.5", "/minp 0.1", "/len 5", "/seed 1", "/temp 1",
-                 "/topk 0", "/minp 0", "/mirostat 3"):  # fmt: skip
+                 "/topk 0", "/minp 0", "/mirostat 3", "/sampling basic", "/sampling entropy"):  # fmt: skip
         handle(session, line)
     assert "no effect" not in capsys.readouterr().err
 
 
 SET_BY = {
-    "/len": "300", "/temp": "1", "/sampling": "basic", "/topk": "40", "/topp": "0.9", "/minp": "0", "/entropy": "2",
-    "/bounds": "0.3 2", "/mirostat": "off", "/seed": "random", "/model": NANO, "/heat": "off", "/stats": "off",
+    "/len": "300", "/temp": "0.8", "/sampling": "balanced", "/topk": "0", "/topp": "0.95", "/minp": "0",
+    "/entropy": "off", "/rule": "exact", "/bounds": "0.3 2", "/mirostat": "off", "/seed": "random", "/model": NANO,
+    "/heat": "off", "/stats": "off", "/unknown": "error", "/escapes": "off",
 }  # fmt: skip
 WRONG = {
     "/len": ("-1", "1.5", "many", "1e3", "9" * 5000, "1 2", "nan", "10000000000"),
     "/temp": ("-1", "hot", "nan", "inf", "1e999", "1 2", "9" * 5000),
-    "/sampling": ("nucleus", "top_k top_p", "1", "-"),
+    "/sampling": ("nucleus", "top_k top_p", "1", "-", "custom"),
     "/topk": ("-1", "1.5", "few", "1 2", "inf"),
     "/topp": ("0", "1.01", "-1", "most", "nan", "0.5 0.5"),
     "/minp": ("-0.1", "1.1", "some", "0.1 0.1"),
-    "/entropy": ("-1", "much", "inf", "1 2"),
+    "/entropy": ("-1", "much", "inf", "1 2", "on"),
+    "/rule": ("1", "exactly", "exact ratio"),
     "/bounds": ("1", "2 1", "0 1", "-1 1", "a b", "1 2 3", "1 inf"),
     "/mirostat": ("0", "-1", "on", "1 2", "inf"),
     "/seed": ("-1", "1.5", "x", str(2**64), "1 2"),
     "/model": ("nowhere", "a" * 300, "x\0y", "/", "\x1b[31m"),
-    "/heat": ("on", "1"),
-    "/stats": ("off", "1"),
+    "/unknown": ("drop", "skip replace", "1"),
+    "/escapes": ("yes", "on off"),
+    "/heat": ("maybe", "1", "on off"),
+    "/stats": ("ON", "1"),
     "/save": ("/", "x\0y", "nowhere/x", "a" * 5000),
     "/again": ("1",),
     "/config": ("x",),
@@ -189,20 +207,56 @@ def test_every_command_has_test_cases() -> None:
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_invalid_arguments_report_usage_and_current_value(script: Script, name: str) -> None:
-    missing = [name] if COMMANDS[name].arguments else []
+def test_invalid_arguments_are_reported_with_what_stays(script: Script, name: str) -> None:
+    missing = [name] if COMMANDS[name].required else []
     lines = [*missing, *(f"{name} {argument}" for argument in WRONG[name])]
     code, out, err = script(*lines, "/config")
     messages = err.splitlines()
     assert (code, out) == (1, "")
     for number, line in enumerate(messages[: len(lines)], 1):
         assert line.startswith(f"knock: line {number}: {name}: ")
-        assert f"; usage: {' '.join((name, *COMMANDS[name].arguments))}" in line
-        assert line.endswith(f"; now {SET_BY[name]}" if name in SET_BY else "")
+        assert line.endswith(f"; it is still {SET_BY[name]}" if name in SET_BY else "")
         assert len(line) < 700
         assert line.isprintable()
     config = dict(line.split(maxsplit=1) for line in messages[len(lines) :])
     assert {command: config[command].split(" (")[0] for command in SET_BY} == SET_BY
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("/bounds 1", "/bounds: expected MIN and MAX, got '1'; it is still 0.3 2"),
+        ("/len", "/len: expected N, got nothing; it is still 300"),
+        ("/again 1", "/again: expected no argument, got '1'"),
+        ("/again", "/again: nothing has been generated yet; enter a prompt first"),
+        ("/heat red", "/heat: expected on, off or no argument, got 'red'; it is still off"),
+        ("/sampling nucleus", "/sampling: sampling must be one of balanced, basic, top_k, top_p, entropy, "
+                              "got 'nucleus'; it is still balanced"),
+    ],
+)  # fmt: skip
+def test_message(script: Script, line: str, expected: str) -> None:
+    assert script(line)[2] == f"knock: line 1: {expected}\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("/temprature", "/temp"), ("/temperature 0.5", "/temp"), ("/Temp", "/temp"), ("/length 5", "/len"),
+        ("/len5", "/len"),
+        ("/top-p 1", "/topp"), ("/top_k 1", "/topk"), ("/target-entropy 1", "/entropy"), ("/max_temp 1", "/bounds"),
+        ("/exit", "/quit"), ("/q", "/quit"), ("/?", "/help"), ("/modle x", "/model"), ("/retry", "/again"),
+    ],
+)  # fmt: skip
+def test_misspelt_command(script: Script, typed: str, meant: str) -> None:
+    err = script(typed)[2]
+    assert f"unknown command '{typed.partition(' ')[0]}'; did you mean {meant}? /help lists the commands" in err
+
+
+def test_names_of_settings_lead_to_their_commands(script: Script) -> None:
+    for name, command in COMMANDS.items():
+        for setting in command.settings:
+            if f"/{setting}" not in COMMANDS:
+                assert f"did you mean {name}?" in script(f"/{setting}")[2]
 
 
 @pytest.mark.parametrize("line", ["/", "/nonsense", "/Len 5", "/len5", "/\x1b[31m", "/" + "x" * 9999, "/ len 5"])
@@ -215,7 +269,8 @@ def test_unknown_command(script: Script, line: str) -> None:
 
 
 WORDS = st.one_of(
-    st.sampled_from([*PRESETS, "off", "random", "0", "1", "2", "0.5", "-1", "nan", "1e400", "10" * 200, "\0", "é"]),
+    st.sampled_from([*PRESETS, "on", "off", "random", "exact", "ratio", "skip"]),
+    st.sampled_from(["0", "1", "2", "0.5", "-1", "nan", "1e400", "10" * 200, "\0", "é"]),
     st.floats().map(str),
     st.integers().map(str),
     st.text(max_size=5),
@@ -250,7 +305,7 @@ def _session() -> Session:
 def test_settings_exclude_each_other() -> None:
     with pytest.raises(SamplingError, match="temperature above 0"):
         Settings(mirostat=2.0, temperature=0)
-    assert Settings(mirostat=2.0, temperature=0, sampling="entropy").controls().mirostat == 2
+    assert Settings(mirostat=2.0, temperature=0, target_entropy=2.0).controls().mirostat == 2
 
 
 def test_config_shows_every_setting_and_the_shape(script: Script, nano: LanguageModel) -> None:
@@ -260,7 +315,9 @@ def test_config_shows_every_setting_and_the_shape(script: Script, nano: Language
     assert facts["/seed"] == "3"
     assert facts["/bounds"] == "0.5 1.5"
     assert facts["/model"] == NANO
+    assert facts["/sampling"] == "custom"  # other bounds than the preset's
     assert facts["/temp"].startswith("1 (no effect now: the entropy rule")
+    assert facts["vocabulary"] == nano.vocab.describe(200)
     assert facts["parameters"] == f"{nano.model.weights.n_parameters:,}"
     assert facts["shape"].startswith(f"T={nano.model.config.T} n_emb={nano.model.config.n_emb} ")
 
@@ -283,7 +340,7 @@ def test_failed_lines_are_reported_and_skipped(script: Script, nano: LanguageMod
         "/len 20", "caf\u00e9 \u2603", b"\xff", "/nonsense", "A\r", options=("--model", NANO, "--seed", "4")
     )
     assert code == 1
-    assert out == "A" + nano.generate("A", max_new_tokens=20, seed=4).text.removesuffix("\n") + "\n"
+    assert out == "A" + nano.generate("A", sampling=BALANCED, max_new_tokens=20, seed=4).text.removesuffix("\n") + "\n"
     assert "line 2: unknown character '\u00e9' (U+00E9) at offset" in err
     assert "line 3: the line is not UTF-8 text: byte 0xff at offset 0" in err
     assert "line 4: unknown command '/nonsense'" in err
@@ -294,18 +351,118 @@ def test_two_slashes_start_a_prompt_with_one(script: Script, odd: Path) -> None:
     assert (code, out) == (0, "/ab\n//\n /a\n")
 
 
+@pytest.mark.parametrize("is_on", [True, False])
+def test_escapes_in_prompts(script: Script, is_on: bool) -> None:
+    code, out, err = script("/len 0", *["/escapes"] * is_on, "a\\nb", "")
+    if is_on:
+        assert (code, out) == (0, "a\nb\na\nb\n")
+    else:
+        assert (code, out) == (1, "")
+        assert "/escapes on makes \\n a newline" in err
+
+
+@pytest.mark.parametrize("how", UNKNOWN)
+def test_unknown_characters_in_prompts(script: Script, nano: LanguageModel, how: str) -> None:
+    code, out, err = script("/len 30", "/seed 3", f"/unknown {how}", "caf\u00e9")
+    if how == "error":
+        assert (code, out) == (1, "")
+        assert "unknown character '\u00e9' (U+00E9) at offset 3" in err
+        assert f"the model knows {nano.vocab.vocab_size} characters: {''.join(nano.vocab.characters)!r}. " in err
+        assert "/unknown skip or /unknown replace" in err
+    else:
+        text = nano.generate("caf\u00e9", sampling=BALANCED, max_new_tokens=30, seed=3, unknown=how).text
+        assert (code, out.removesuffix("\n")) == (0, ("caf\u00e9" + text).removesuffix("\n"))
+
+
+@pytest.mark.parametrize("word", ["quit", "exit", " q ", ":q", "help", "QUIT"])
+def test_words_that_look_like_commands_are_hinted_at_once(
+    nano: LanguageModel, capsys: pytest.CaptureFixture[str], word: str
+) -> None:
+    session = Session(NANO, Settings(length=5, stats=False), is_terminal=True)
+    handle(session, word)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        f"{'/help lists the commands' if word == 'help' else '/quit or Ctrl-D ends the session'}; "
+        f"enter {word.strip()} again to use it as a prompt\n"
+    )
+    handle(session, "/len 6")
+    handle(session, word)
+    assert capsys.readouterr().out == ""
+    handle(session, word)
+    assert capsys.readouterr().out.startswith(word)
+
+
+def test_words_that_look_like_commands_are_prompts_in_a_script(script: Script) -> None:
+    assert script("/len 0", "quit", "help")[:2] == (0, "quit\nhelp\n")
+
+
+@pytest.mark.parametrize(
+    ("lines", "remedy"), [(["/temp 0"], "set /temp above 0"), (["/topk 1"], "set /topk to another value than 1")]
+)
+def test_greedy_sampling_from_an_empty_prompt(
+    script: Script, capsys: pytest.CaptureFixture[str], lines: list[str], remedy: str
+) -> None:
+    code, out, err = script(*lines, "/len 50", "")
+    assert (code, out) == (0, "\n" * 50)
+    assert "greedy sampling from an empty prompt gives only blank lines" in err
+    assert remedy in err
+    session = Session(NANO, Settings(length=50, stats=False), is_terminal=True)
+    for line in lines:
+        handle(session, line)
+    capsys.readouterr()
+    handle(session, "")
+    assert capsys.readouterr().out == ""
+    handle(session, "A")
+    assert capsys.readouterr().out.startswith("A")
+
+
+def test_an_empty_prompt_has_no_notice_if_the_text_is_not_blank(nano: LanguageModel) -> None:
+    from knock.cli.ui.greedy import blank_notice
+
+    assert blank_notice(nano, "", Sampling(temperature=0)) is not None
+    assert blank_notice(nano, "", Sampling(temperature=0, logit_bias={"\n": -math.inf})) is None
+    assert blank_notice(nano, "", Sampling()) is None
+    assert blank_notice(nano, "\n", Sampling(temperature=0)) is None
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"), [(0, "0 characters, seed 5"), (1, "1 character, {:.2f} bits, seed 5"),
+                             (2000, "2,000 characters, {:.2f} bits, seed 5")],
+)  # fmt: skip
+def test_a_line_replaces_the_box_of_statistics_on_a_terminal(
+    nano: LanguageModel, capsys: pytest.CaptureFixture[str], length: int, expected: str
+) -> None:
+    session = Session(NANO, Settings(length=length, seed=5, stats=False), is_terminal=True)
+    handle(session, "A")
+    bits = nano.generate("A", sampling=BALANCED, max_new_tokens=length, seed=5).stats["mean_surprise"]
+    assert capsys.readouterr().err == expected.format(bits) + "\n"
+
+
+def test_quiet_leaves_errors_and_what_was_asked_for(script: Script) -> None:
+    code, _, err = script("/len 5", "A", "/nonsense", options=("--model", NANO, "--quiet"))
+    assert (code, err.count("\n")) == (1, 1)
+    assert err.startswith("knock: line 3: unknown command")
+    _, _, err = script("/config", "/help", "/stats", "A", options=("--model", NANO, "--quiet"))
+    for wanted in ("/len       300", "vocabulary", "Each line is a prompt", "/quit  ", "Mean entropy"):
+        assert wanted in err
+    assert "seed " not in err.split("Mean entropy")[1]
+
+
 def test_statistics_are_shown_on_request(script: Script) -> None:
     assert "Mean entropy" not in script("/len 10", "A")[2]
     assert "Mean entropy" in script("/len 10", "/stats", "A")[2]
     assert "No characters were generated." in script("/len 0", "/stats", "A")[2]
     assert "Mean entropy" not in script("/stats", "/stats", "A")[2]
+    assert "Mean entropy" in script("/len 10", "/stats on", "/stats on", "A")[2]
 
 
 def test_save_writes_prompt_and_text_without_overwriting(script: Script, nano: LanguageModel, tmp_path: Path) -> None:
     path = tmp_path / "a text.txt"
     _, _, err = script(f"/save {path}", "/len 30", "/seed 2", "ROMEO:", f"/save  {path} ", f"/save {path}")
     assert "nothing has been generated yet" in err
-    assert path.read_bytes().decode() == "ROMEO:" + nano.generate("ROMEO:", max_new_tokens=30, seed=2).text
+    text = nano.generate("ROMEO:", sampling=BALANCED, max_new_tokens=30, seed=2).text
+    assert path.read_bytes().decode() == "ROMEO:" + text
     assert f"'{path}' already exists; pass --force to overwrite it" in err
 
 
@@ -316,7 +473,7 @@ def test_save_writes_prompt_and_text_without_overwriting(script: Script, nano: L
         ("x\0y", "null"),
         ("nowhere/x", "no such file"),
         ("a" * 5000, "too long"),
-        ("", "expected FILE, got nothing"),
+        ("", "/save: expected FILE, got nothing"),
     ],
 )
 def test_save_to_invalid_path(
@@ -350,7 +507,7 @@ def test_model_switches_and_keeps_the_current_one_on_failure(
     assert "line 4: unknown character 'R' (U+0052) at offset 0; the model knows 11 characters" in err
     session = Session(str(odd), Settings(length=5))
     odd.unlink()
-    with pytest.raises(KnockError, match=r"neither a file .* usage: /model MODEL; now .*odd\.safetensors"):
+    with pytest.raises(KnockError, match=r"neither a file .*; it is still .*odd\.safetensors"):
         handle(session, f"/model {odd}")
     handle(session, "ab")
     assert capsys.readouterr().out.startswith("ab")
@@ -364,7 +521,7 @@ def test_missing_model_is_reported_on_one_line(script: Script) -> None:
 
 def test_heat_in_a_script_does_not_change_the_text(script: Script, nano: LanguageModel) -> None:
     _, out, err = script("/len 50", "/seed 3", "/heat", "ROMEO:")
-    whole = nano.generate("ROMEO:", max_new_tokens=50, seed=3, token_stats=True)
+    whole = nano.generate("ROMEO:", sampling=BALANCED, max_new_tokens=50, seed=3, token_stats=True)
     assert out.removesuffix("\n") == ("ROMEO:" + whole.text).removesuffix("\n")
     assert whole.token_stats is not None
     lines = err.split("heat on\n")[1].splitlines()[:-1]  # without the line with the seed
@@ -384,7 +541,7 @@ def test_coloured_lines_wrap_at_the_width(width: int) -> None:
     file = io.StringIO()
     page = ColourPage(Console(file=file, width=width, force_terminal=True, color_system="truecolor", no_color=False))
     text = "a text of several words\n\nand 日本語 \x1b[31m"
-    page.write("PROMPT\nmore ")
+    page.begin("PROMPT\nmore ")
     for start in range(0, len(text), 7):
         piece = text[start : start + 7]
         page.write(piece, [9.0] * len(piece))
@@ -396,7 +553,7 @@ def test_coloured_lines_wrap_at_the_width(width: int) -> None:
 
     assert max(map(cell_len, shown.split("\n"))) <= width
     # Rich caches the escape codes of a style, so its colours may have been rendered in another colour system before.
-    assert re.search(r"\x1b\[38;(2;0;0;0;48;2;254;232;56|5;\d+;48;5;\d+)m", file.getvalue())
+    assert re.search(r"\x1b\[38;(2;0;0;0;48;2;249;125;22|5;\d+;48;5;\d+)m", file.getvalue())
 
 
 def test_text_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -415,6 +572,7 @@ def test_ctrl_c_stops_the_text_and_keeps_the_output(
         if len(written) == 4:
             signal.raise_signal(signal.SIGINT)
 
+    monkeypatch.setattr(Page, "begin", write)
     monkeypatch.setattr(Page, "write", write)
     session.settings = Settings(length=1000, seed=1)
     with pytest.raises(KeyboardInterrupt):
@@ -422,7 +580,8 @@ def test_ctrl_c_stops_the_text_and_keeps_the_output(
     assert len(written) == 4
     assert session.last is not None
     assert "ROMEO:" + session.last.text == "".join(written)
-    assert nano.generate("ROMEO:", max_new_tokens=1000, seed=1).text.startswith(session.last.text)
+    whole = nano.generate("ROMEO:", sampling=BALANCED, max_new_tokens=1000, seed=1).text
+    assert whole.startswith(session.last.text)
     err = capsys.readouterr().err
     assert f"seed 1, stopped after {len(session.last.text)} characters" in err
     assert "Mean entropy" in err
@@ -465,48 +624,6 @@ def test_knock_without_a_terminal_lists_the_commands(
         assert name in err
 
 
-def test_history_is_saved_privately(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from knock.cli.repl.history import NAME, FileHistory, history
-
-    monkeypatch.setenv("KNOCK_CACHE_DIR", str(tmp_path / "new" / "folder"))
-    saved = history()
-    typed = ["ROMEO:", "two\nlines", "\udcff\x00é\u2028"]
-    for line in typed:
-        saved.append_string(line)
-    path = tmp_path / "new" / "folder" / NAME
-    if os.name == "posix":
-        assert path.stat().st_mode & 0o777 == 0o600
-    with path.open("ab") as file:
-        file.write(b"\xff damaged\n[1]\n" + json.dumps("last").encode())
-    again = history()
-    assert isinstance(again, FileHistory)
-    assert list(again.load_history_strings()) == ["last", *reversed(typed)]
-    with path.open("wb") as file:
-        file.write(b"".join(b'"%d"\n' % number for number in range(3000)))
-    assert list(history().load_history_strings())[:2] == ["2999", "2998"]
-    assert len(list(history().load_history_strings())) == 1000
-
-
-def test_unwritable_history_is_reported_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from knock.cli.repl.history import NAME, FileHistory, history
-
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("KNOCK_CACHE_DIR", str(tmp_path / "file"))
-    without = history()
-    without.append_string("ROMEO:")
-    assert without.get_strings() == ["ROMEO:"]
-    assert capsys.readouterr().err.startswith("knock: the history is not saved: ")
-    kept = FileHistory(tmp_path / NAME)
-    (tmp_path / NAME).unlink()
-    (tmp_path / NAME).mkdir()
-    kept.append_string("A")
-    kept.append_string("B")
-    assert kept.get_strings() == ["A", "B"]
-    assert capsys.readouterr().err.count("no longer saved") == 1
-
-
 def test_completion(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from prompt_toolkit.completion import CompleteEvent
     from prompt_toolkit.document import Document
@@ -514,7 +631,9 @@ def test_completion(session: Session, tmp_path: Path, monkeypatch: pytest.Monkey
     from knock.cli.repl.prompt import CommandCompleter
 
     monkeypatch.chdir(tmp_path)
-    Path("mine.safetensors").touch()
+    for name in ("mine.safetensors", "older.npz", "notes.txt", "mine.md"):
+        Path(name).touch()
+    Path("folder").mkdir()
     completer = CommandCompleter(session)
 
     def completed(line: str) -> set[str]:
@@ -527,11 +646,14 @@ def test_completion(session: Session, tmp_path: Path, monkeypatch: pytest.Monkey
     assert completed("/sampling top_") == {"/sampling top_k", "/sampling top_p"}
     assert completed("/mirostat o") == {"/mirostat off"}
     assert completed("/seed r") == {"/seed random"}
-    assert completed("/temp ") == {"/temp 1"}
+    assert completed("/temp ") == {"/temp 0.8"}
     assert completed("/bounds ") == {"/bounds 0.3 2"}
+    assert completed("/stats ") == {"/stats on", "/stats off"}
+    assert completed("/unknown s") == {"/unknown skip"}
     assert completed("/model shakespeare-n") == {f"/model {NANO}"}
-    assert completed("/model ") == {*(f"/model {name}" for name in shipped()), "/model mine.safetensors"}
-    assert completed("/save mi") == {"/save mine.safetensors"}
+    files = ("mine.safetensors", "older.npz", "folder")
+    assert completed("/model ") == {f"/model {name}" for name in (*shipped(), *files)}
+    assert completed("/save mi") == {"/save mine.safetensors", "/save mine.md"}
     for nothing in ("ROMEO", "", "ROMEO: /le", "/nonsense ", "/quit ", "/save \0/", "/model " + "x" * 9999):
         assert completed(nothing) == set()
 

@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from knock import LanguageModel
+from knock.cli.repl.commands import COMMANDS
 from knock.language_model import load
 
 pty = pytest.importorskip("pty")
@@ -33,12 +35,21 @@ START = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); o
 
 
 class Terminal:
-    """Runs knock in a pseudo-terminal; types keys and reads the output."""
+    """Runs knock in a pseudo-terminal; types keys and reads the output.
+
+    The history of its user is an empty one, which is removed afterwards.
+    """
 
     def __init__(self, *arguments: str, columns: int = 80, **variables: str) -> None:
         self._main, side = pty.openpty()
         termios.tcsetwinsize(side, (50, columns))
+        self._home = tempfile.TemporaryDirectory(prefix="knock-home-")
+        home = Path(self._home.name)
+        for state in (home / "knock", home / "Library" / "Application Support" / "knock"):
+            state.mkdir(mode=0o700, parents=True)
+            (state / "history").touch()  # otherwise, that of an earlier version would be moved here from the cache
         inherited = {name: value for name, value in os.environ.items() if name not in STYLED_BY}
+        inherited["HOME" if sys.platform == "darwin" else "XDG_STATE_HOME"] = str(home)
         environment = inherited | {"TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1"} | variables
         self._process = subprocess.Popen(
             [sys.executable, "-c", START, sys.executable, "-m", "knock", *arguments],
@@ -85,6 +96,7 @@ class Terminal:
         self._process.kill()
         self._process.wait()
         os.close(self._main)
+        self._home.cleanup()
 
     def _read(self) -> None:
         if not select.select([self._main], [], [], 0.1)[0]:
@@ -108,7 +120,7 @@ def terminal() -> Iterator[Open]:
     def open_(*arguments: str, **options: str | int) -> Terminal:
         new = Terminal("repl", "--model", NANO, *arguments, **options)
         opened.append(new)
-        new.see(rf"/help lists the commands{PROMPT}")
+        new.see(rf"/help\s+lists\s+the\s+commands{PROMPT}")
         return new
 
     yield open_
@@ -132,43 +144,53 @@ def test_knock_without_arguments_starts_the_repl() -> None:
 
 
 def test_session_with_every_command(terminal: Open, nano: LanguageModel, tmp_path: Path) -> None:
-    def text(prompt: str, seed: int, length: int = 25, **controls: float) -> str:
-        return re.escape(prompt + nano.generate(prompt, max_new_tokens=length, seed=seed, **controls).text)
+    def text(prompt: str, seed: int, **controls: float | str) -> str:
+        controls = controls or {"sampling": "balanced"}
+        return re.escape(prompt + nano.generate(prompt, max_new_tokens=25, seed=seed, **controls).text)
+
+    def line(seed: int) -> str:
+        return rf"25 characters, \d\.\d\d bits, seed {seed}\n"
 
     box = r"\n┌─+┐\n│ +Generation Stats +│\n├─+┤\n(│.*│\n){5}└─+┘\n"
     repl = terminal("--seed", "3")
     repl.enter("/len 25", r"\nlen 25\n")
     repl.enter("ROMEO:", rf"\n{text('ROMEO:', 3)}\n?{box}seed 3\n")
     repl.enter("/stats", r"\nstats off\n")
-    repl.enter("", rf"\n{text('ROMEO:', 3)}\n?seed 3\n")
-    repl.enter("/again", rf"\n{text('ROMEO:', 4)}\n?seed 4\n")
-    repl.enter("/again", rf"\n{text('ROMEO:', 5)}\n?seed 5\n")
+    repl.enter("", rf"\n{text('ROMEO:', 3)}\n?{line(3)}")
+    repl.enter("/again", rf"\n{text('ROMEO:', 4)}\n?{line(4)}")
+    repl.enter("/again", rf"\n{text('ROMEO:', 5)}\n?{line(5)}")
     repl.enter("/seed 8", r"\nseed 8\n")
     repl.enter("/temp 0.5", r"\ntemp 0.5\n")
-    repl.enter("A", rf"\n{text('A', 8, temperature=0.5)}\n?seed 8\n")
-    repl.enter("/topk 2", r"\ntopk 2\ntopk has no effect now")
+    repl.enter("A", rf"\n{text('A', 8, temperature=0.5, top_p=0.95)}\n?{line(8)}")
+    repl.enter("/topk 2", r"\ntopk 2\n")
+    repl.enter("A", rf"\n{text('A', 8, temperature=0.5, top_p=0.95, top_k=2)}\n?{line(8)}")
     repl.enter("/sampling top_k", r"\nsampling top_k\n")
-    repl.enter("A", rf"\n{text('A', 8, temperature=0.5, top_k=2)}\n?seed 8\n")
-    repl.enter("/sampling entropy", r"\nsampling entropy\ntemp has no effect now: the entropy rule sets")
+    repl.enter("A", rf"\n{text('A', 8, top_k=40)}\n?{line(8)}")
+    repl.enter("/sampling entropy", r"\nsampling entropy\n")
+    repl.enter("/temp 0.5", r"\ntemp 0.5\ntemp has no effect now: the entropy rule sets")
     repl.enter("/entropy 1.5", r"\nentropy 1.5\n")
+    repl.enter("/rule exact", r"\nrule exact\n")
     repl.enter("/bounds 0.5 1.5", r"\nbounds 0.5 1.5\n")
     repl.enter("/topp 0.8", r"\ntopp 0.8\n")
     repl.enter("/minp 0.01", r"\nminp 0.01\n")
     controls = {"target_entropy": 1.5, "min_temp": 0.5, "max_temp": 1.5, "top_p": 0.8, "min_p": 0.01}
-    repl.enter("A", rf"\n{text('A', 8, **controls)}\n?seed 8\n")
-    repl.enter("/mirostat 2", r"\nmirostat 2\n(.* has no effect now: mirostat replaces the filters.*\n){2}")
-    repl.enter("A", rf"\n{text('A', 8, target_entropy=1.5, min_temp=0.5, max_temp=1.5, mirostat=2)}\n?seed 8\n")
+    repl.enter("A", rf"\n{text('A', 8, **controls)}\n?{line(8)}")
+    repl.enter("/mirostat 2", r"\nmirostat 2\n(.* has no effect now: mirostat replaces the filters.*\n.*\n?){2}")
+    repl.enter("A", rf"\n{text('A', 8, target_entropy=1.5, min_temp=0.5, max_temp=1.5, mirostat=2)}\n?{line(8)}")
+    repl.enter("/escapes", r"\nescapes on\n")
+    repl.enter("/unknown skip", r"\nunknown skip\n")
+    repl.enter("A\\nB", r"\nA\nB")
     saved = tmp_path / "text.txt"
     repl.enter(f"/save {saved}", r"\nsaved to ")
-    assert saved.read_text(encoding="utf-8").startswith("A")
-    repl.enter(f"/save {saved}", r"already exists")
-    repl.enter(f"/save {tmp_path}", r"is a folder")
-    repl.enter("/model nowhere", rf"no model named 'nowhere'.*; now {NANO}\n")
+    assert saved.read_text(encoding="utf-8").startswith("A\nB")
+    repl.enter(f"/save {saved}", r"already\s+exists")
+    repl.enter(f"/save {tmp_path}", r"is\s+a\s+folder")
+    repl.enter("/model nowhere", rf"(?s)no model named 'nowhere'.*it is still\s+{NANO}\n")
     repl.enter("/heat", r"\nsurprise in bits: .*\nheat on\n")
     repl.enter("/config", r"\n/model +shakespeare-nano\n/len +25\n.*\n/heat +on\n")
     repl.enter("/model shakespeare-small", r"\nmodel shakespeare-small\n")
     repl.enter("/seed random", r"\nseed random\n")
-    repl.enter("B", r"\nB.*\nseed \d+\n")
+    repl.enter("B", r"\nB.*\n25 characters, .* seed \d+\n")
     assert "48;5;" in repl.raw
     repl.enter("/help", r"\n  /quit ")
     repl.type("/quit\r")
@@ -178,7 +200,7 @@ def test_session_with_every_command(terminal: Open, nano: LanguageModel, tmp_pat
 def test_only_quit_and_ctrl_d_end_the_session(terminal: Open) -> None:
     repl = terminal()
     for line in ("/len", "/len -1", "/len 1" + "0" * 400, "/temp x", "/bounds 1", "/quit now", "/nonsense", "/",
-                 "caf\u00e9", "/model nowhere", "/save /", "/again", "\udcff"):  # fmt: skip
+                 "caf\u00e9", "/model nowhere", "/save /", "/again", "\udcff", "quit", "exit", ":q"):  # fmt: skip
         repl.enter(line, r"\n\S")
     assert "Traceback" not in repl.raw
     repl.type(CTRL_C)
@@ -202,8 +224,9 @@ def test_ctrl_c_clears_the_line_and_stops_a_text(terminal: Open) -> None:
 
 
 def test_lines_are_recalled_in_the_next_session(terminal: Open, tmp_path: Path) -> None:
+    variable = "HOME" if sys.platform == "darwin" else "XDG_STATE_HOME"
     for pressed in (0, 2):
-        repl = terminal("--backend", "numpy", KNOCK_CACHE_DIR=str(tmp_path))
+        repl = terminal("--backend", "numpy", **{variable: str(tmp_path), "KNOCK_CACHE_DIR": str(tmp_path / "cache")})
         repl.enter("/len 0", r"\nlen 0\n")
         repl.enter(UP * pressed or "First words", r"\nFirst words\n")
         repl.type(CTRL_D)
@@ -229,9 +252,9 @@ def test_pasted_lines_form_one_prompt(terminal: Open) -> None:
 def test_pasted_text_cannot_control_the_terminal(terminal: Open) -> None:
     repl = terminal()
     before = len(repl.raw)
-    repl.type("\x1b[200~red \x1b[31m bell \x07 \x9b31m\x1b[201~\r")
-    repl.see(r"unknown character '\\x1b'")
-    for steering in ("\x1b[31m", "\x07", "\x9b"):
+    repl.type("\x1b[200~pink \x1b[35m bell \x07 \x9b35m\x1b[201~\r")
+    repl.see(r"unknown\s+character\s+'\\x1b'")
+    for steering in ("\x1b[35m", "\x07", "\x9b"):
         assert steering not in repl.raw[before:]
 
 
@@ -240,11 +263,43 @@ def test_twenty_columns(terminal: Open) -> None:
     repl.enter("/len 60", r"\nlen 60\n")
     repl.enter("/heat", r"\nheat on\n")
     before = len(repl.raw)
-    shown = repl.enter("KING", r"Mean entropy: .*seed \d+\n")
+    shown = repl.enter("KING", r"Mean entropy:\s.*seed \d+\n")
     assert "│" not in shown
     text = STEERING.sub("", repl.raw[before:]).split("KING", 2)[2].split("Mean entropy")[0]
     assert max(map(len, ("KING" + text).splitlines())) <= 20
     assert len(text.replace("\n", "")) == 60
+
+
+@pytest.mark.parametrize("columns", [80, 40, 30])
+def test_no_line_is_wider_than_the_terminal_and_words_stay_whole(terminal: Open, columns: int) -> None:
+    repl = terminal(columns=columns)
+    said = {}
+    for line in ("/help", "/config", "/sampling entropy", "/mirostat 2", "/config", "/temprature", "/temp x", "quit",
+                 "help", "/temp 0", "/sampling basic", "/temp 0", "", "/stats", "/len 10", "A", "/heat",
+                 "/sampling nucleus", "/save nowhere/x", "/save /"):  # fmt: skip
+        said[line] = repl.enter(line, r"\n").partition("\n")[2].removesuffix(">")
+        assert max(map(len, said[line].split("\n"))) <= columns, line
+    words = {word for name, each in COMMANDS.items() for word in (name, *each.arguments, *each.summary.split())}
+    assert words <= set(said["/help"].split())
+    for each in repl.enter("caf\u00e9", r"\nerror: ").partition("\n")[2].split("\n"):
+        assert len(each) <= columns or len(each.split()) == 1  # a word that fits nowhere has a line of its own
+    name = "x" * 90
+    assert f"\n  '{name}':\n" in repl.enter(f"/model {name}", r"\nerror: ")
+
+
+def test_styles(terminal: Open) -> None:
+    repl = terminal()
+    repl.enter("/len 5", r"\nlen 5\n")
+    repl.enter("/stats", r"\nstats off\n")
+    repl.enter("ROMEO:", r"seed \d+\n")
+    assert "\x1b[1mROMEO:\x1b[0m" in repl.raw
+    assert re.search(r"\x1b\[2m5 characters, \d\.\d\d bits, seed \d+\x1b\[0m", repl.raw)
+    repl.enter("/temp x", r"\nerror: /temp: temperature must be")
+    assert "\x1b[31merror:\x1b[0m /temp: " in repl.raw
+    repl.enter("/heat", r"\nheat on\n")
+    before = len(repl.raw)
+    repl.enter("KING", r"seed \d+\n")
+    assert re.search(r"\x1b\[1mK", repl.raw[before:])
 
 
 @pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
@@ -254,7 +309,12 @@ def test_without_colours(terminal: Open, variables: dict[str, str]) -> None:
     repl.enter("/heat", r"\neach text is repeated.*\nheat on\n")
     before = len(repl.raw)
     repl.enter("KING", r"\nKING[\s\S]*\n[0-9]+\n[\s\S]*seed \d+\n")
+    repl.enter("/stats", r"\nstats off\n")
+    repl.enter("ROMEO:", r"\nROMEO:[\s\S]*bits, seed \d+\n")
+    repl.enter("/temp x", r"\nerror: /temp: ")
     assert "48;" not in repl.raw[before:]
+    for style in (r"\x1b\[1mROMEO", r"\x1b\[2m30 characters", r"\x1b\[31m"):
+        assert not re.search(style, repl.raw[before:])
     if "TERM" in variables:
         assert "\x1b" not in repl.raw
         repl.type("half a line" + CTRL_C)

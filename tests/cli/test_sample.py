@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,14 +22,16 @@ from hypothesis import strategies as st
 
 from knock import Generation, LanguageModel, Prompt, Sampling, load
 from knock.errors import OutputError, PromptError
+from knock.generation.requests import RequestBuilder
+from knock.jobs.field_names import CONTROLS, FIELDS
 from knock.jobs.parquet import RowTable
-from knock.jobs.prompt_file import CONTROLS, FIELDS, PromptFile
+from knock.jobs.prompt_file import PromptFile
 from knock.jobs.row_file import RowFile
 from knock.jobs.rows import LineWriter, Place, line_of
 from tests.cli.test_main import KNOCK, process, run
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals and limits")
-FAST = ["--length", "12", "--seed", "3", "--model", "shakespeare-hybrid"]
+FAST = ["--length", "12", "--seed", "3", "--model", "shakespeare-hybrid", "--sampling", "basic"]
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -36,7 +39,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 
 def expected(texts: list[Generation]) -> list[dict[str, Any]]:
-    names = ("index", "prompt", "text", "finish_reason", "seed")
+    names = ("index", "prompt", "text", "finish_reason", "stop_string", "seed")
     return [{name: getattr(text, name) for name in names} for text in texts]
 
 
@@ -115,19 +118,23 @@ BAD_LINES = [
     (b"no", "not JSON: Expecting value"),
     (b'["A"]', "expected a JSON object with a prompt, got ['A']"),
     (b"[" * 100_000, "not JSON"),
-    (b'{"promt": "A"}', "unknown field 'promt'; the fields are prompt, max_new_tokens, stop, sampling, temp"),
+    (b'{"promt": "A"}', "unknown field 'promt'; did you mean prompt? To carry it into the rows, rename it"),
     (b'{"prompt": 5}', "prompt must be a string, got 5"),
     (b'{"prompt": 0}', "prompt must be a string, got 0"),
     (b'{"prompt": []}', "prompt must be a string, got []"),
     (b'{"prompt": "\\ud800"}', "prompt has a lone surrogate"),
     (b'{"stop": ["e", "\\ud800"]}', "stop has a lone surrogate"),
     (b'{"logit_bias": {"\\ud800": 1}}', "lone surrogate"),
-    (b'{"temperature": -1}', "temperature must be 0 (greedy) or more, got -1"),
-    (b'{"sampling": "nucleus"}', "sampling must be a Sampling or one of basic"),
-    (b'{"sampling": {"top_p": 1}}', "sampling must be a Sampling or one of basic"),
+    (b'{"temperature": -1}', "temperature must be 0 (greedy) or"),
+    (b'{"sampling": "nucleus"}', "sampling must be a Sampling or one of balanced, basic"),
+    (b'{"sampling": {"top_p": 1}}', "sampling must be a Sampling or one of balanced, basic"),
     (b'{"max_new_tokens": 1.5}', "max_new_tokens must be a whole number of at least 0, got 1.5"),
     (b'{"stop": [5]}', "stop"),
     (b'{"logit_bias": "e"}', "logit_bias must map tokens to numbers, got 'e'"),
+    (b'{"id": "\\ud800"}', "id has a lone surrogate"),
+    (b'{"id": {"a": ["\\ud800"]}}', "id has a lone surrogate"),
+    (b'{"\\ud800": 1}', "a name has a lone surrogate"),
+    (b'{"id": ' + b"[" * 200 + b"]" * 200 + b"}", "'id' has values nested more than 100 deep"),
     (b'{"prompt": "\xff"}', "not UTF-8 text: byte 0xff at offset 12"),
 ]
 
@@ -207,7 +214,7 @@ def test_invalid_single_prompt_is_reported_once(capsys: pytest.CaptureFixture[st
 
 def test_fields_match_sampling_and_prompt() -> None:
     assert set(Sampling.__dataclass_fields__) == set(CONTROLS)
-    assert {name for name in Prompt.__dataclass_fields__ if name not in ("_", "text", "index")} < set(FIELDS)
+    assert {name for name in Prompt.__dataclass_fields__ if name not in ("_", "text", "index", "extra")} < set(FIELDS)
 
 
 @given(st.lists(st.sampled_from([b"A\n", b"\n", b"B\r\n"]), max_size=8), st.integers(1, 3), st.integers(0, 30))
@@ -357,7 +364,7 @@ def test_interrupt_keeps_finished_rows(tmp_path: Path, shakespeare: LanguageMode
     out = tmp_path / name
     path = out if name != "-" else tmp_path / "stdout"
     arguments = ["sample", "ROMEO:", "--count", "1000000", "--length", "100", "--seed", "5", "--threads", "2",
-                 "--model", "shakespeare-hybrid"]  # fmt: skip
+                 "--model", "shakespeare-hybrid", "--sampling", "basic"]  # fmt: skip
     place = ["--out", str(out) if name != "-" else "-"]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs may ignore it
     try:
@@ -425,9 +432,9 @@ def test_finished_run_can_be_extended(capsys: pytest.CaptureFixture[str], tmp_pa
     run(capsys, "sample", "A", "--count", "9", "--length", "9", "--out", str(out), "--resume")
     run(capsys, "sample", "A", "--count", "9", "--length", "9", "--out", str(whole), "--seed", seed)
     assert out.read_bytes() == whole.read_bytes()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["o.jsonl", "w.jsonl"]
     for each in (out, whole):
         each.unlink()
-        each.with_name(each.name + ".run").unlink()
     path.write_text("A\nB", encoding="utf-8")
     run(capsys, "sample", "--prompts", str(path), *FAST, "--out", str(out))
     path.write_text("A\nB\nC\n", encoding="utf-8")
@@ -435,7 +442,15 @@ def test_finished_run_can_be_extended(capsys: pytest.CaptureFixture[str], tmp_pa
     assert [row["prompt"] for row in rows(out)] == ["A", "B", "C"]
 
 
-def test_resume_rejects_other_settings(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def leave_unfinished(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make runs keep their journal, as if they had been killed before the end."""
+    monkeypatch.setattr(RowFile, "finish", lambda self: None)
+
+
+def test_resume_rejects_other_settings(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    leave_unfinished(monkeypatch)
     out, path, model = tmp_path / "o.jsonl", tmp_path / "p.txt", tmp_path / "m.safetensors"
     path.write_text("A\nB\n", encoding="utf-8")
     shakespeare = load("shakespeare-hybrid")
@@ -473,10 +488,173 @@ def test_resume_rejects_other_settings(capsys: pytest.CaptureFixture[str], tmp_p
     assert "have changed in" in run(capsys, *begun, "--resume")[2]
     assert out.read_bytes() == content
     out.with_name("o.jsonl.run").unlink()
+    monkeypatch.undo()
     code, _, err = run(capsys, *begun, "--resume")
-    assert code == 1
-    assert "its journal 'o.jsonl.run', which identifies the run, is missing" in err
+    assert (code, err) == (
+        1,
+        f"knock: error: {str(out)!r} has more than the 1 row of this run; resume with the original settings, or choose "
+        "another name\n",
+    )
     assert out.read_bytes() == content
+    assert not out.with_name("o.jsonl.run").exists()
+
+
+FINISHED = ["sample", "A", "--count", "30", "--unique", *FAST]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "txt"])
+def test_finished_run_leaves_no_journal_and_is_recognised(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, form: str
+) -> None:
+    out, whole = tmp_path / f"o.{form}", tmp_path / f"w.{form}"
+    arguments = [*FINISHED, "--out", str(out)]
+    assert run(capsys, *arguments)[0] == 0
+    content, changed = out.read_bytes(), out.stat().st_mtime_ns
+    assert [each.name for each in tmp_path.iterdir()] == [out.name]
+    code, said, err = run(capsys, *arguments, "--resume")
+    assert (code, said, err) == (0, "", f"{out} is complete: 30 rows\nduplicates dropped: 0\n")
+    assert (out.read_bytes(), out.stat().st_mtime_ns) == (content, changed)
+    longer = [*arguments, "--count", "45"]
+    assert run(capsys, *longer, "--resume") == (0, "", "duplicates dropped: 0\n")
+    run(capsys, *longer, "--out", str(whole))
+    assert out.read_bytes() == whole.read_bytes()
+    out.write_bytes(whole.read_bytes()[:-9])  # a journal lost after an interruption
+    assert run(capsys, *longer, "--resume")[0] == 0
+    assert out.read_bytes() == whole.read_bytes()
+    assert sorted(each.name for each in tmp_path.iterdir()) == [out.name, whole.name]
+
+
+@pytest.mark.parametrize(
+    ("more", "change", "message"),
+    [
+        ([], lambda content: content.replace(b'"index": 7', b'"index": 9'), "line 9 differs. Resume with the original"),
+        ([], lambda content: content + b"{}\n", "line 31 differs"),
+        ([], lambda content: content.replace(b'"index": 7,', b'"index":  7,'), "line 8 differs"),
+        ([], lambda content: content + content.splitlines()[-1][:20], "has more than the 30 rows of this run"),
+        ([], lambda content: b"{}\n" * 30, "its first line is no row"),
+        ([], lambda content: b"a foreign text", "its first line is no row"),
+        (["--seed", "4"], lambda content: content, "line 1 differs"),
+        (["--length", "13"], lambda content: content, "line 1 differs"),
+        (["--top-k", "2"], lambda content: content, "differs"),
+        (["--count", "29"], lambda content: content, "has more than the 29 rows of this run"),
+    ],
+)
+def test_other_files_are_not_taken_for_finished_runs(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    more: list[str],
+    change: Callable[[bytes], bytes],
+    message: str,
+) -> None:
+    out = tmp_path / "o.jsonl"
+    arguments = [*FINISHED, "--out", str(out)]
+    run(capsys, *arguments)
+    out.write_bytes(change(out.read_bytes()))
+    content = out.read_bytes()
+    without_seed = arguments[: arguments.index("--seed")] + arguments[arguments.index("--seed") + 2 :]
+    code, said, err = run(capsys, *(arguments if more[:1] == ["--seed"] else without_seed), *more, "--resume")
+    assert (code, said, err.count("\n")) == (1, "", 1)
+    assert message in err
+    assert out.read_bytes() == content
+    assert [each.name for each in tmp_path.iterdir()] == ["o.jsonl"]
+
+
+def test_finished_run_without_one_of_its_rows_is_rejected(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = tmp_path / "o.jsonl"
+    arguments = ["sample", "A", "--count", "600", *FAST, "--out", str(out)]
+    run(capsys, *arguments)
+    lines = out.read_bytes().splitlines(keepends=True)
+    out.write_bytes(b"".join(lines[:9] + lines[10:]))
+    code, _, err = run(capsys, *arguments, "--resume")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "is not the output of this run" in err
+    out.write_bytes(b"".join(lines))
+    assert run(capsys, *arguments, "--resume") == (0, "", f"{out} is complete: 600 rows\n")
+
+
+def test_few_rows_of_a_finished_run_are_generated_again(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    out, path = tmp_path / "o.jsonl", tmp_path / "p.jsonl"
+    path.write_text('{"prompt": "A"}\n' * 900 + "no\n" * 50 + '{"prompt": "B"}\n' * 50, encoding="utf-8")
+    arguments = ["sample", "--prompts", str(path), "--count", "3", "--unique", "--skip-bad", *FAST, "--length", "2"]
+    _, _, first = run(capsys, *arguments, "--out", str(out))
+    generated: list[int] = []
+
+    class Counting(RequestBuilder):
+        def rows(self, prompt: Any, *others: Any) -> Any:
+            if isinstance(prompt, Prompt):  # not the one that is validated first
+                generated.append(prompt.index)
+            return super().rows(prompt, *others)
+
+    monkeypatch.setattr("knock.language_model.RequestBuilder", Counting)
+    content = out.read_bytes()
+    code, _, err = run(capsys, *arguments, "--out", str(out), "--resume")
+    assert (code, err) == (0, first.replace("duplicates", f"{out} is complete: {len(rows(out)):,} rows\nduplicates"))
+    assert out.read_bytes() == content
+    indices = {row["index"] for row in rows(out)}
+    assert len([index for index in generated if index in indices]) <= 256
+    assert [index for index in generated if index not in indices] == list(range(max(indices) + 1, 3000))
+
+
+def test_finished_text_needs_its_seed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = tmp_path / "o.txt"
+    arguments = ["sample", "A", "--count", "3", "--length", "9", "--out", str(out)]
+    code, _, err = run(capsys, *arguments)
+    name, seed = err.split()
+    assert (code, name) == (0, "seed")
+    code, _, err = run(capsys, *arguments, "--resume")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "To compare it with this run, and to continue it, pass the run's --seed" in err
+    assert run(capsys, *arguments, "--resume", "--seed", seed) == (0, "", f"{out} is complete: 3 rows\n")
+
+
+def test_finished_run_with_skipped_lines_is_recognised(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path, out = tmp_path / "p.jsonl", tmp_path / "o.txt"
+    path.write_text('{"prompt": "A"}\nno\n{"prompt": "é"}\n{"prompt": "B"}\nno\n', encoding="utf-8")
+    arguments = ["sample", "--prompts", str(path), "--skip-bad", "--count", "2", *FAST, "--out", str(out)]
+    code, _, first = run(capsys, *arguments)
+    content = out.read_bytes()
+    assert (code, content.count(b"\n")) == (1, 6)
+    assert run(capsys, *arguments, "--resume") == (1, "", first.replace(
+        "invalid prompt", f"{out} is complete: 6 rows\ninvalid prompt", 1
+    ))  # fmt: skip
+    assert out.read_bytes() == content
+
+
+def test_file_in_the_place_of_the_journal_is_kept(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out, other = tmp_path / "o.jsonl", tmp_path / "o.jsonl.run"
+    other.write_text("notes\n", encoding="utf-8")
+    code, _, err = run(capsys, "sample", "A", *FAST, "--out", str(out))
+    assert (code, err.count("\n")) == (1, 1)
+    assert f"{str(other)!r} is needed for the journal" in err
+    assert other.read_text(encoding="utf-8") == "notes\n"
+
+
+@given(st.lists(st.integers(0, 60), max_size=3))
+def test_comparing_can_be_interrupted(cuts: list[int]) -> None:
+    """Rows of a file without a journal are compared in any portions, and only what follows them is written."""
+    made = [{"index": i, "prompt": "A", "text": f"{i}\n"} for i in range(60)]
+    content = b"".join(line_of(row, "txt") for row in made)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "o.txt"
+        for cut in cuts:
+            path.write_bytes(content[: cut * 4])
+            with RowFile(path, {}, "txt", unique=False, resume=True) as file:
+                for row in made[:cut]:
+                    file.add(row)
+                    if row["index"] % 7 == 3:
+                        file.flush()
+            assert path.read_bytes() in (content[: cut * 4], content[: max(cut * 4, path.stat().st_size)])
+            with RowFile(path, {}, "txt", unique=False, resume=True) as file:
+                for row in made[file.place.index :]:
+                    file.add(row)
+                    if row["index"] % 7 == 3:
+                        file.flush()
+                file.flush()
+                file.finish()
+            assert path.read_bytes() == content
+            assert [each.name for each in Path(folder).iterdir()] == ["o.txt"]
 
 
 def test_file_of_a_running_process_is_rejected(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -550,7 +728,7 @@ def test_failed_write_can_be_retried(tmp_path: Path) -> None:
             file, states = getattr(rows, name), [each.read_bytes() for each in (path, tmp_path / "o.run")]
             setattr(rows, name, Full(file, room))
             rows.add({**row, "index": 1})
-            with pytest.raises(OutputError, match="no space left on device; its 1 rows are complete"):
+            with pytest.raises(OutputError, match="no space left on device; its first 1 row can be kept"):
                 rows.flush()
             assert [each.read_bytes() for each in (path, tmp_path / "o.run")] == states
             setattr(rows, name, file)
@@ -585,13 +763,14 @@ def test_partial_writes_are_continued() -> None:
         (["A", "--resume"], "--resume needs --out FILE"),
         (["A", "--out", "x.csv"], "--out must end in .jsonl, .txt, .parquet, got 'x.csv'; rename it, or pass --format"),
         (["A", "--out", "x"], "--out must end in"),
+        (["A", "--only-new", "--out", "x.jsonl"], "--only-new is for .txt rows"),
         (["A", "--out", "x.txt", "--log-probs"], "a .txt file cannot hold --log-probs"),
         (["A", "--out", "x.parquet", "--resume"], "a Parquet file can be neither streamed nor resumed"),
         (["A", "--format", "parquet"], "a Parquet file can be neither streamed nor resumed"),
         (["A", "--threads", "0"], "argument --threads: must be a whole number from 1 to 1024, got '0'"),
         (["A", "--threads", "10000"], "argument --threads: must be a whole number from 1 to 1024, got '10000'"),
         (["A", "--length", str(10**20)], "max_new_tokens must be a whole number from 0 to 268435456"),
-        (["A", "--count", "0"], "argument --count: must be a whole number of at least 1"),
+        (["A", "--count", "0"], "--count: must be a whole number of at least 1"),
         (["A", "--engine", "spark"], "argument --engine: invalid choice"),
     ],
 )
@@ -645,7 +824,9 @@ def test_missing_pyarrow(capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     for arguments in (["--prompts", "x.parquet"], ["A", "--out", "x.parquet"]):
         code, _, err = run(capsys, "sample", *arguments)
         assert (code, err.count("\n")) == (1, 1)
-        assert "Parquet needs pyarrow, which is not installed; in a clone of knock, run: pip install '.[ray]'" in err
+        assert (
+            "Parquet needs pyarrow, which is not installed; in a clone of knock, run: pip install '.[parquet]'" in err
+        )
 
 
 def test_no_table_is_left_if_the_run_fails_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -787,7 +968,8 @@ def test_row_that_is_too_long_becomes_an_error_row(capsys: pytest.CaptureFixture
         ("stop", [b"e"], "binary", "must hold strings, or lists of them, got binary"),
         ("temperature", ["1"], "string", "must hold numbers, got string"),
         ("top_k", [True], "bool_", "must hold numbers, got bool"),
-        ("promt", ["A"], "string", "unknown column 'promt' in 'p.parquet'; the columns are prompt, max_new_tokens"),
+        ("promt", ["A"], "string", "unknown column 'promt'; did you mean prompt?"),
+        ("text", ["A"], "string", "column 'text' is one that knock writes into the rows; rename it"),
     ],
 )
 def test_invalid_columns(
@@ -829,7 +1011,10 @@ def test_columns_of_every_type(capsys: pytest.CaptureFixture[str], tmp_path: Pat
 
 
 @pytest.mark.parametrize("change", ["first line gone", "no JSON", "another row"])
-def test_changed_file_is_not_resumed(capsys: pytest.CaptureFixture[str], tmp_path: Path, change: str) -> None:
+def test_changed_file_is_not_resumed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: str
+) -> None:
+    leave_unfinished(monkeypatch)
     out = tmp_path / "o.jsonl"
     arguments = ["sample", "A", "--count", "30", *FAST, "--unique", "--out", str(out)]
     assert run(capsys, *arguments)[0] == 0
@@ -847,7 +1032,10 @@ def test_changed_file_is_not_resumed(capsys: pytest.CaptureFixture[str], tmp_pat
     assert out.read_bytes() == changed
 
 
-def test_journal_without_its_file_is_ignored(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_journal_without_its_file_is_ignored(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    leave_unfinished(monkeypatch)
     out = tmp_path / "o.jsonl"
     assert run(capsys, "sample", "A", *FAST, "--out", str(out))[0] == 0
     out.unlink()

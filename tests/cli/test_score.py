@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import itertools
 import json
 import math
@@ -19,12 +21,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knock import LanguageModel, ReweightGPT, Vocab
+from knock import LanguageModel, ReweightGPT, Vocab, load
 from knock.choices import Unknown
 from knock.cli import score
+from knock.cli.main import main
 from knock.cli.ui import progress
 from knock.errors import VocabError
+from knock.files import text as text_module
 from knock.files.checkpoint import write_checkpoint
+from knock.generation import evaluation
 from knock.generation import scoring as scorer
 from knock.generation.scoring import Scorer
 from tests import naive
@@ -128,7 +133,7 @@ def test_table_matches_the_library(capsys: pytest.CaptureFixture[str], text: Pat
     code, out, err = run(capsys, "score", str(text))
     assert (code, err) == (0, "")
     head, row = table(out)
-    assert head == ["model", "characters", "nats/char", "bits/char", "perplexity"]
+    assert head == ["model", "chars", "nats/char", "bits/char", "perplexity/char"]
     expected = default.score(ROMEO)
     assert row[:2] == ["shakespeare-small", str(len(ROMEO))]
     numbers = [expected.nats_per_char, expected.bits_per_char, expected.perplexity]
@@ -186,7 +191,7 @@ def test_a_long_text_is_scored_in_pieces(
     fed = []
     monkeypatch.setattr(score, "_PIECE", 100)
     monkeypatch.setattr(
-        Scorer, "feed", lambda self, text, feed=Scorer.feed: (fed.append(len(text)), feed(self, text))[1]
+        Scorer, "feed", lambda self, text, *more, feed=Scorer.feed: (fed.append(len(text)), feed(self, text, *more))[1]
     )
     assert [run(capsys, *arguments, *form) for form in ([], ["--chars"], ["--heat"])] == whole
     assert fed == [100] * 27
@@ -227,21 +232,17 @@ def test_heat_map_in_colours(text: Path, default: LanguageModel) -> None:
     environment |= {"FORCE_COLOR": "1", "COLORTERM": "truecolor", "TERM": "xterm-256color", "COLUMNS": "30"}
     done = process("score", str(text), "--heat", env=environment)
     assert (done.returncode, done.stderr) == (0, b"")
-    colours = {Color.parse(paper).triplet: start for start, paper, _ in STEPS}
-    _, _, *lines = done.stdout.decode().split("\n\n")[1].splitlines()[-2:]
+    colours = {Color.parse(paper).triplet: start for start, paper, _ in STEPS[1:]}
+    coloured = done.stdout.decode().split("\n\n")[1]
     shown, starts = "", []
-    for codes, run_ in re.findall(
-        r"\x1b\[38;2;[\d;]+48;2;([\d;]+)m(.*?)\x1b\[0m", done.stdout.decode().split("\n\n")[1]
-    ):
-        red, green, blue = map(int, codes.split(";"))
-        shown += run_
-        starts += [colours[red, green, blue]] * len(run_)
+    for codes, painted, bare in re.findall(r"\x1b\[38;2;[\d;]+48;2;([\d;]+)m(.*?)\x1b\[0m|([^\x1b\n]+)", coloured):
+        shown += painted + bare
+        starts += [colours[tuple(map(int, codes.split(";")))] if codes else 0.0] * len(painted + bare)
     assert shown == ROMEO.replace("\n", "↵")
     bits = default.score(ROMEO).log_probs / -math.log(2)
     assert starts == [max(start for start, _, _ in STEPS if start <= each) for each in bits]
     plain = re.sub(r"\x1b\[[\d;]*m", "", done.stdout.decode()).split("\n\n")[1]
     assert max(map(len, plain.splitlines())) <= 30
-    assert lines == []
     plain = process("score", str(text), "--heat", env=environment | {"NO_COLOR": "1"})
     assert b"\x1b" not in plain.stdout
 
@@ -263,7 +264,14 @@ def test_heat_map_in_colours(text: Path, default: LanguageModel) -> None:
         (["cafe.txt", "--model", "empty.txt"], 1, "not a valid knock model file"),
         (["cafe.txt", "--unknown", "x"], 2, "invalid choice: 'x'"),
         (["cafe.txt", "--heat", "--json"], 2, "not allowed with argument"),
-        (["cafe.txt", "cafe.txt"], 2, "unrecognized arguments"),
+        (["cafe.txt", "cafe.txt"], 2, "2 files are a corpus, which --held-out measures; give one FILE"),
+        (["cafe.txt", "--held-out", "--heat"], 2, "--held-out measures losses; drop --heat"),
+        (["cafe.txt", "--held-out", "--chars"], 2, "drop --chars"),
+        (["--held-out", "cafe.txt", "-"], 2, "- (standard input) must be the only FILE"),
+        (["--held-out", "nowhere.txt"], 1, "cannot read 'nowhere.txt': no such file"),
+        (["--held-out", "empty.txt"], 1, "corpus 'empty.txt' is empty"),
+        (["--held-out", "cafe.txt"], 1, "unknown character 'é' (U+00E9) at offset 3 of 'cafe.txt'"),
+        (["--held-out", "cafe.txt", "--unknown", "skip"], 1, "at least 2 characters, got 0; use a longer text"),
     ],
 )
 def test_invalid_input_is_reported_on_one_line(
@@ -342,26 +350,122 @@ def test_interrupted(tmp_path: Path, models: list[str]) -> None:
     assert first.startswith(b'{"model"')
 
 
+@pytest.fixture
+def live(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Show progress at once, as on a terminal."""
+    monkeypatch.setattr(progress, "is_live", lambda: True)
+    monkeypatch.setattr(progress, "_PATIENCE", 0.0)
+
+
+def lines_of(err: str) -> list[str]:
+    """The lines that overwrote each other, without their times; the last one must have been cleared."""
+    start, *shown, cleared, end = err.split("\r")
+    assert (start, cleared.strip(), end) == ("", "", "")
+    assert len(cleared) == len(shown[-1])
+    return [re.sub(r"\d+ s", "n s", line.rstrip()) for line in shown if line.strip()]
+
+
+def of_percentages(*shares: str) -> list[str]:
+    return [f"scored {share}%, n s left" for share in shares]
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--chars"], ["--heat"]])
 def test_progress_is_shown_and_cleared_on_a_terminal(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, models: list[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    models: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    live: None,
+    form: list[str],
 ) -> None:
     path = tmp_path / "long.txt"
     path.write_text(LONG, encoding="utf-8")
-    monkeypatch.setattr(progress, "is_live", lambda: True)
     monkeypatch.setattr(score, "_PIECE", 300)
-    arguments = ["score", str(path), "--model", models[0]]
-    assert run(capsys, *arguments)[2] == ""  # too fast to show progress
-    monkeypatch.setattr(progress, "_PATIENCE", 0.0)
+    monkeypatch.setattr(scorer, "_SPAN", 150)
+    arguments = ["score", str(path), "--model", models[0], *form]
     code, out, err = run(capsys, *arguments)
     assert code == 0
-    assert table(out)[1][1] == "900"
-    start, *shown, cleared, end = err.split("\r")
-    assert [re.sub(r"\d+ s", "n s", line.rstrip()) for line in shown] == [
-        f"scored {percent}, n s left" for percent in ("33%", "67%", "100%")
-    ]
-    assert (start, cleared.strip(), end) == ("", "", "")
-    assert len(cleared) == len(shown[-1])
-    assert "\r" not in run(capsys, *arguments, "--heat")[2]
+    assert lines_of(err) == of_percentages("17", "33", "50", "67", "83", "100")
+    monkeypatch.setattr(progress, "_PATIENCE", 60.0)
+    assert run(capsys, *arguments) == (0, out, "")  # too fast to show progress
+
+
+def test_progress_with_several_models(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, models: list[str], live: None
+) -> None:
+    path = tmp_path / "long.txt"
+    path.write_text(LONG.replace("j", "c"), encoding="utf-8")
+    _, _, err = run(capsys, "score", str(path), "--model", models[0], "--model", models[1])
+    assert lines_of(err) == of_percentages("50", "100")
+
+
+@pytest.mark.parametrize("form", ["--chars", "--heat"])
+def test_progress_never_shares_a_line_with_the_output(
+    tmp_path: Path, models: list[str], monkeypatch: pytest.MonkeyPatch, live: None, form: str
+) -> None:
+    """On a terminal that shows both, the line is cleared before anything is written."""
+    path = tmp_path / "long.txt"
+    path.write_text("abc\n" * 250, encoding="utf-8")
+    monkeypatch.setattr(score, "_PIECE", 300)
+    screen = io.StringIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", screen)
+        patch.setattr(sys, "stderr", screen)
+        assert main(["score", str(path), "--model", models[0], form]) == 0
+    assert "scored 30%" in screen.getvalue()
+    for line in screen.getvalue().split("\n"):
+        *overwritten, last = line.split("\r")
+        assert "scored" not in last
+        assert overwritten == [] or overwritten[-1].strip() == ""
+
+
+class Input(io.BytesIO):
+    """Standard input without a size."""
+
+    @property
+    def buffer(self) -> Input:
+        return self
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation
+
+
+def test_progress_of_standard_input_counts_characters(
+    capsys: pytest.CaptureFixture[str], models: list[str], monkeypatch: pytest.MonkeyPatch, live: None
+) -> None:
+    monkeypatch.setattr(score, "_PIECE", 300)
+    monkeypatch.setattr(scorer, "_SPAN", 150)
+    monkeypatch.setattr(sys, "stdin", Input(LONG.encode()))
+    code, out, err = run(capsys, "score", "-", "--model", models[0])
+    assert (code, table(out)[1][1]) == (0, "900")
+    assert lines_of(err) == [f"scored {count} characters" for count in (150, 300, 450, 600, 750, 900)]
+
+
+def test_standard_input_from_a_file_has_a_size(tmp_path: Path) -> None:
+    path = tmp_path / "t.txt"
+    path.write_bytes(b"abc" * 100)
+    chunks, size, _ = score._text(str(path))
+    assert (size, "".join(chunks)) == (300, "abc" * 100)
+    code = "from knock.cli.score import _text; chunks, *sizes = _text('-'); print(sizes, len(''.join(chunks)))"
+    with path.open("rb") as file:
+        redirected = subprocess.run([sys.executable, "-c", code], stdin=file, capture_output=True, check=True)
+    assert redirected.stdout.split() == [b"[300,", b"300]", b"300"]
+    piped = subprocess.run([sys.executable, "-c", code], input=b"abc", capture_output=True, check=True)
+    assert piped.stdout.split() == [b"[0,", b"3]", b"3"]
+
+
+def test_standard_input_is_read_in_pieces(
+    capsys: pytest.CaptureFixture[str], models: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The result of an input of any length begins long before its end, and memory does not grow with it."""
+    monkeypatch.setattr(text_module, "_CHUNK", 300)
+    stdin = Input(LONG.encode() * 100)
+    monkeypatch.setattr(sys, "stdin", stdin)
+    offsets = list[int]()
+    monkeypatch.setattr(score, "write", lambda text: offsets.append(stdin.tell()))
+    assert run(capsys, "score", "-", "--model", models[0], "--chars")[0] == 0
+    assert offsets[0] < 10_000
+    assert offsets[-1] == 90_000
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
@@ -389,3 +493,123 @@ def test_heat_map_fits_the_terminal(tmp_path: Path, models: list[str]) -> None:
     lines = re.sub(r"\x1b\[[\d;]*m", "", shown).split("\r\n")
     assert ("abcdefghij" * 4)[:33] in lines
     assert "j↵" in "".join(lines)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "books" / "1.txt"
+    path.parent.mkdir()
+    path.write_text(LONG * 5, encoding="utf-8")
+    path.with_name("2.txt").write_text("\nChief" * 90, encoding="utf-8")
+    return path.parent
+
+
+@pytest.mark.parametrize("lowercase", [False, True])
+def test_held_out_part_is_that_of_training(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, corpus: Path, lowercase: bool
+) -> None:
+    """The table has the losses of the tokens that training holds out, with the same treatment of unknown characters."""
+    data = pytest.importorskip("knock_training.data")
+    vocab = Vocab(LETTERS, lowercase=lowercase)
+    paths = [tmp_path / "a.npz", tmp_path / "b.safetensors"]
+    for path, kind in zip(paths, ("hybrid-relative", "content-absolute"), strict=True):
+        write_checkpoint(path, random_weights(SMALL[kind], 0), vocab)
+    given = [str(corpus / "1.txt"), str(corpus)]
+    models = ["--model", str(paths[0]), "--model", str(paths[1])]
+    code, out, err = run(capsys, "score", "--held-out", *given, *models, "--unknown", "replace")
+    read = data.Corpus.read(given, vocab=vocab, unknown="replace")
+    held_out = read.validation.numpy()
+    assert code == 0
+    head, *rows = table(out)
+    assert head == ["model", "loss", "chars", "nats/char", "bits/char", "perplexity/char"]
+    assert [row[:3] for row in rows] == [
+        [str(path), loss, f"{len(held_out) - 1:,}"] for path in paths for loss in ("block 256", "stream")
+    ]
+    for (*_, nats, bits, perplexity), (path, block) in zip(
+        rows, itertools.product(paths, (256, len(held_out))), strict=True
+    ):
+        engine = load(path).model.engine
+        parts = [held_out[at : at + block + 1] for at in range(0, len(held_out) - 1, block)]
+        expected = -sum(engine.log_probs(part[:-1], part[1:]).sum() for part in parts) / (len(held_out) - 1)
+        assert float(nats) == pytest.approx(expected, abs=6e-5)
+        assert float(bits) == pytest.approx(expected / math.log(2), abs=6e-5)
+        assert float(perplexity.replace(",", "")) == pytest.approx(math.exp(expected), rel=1e-4)
+    assert err.splitlines() == [
+        f"knock: replaced {read.unknown_count} characters that {str(path)!r} does not know"
+        for path in paths
+        if not lowercase
+    ]
+    assert read.unknown_count == (0 if lowercase else 90)
+
+
+def test_held_out_as_json(capsys: pytest.CaptureFixture[str], corpus: Path, models: list[str]) -> None:
+    arguments = ["score", "--held-out", str(corpus), "--model", models[0], "--unknown", "skip"]
+    rows = table(run(capsys, *arguments)[1])[1:]
+    code, out, _ = run(capsys, *arguments, "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert (result["model"], result["digest"]) == (models[0], load(models[0]).digest)
+    for row, key in zip(rows, ("block_256", "stream"), strict=True):
+        facts = result["held_out"][key]
+        assert f"{facts['characters']:,}" == row[2]
+        assert [f"{facts[name]:.4f}" for name in ("nats_per_char", "bits_per_char")] == row[3:5]
+
+
+def test_held_out_part_of_standard_input(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, models: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "t.txt"
+    path.write_text(LONG, encoding="utf-8")
+    expected = run(capsys, "score", "--held-out", str(path), "--model", models[0])
+    assert expected[0] == 0
+    monkeypatch.setattr(sys, "stdin", Input(LONG.encode()))
+    assert run(capsys, "score", "--held-out", "-", "--model", models[0]) == expected
+
+
+def test_held_out_part_of_another_corpus_is_reported(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, models: list[str]
+) -> None:
+    for name in ("own", "other"):
+        (tmp_path / f"{name}.txt").write_text(LONG + "a" * (name == "other"), encoding="utf-8")
+    sha256 = hashlib.sha256(LONG.encode()).hexdigest()
+    write_checkpoint(
+        models[0], random_weights(SMALL["hybrid-relative"], 0), Vocab(LETTERS),
+        {"corpus": {"name": "own.txt", "sha256": sha256}},
+    )  # fmt: skip
+    errors = {
+        name: run(capsys, "score", "--held-out", str(tmp_path / f"{name}.txt"), "--model", models[0])[2]
+        for name in ("own", "other")
+    }
+    assert errors["own"] == ""
+    assert errors["other"] == (
+        f"knock: {models[0]!r} was trained on another text, own.txt; training may have seen what this one holds out\n"
+    )
+
+
+def test_progress_of_the_held_out_part(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    models: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    live: None,
+) -> None:
+    path = tmp_path / "t.txt"
+    path.write_text(LONG.replace("j", "c") * 6, encoding="utf-8")
+    monkeypatch.setattr(evaluation, "MAX_CHARACTERS", 513)
+    monkeypatch.setattr(scorer, "_SPAN", 4 * 256)
+    code, out, err = run(capsys, "score", "--held-out", str(path), "--model", models[0], "--model", models[1])
+    assert code == 0
+    assert [row[2] for row in table(out)[1:]] == ["512"] * 4
+    shown = re.findall(r"measured (\d+)%", err)
+    assert shown == ["25", "50", "75", "100"]
+    assert "knock: measured the first 512 characters of the 540 characters held out\n" in err
+
+
+def test_held_out_needs_no_pytorch(tmp_path: Path, corpus: Path, models: list[str]) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('no PyTorch here')", encoding="utf-8")
+    done = process(
+        "score", "--held-out", str(corpus), "--model", models[0], "--unknown", "skip",
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert b"block 256" in done.stdout

@@ -1,17 +1,12 @@
-"""Tests of `knock train`: resuming, reading corpora, writing files, and several processes at once."""
+"""Tests of `knock train`: reading corpora, sizes, fine-tuning, and several processes at once."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import re
-import shutil
-import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,29 +17,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knock import ModelConfig, Vocab
-from knock.cli.train.display import Display, loss_curve
 from knock.errors import TextError, TrainingError, VocabError
+from knock.files import corpus as corpus_module
 from knock.files import text as text_module
 from knock.files.checkpoint import read_checkpoint, write_checkpoint
 from knock.files.text import decode_utf8, read_text
-from knock.jobs.row_file import locked
-from knock.models import shipped
 from knock.weights import Weights
-from knock_training import data, trainer
 from knock_training.data import Corpus
 from knock_training.recipe import Recipe
-from knock_training.run import Progress
 from knock_training.sizes import SIZES, size_for
-from knock_training.state import read_state, state_path, write_state
-from knock_training.trainer import train
+from knock_training.state import state_path, write_state
 from tests.cli.test_main import CORPUS, FAST, KNOCK, run
-from tests.cli.test_sample import on_a_terminal
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals and limits")
-TEXT = "the quick brown fox jumps over the lazy dog. " * 60
-TINY = {"T": 8, "n_emb": 16, "nodes": 16, "n_blocks": 2, "n_heads": 2}
-SHORT = Recipe(steps=30, batch_chars=256, eval_interval=7, warmup=5, dropout=0.2)
-ENDLESS = [*FAST, "--steps", "1000000", "--seed", "3"]
 
 
 @pytest.fixture(autouse=True)
@@ -57,263 +42,6 @@ def corpus_file(tmp_path: Path) -> Path:
     path = tmp_path / "mary.txt"
     path.write_text(CORPUS, encoding="utf-8")
     return path
-
-
-# Resuming
-
-
-def tensors(value: Any) -> list[Any]:
-    """Return all values of a state, flattened."""
-    if isinstance(value, dict):
-        return [leaf for key in value if key != "seconds" for leaf in tensors(value[key])]
-    if isinstance(value, (list, tuple)):
-        return [leaf for each in value for leaf in tensors(each)]
-    return [value.tolist() if isinstance(value, torch.Tensor) else value]
-
-
-@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-@pytest.mark.parametrize("stops", [[1], [7], [10, 13, 25]])
-def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, stops: list[int], optimizer: str) -> None:
-    """Bit for bit, in weights and optimiser state, with dropout and a moving average."""
-    corpus = Corpus.from_text(TEXT, "fox.txt")
-    config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **TINY)
-    recipe = Recipe(**vars(SHORT) | {"optimizer": optimizer})
-    whole = train(config, corpus, recipe, state=tmp_path / "whole")
-    for i, stop in enumerate(stops):
-        asked = iter(range(stop - (stops[i - 1] if i else 0)))
-        part = train(
-            config,
-            corpus,
-            recipe,
-            state=tmp_path / "parts",
-            resume=i > 0,
-            should_stop=lambda it=asked: next(it, None) is None,
-        )
-        assert (part.ended, part.record["steps_done"]) == ("interrupted", stop)
-    rest = train(config, corpus, recipe, state=tmp_path / "parts", resume=True)
-    assert all(np.array_equal(rest.weights[name], whole.weights[name]) for name in whole.weights)
-    assert rest.record["best_step"] == whole.record["best_step"]
-    (_, expected), (_, result) = read_state(tmp_path / "whole"), read_state(tmp_path / "parts")
-    assert tensors(result) == tensors(expected)
-
-
-@POSIX
-def test_killed_run_is_resumable(tmp_path: Path, corpus_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = [str(corpus_file), *FAST, "--steps", "400", "--dropout", "0.1"]
-    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
-    assert run(capsys, "train", *arguments, "--out", str(whole))[0] == 0
-    process = subprocess.Popen([*KNOCK, "train", *arguments, "--out", str(parts)], stderr=subprocess.DEVNULL)
-    while not state_path(parts).exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
-    if state_path(parts).exists():  # unless the run finished first
-        model = read_checkpoint(parts)
-        assert model.training["ended"] == "not yet"
-        code, _, err = run(capsys, "train", *arguments, "--out", str(parts))
-        assert code == 1
-        assert "holds an unfinished run; pass --resume to continue it" in err
-        assert run(capsys, "train", str(corpus_file), "--out", str(parts), "--resume", "--threads", "1")[0] == 0
-    assert read_checkpoint(parts).digest == read_checkpoint(whole).digest
-    assert not state_path(parts).exists()
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["mary.txt", parts.name, whole.name]
-
-
-@POSIX
-def test_kill_at_any_moment_leaves_valid_files(tmp_path: Path, corpus_file: Path) -> None:
-    model = tmp_path / "m.safetensors"
-    command = [*KNOCK, "train", str(corpus_file), "--out", str(model), *ENDLESS, "--eval-interval", "1"]
-    rng = np.random.default_rng(0)
-    for resume in (False, True, True):
-        process = subprocess.Popen([*command, *(["--resume"] if resume else [])], stderr=subprocess.DEVNULL)
-        before = model.stat().st_mtime_ns if resume else 0
-        # The first state is written shortly after the first model; after that, kill at any moment.
-        while process.poll() is None and not (state_path(model).exists() and model.stat().st_mtime_ns > before):
-            time.sleep(0.005)
-        time.sleep(rng.uniform(0, 0.2))
-        process.kill()
-        assert process.wait() == -signal.SIGKILL
-        read_checkpoint(model)
-        what, saved = read_state(state_path(model))
-        assert (what["recipe"]["seed"], saved["numbers"]["step"] > 0) == (3, True)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (["--learning-rate", "0.5"], "recipe learning_rate was 0.003 and is 0.5"),
-        (["--T", "4"], "config T was 8 and is 4"),
-        (["--size", "small"], "config T was 8 and is 64, config n_emb was 16 and is 128"),
-        (["--lowercase"], "lowercase was False and is True"),
-        (["--vocab-from", "shakespeare-nano"], "vocabulary was "),
-        (["--seed", "4", "--dropout", "0.5"], "recipe dropout was 0.0 and is 0.5, recipe seed was 3 and is 4"),
-    ],
-)
-def test_resume_rejects_other_settings(
-    corpus_file: Path, capsys: pytest.CaptureFixture[str], change: list[str], message: str
-) -> None:
-    model = corpus_file.with_name("m.safetensors")
-    stopped(corpus_file, model)
-    code, _, err = run(capsys, "train", str(corpus_file), "--out", str(model), "--resume", *change)
-    assert code == 1
-    assert f"{str(state_path(model))!r} belongs to another run: " in err
-    assert message in err
-
-
-@pytest.mark.parametrize(("text", "message"), [("Mary had a little lamb.\n" * 90, "corpus was"), (CORPUS + "Ω", "'Ω'")])
-def test_resume_rejects_another_corpus(
-    corpus_file: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
-) -> None:
-    model = corpus_file.with_name("m.safetensors")
-    stopped(corpus_file, model)
-    corpus_file.write_text(text, encoding="utf-8")
-    code, _, err = run(capsys, "train", str(corpus_file), "--out", str(model), "--resume")
-    assert (code, message in err, "another" in err) == (1, True, True)
-
-
-def stopped(corpus_file: Path, model: Path) -> None:
-    """Train for two steps and stop."""
-    corpus = Corpus.read(corpus_file)
-    shape = {"T": 8, "n_emb": 16, "nodes": 16, "n_blocks": 1, "n_heads": 2}
-    recipe, asked = Recipe(steps=6, batch_chars=128, eval_interval=2, seed=3), iter(range(2))
-    config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **shape)
-    train(config, corpus, recipe, state=state_path(model), should_stop=lambda: next(asked, None) is None)
-
-
-def test_missing_or_damaged_state_is_reported(
-    tmp_path: Path, corpus_file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    model = tmp_path / "m.safetensors"
-    arguments = ["train", str(corpus_file), "--out", str(model), "--resume"]
-    code, _, err = run(capsys, *arguments)
-    assert (code, "no run to resume" in err) == (1, True)
-    write_state(state_path(model), {"corpus": "x"}, {"a": torch.zeros(3)})
-    whole = state_path(model).read_bytes()
-    altered = [bytearray(whole) for _ in range(40)]
-    for content, place in zip(altered, np.random.default_rng(0).integers(len(whole), size=40), strict=True):
-        content[place] ^= 4
-    for content in (b"", b"knock", whole[: len(whole) // 2], whole + b"\0", b"\x80\x04K\x01.", *altered):
-        state_path(model).write_bytes(content)
-        code, _, err = run(capsys, *arguments)
-        assert (code, err.count("\n")) == (1, 1)
-        assert re.search("not the state of a training run|is damaged|another version", err)
-
-
-@POSIX
-def test_no_space_for_the_state(tmp_path: Path, corpus_file: Path) -> None:
-    model = tmp_path / "m.safetensors"
-    code = f"""
-import resource, sys
-from knock.cli.main import main
-import torch, knock_training.trainer
-resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, 15_000))
-sys.exit(main({["train", str(corpus_file), "--out", str(model), *ENDLESS]!r}))
-"""
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert f"knock: error: cannot write {str(state_path(model))!r}: file too large; make room" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert [each.name for each in tmp_path.iterdir() if each.suffix != ".txt"] == [model.name]
-    read_checkpoint(model)
-
-
-def test_interrupt_suggests_resume(corpus_file: Path) -> None:
-    model = corpus_file.with_name("m.safetensors")
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs may ignore it
-    try:
-        process = subprocess.Popen(
-            [*KNOCK, "train", str(corpus_file), "--out", str(model), *ENDLESS], stderr=subprocess.PIPE, text=True
-        )
-        while not model.exists() and process.poll() is None:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert process.returncode == 130
-    assert "pass --resume to continue" in err
-    assert read_checkpoint(model).training["ended"] == "interrupted"
-    assert state_path(model).exists()
-
-
-def test_interrupt_before_the_first_evaluation_keeps_the_existing_model(corpus_file: Path) -> None:
-    model = corpus_file.with_name("m.safetensors")
-    shutil.copy(shipped()["shakespeare-nano"], model)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        command = [
-            *KNOCK,
-            "train",
-            str(corpus_file),
-            "--out",
-            str(model),
-            *ENDLESS,
-            "--eval-interval",
-            "1000000",
-            "--force",
-        ]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        said = ""
-        while "Ctrl-C stops early" not in said and process.poll() is None:
-            said += process.stderr.readline()  # type: ignore[union-attr]
-        time.sleep(0.5)
-        process.send_signal(signal.SIGINT)
-        said += process.communicate(timeout=60)[1]
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert process.returncode == 130
-    assert f"{model} was not overwritten: there is no validation loss yet" in said
-    assert model.read_bytes() == shipped()["shakespeare-nano"].read_bytes()
-    assert state_path(model).exists()
-
-
-def test_two_runs_cannot_write_the_same_model(corpus_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = corpus_file.with_name("m.safetensors")
-    with locked(model):
-        code, _, err = run(capsys, "train", str(corpus_file), "--out", str(model), *FAST)
-    assert (code, "another process is writing" in err, model.exists()) == (1, True, False)
-    assert run(capsys, "train", str(corpus_file), "--out", str(model), *FAST)[0] == 0
-    assert sorted(each.name for each in model.parent.iterdir()) == ["m.safetensors", "mary.txt"]
-
-
-@pytest.mark.parametrize("options", [["--vocab-from", "BASE", "--size", "small"], ["--minutes", "0.1"]])
-def test_killed_command_is_resumed_with_its_original_plan(
-    tmp_path: Path, corpus_file: Path, capsys: pytest.CaptureFixture[str], options: list[str]
-) -> None:
-    """The same options do not lead to a new plan or size."""
-    base, model = tmp_path / "base.safetensors", tmp_path / "m.safetensors"
-    assert run(capsys, "train", str(corpus_file), "--out", str(base), *FAST)[0] == 0
-    shape = [] if "--vocab-from" in options else ["--T", "8", "--n-emb", "16", "--nodes", "16", "--n-blocks", "1"]
-    shape += ["--eval-interval", "7", "--batch-chars", "128", "--threads", "1"]
-    arguments = ["train", str(corpus_file), "--out", str(model), *shape]
-    arguments += [str(base) if option == "BASE" else option for option in options]
-    kept: list[dict[str, Any]] = []
-
-    def stop(path: Path, what: dict[str, Any], saved: dict[str, Any]) -> None:
-        kept.append(what)
-        write_state(path, what, saved)
-        raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "write_state", stop)
-        assert run(capsys, *arguments, *([] if "--minutes" in options else ["--steps", "20"]))[0] == 130
-    assert kept[0]["recipe"]["eval_interval"] == 7
-    code, _, err = run(capsys, *arguments, "--resume")
-    assert code == 0, err
-    done, planned = read_checkpoint(model).training["steps_done"], kept[0]["recipe"]["steps"]
-    assert done == planned or ("--minutes" in options and done > 7)
-
-
-@pytest.mark.parametrize("rate", ["1e15", "1e300"])
-def test_weights_that_are_not_finite_count_as_divergence(
-    corpus_file: Path, capsys: pytest.CaptureFixture[str], rate: str
-) -> None:
-    """No state is kept, because a resumed run would diverge too."""
-    model = corpus_file.with_name("m.safetensors")
-    arguments = ["train", str(corpus_file), "--out", str(model), *FAST, "--eval-interval", "1"]
-    code, _, err = run(capsys, *arguments, "--learning-rate", rate)
-    assert (code, "rates" in err, "retrain" in err) == (1, True, False)
-    assert not state_path(model).exists()
 
 
 # Corpora
@@ -356,7 +84,7 @@ def test_files_and_folders_form_one_corpus(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(text.encode())
     (tmp_path / "books" / "notes.md").write_text("not this", encoding="utf-8")
     corpus = Corpus.read([tmp_path / "books", tmp_path / "d"])
-    expected = Corpus.from_text("one two\nthree four", "books + d")
+    expected = Corpus.from_text("one \ntwo\nthree\n four", "books + d")
     assert (corpus.name, corpus.sha256) == (expected.name, expected.sha256)
     assert corpus.vocab.characters == expected.vocab.characters
     assert torch.equal(torch.cat([corpus.train, corpus.validation]), torch.cat([expected.train, expected.validation]))
@@ -411,11 +139,11 @@ def test_command_reports_unknown_characters(
 
 def test_large_corpus_is_memory_mapped(corpus_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = Corpus.read(corpus_file)
-    monkeypatch.setattr(data, "_LARGE", 100)
+    monkeypatch.setattr(corpus_module, "_LARGE", 100)
     monkeypatch.setattr(text_module, "_CHUNK", 64)
     mapped: list[Any] = []
     monkeypatch.setattr(
-        data.np, "memmap", lambda *args, _make=np.memmap, **kw: mapped.append(_make(*args, **kw)) or mapped[0]
+        corpus_module.np, "memmap", lambda *args, _make=np.memmap, **kw: mapped.append(_make(*args, **kw)) or mapped[0]
     )
     corpus = Corpus.read(corpus_file)
     assert len(mapped) == 1
@@ -503,149 +231,6 @@ def test_vocab_from_fine_tunes_a_model(tmp_path: Path, corpus_file: Path, capsys
     for wrong in (["--T", "16"], ["--lowercase"]):
         assert run(capsys, *arguments, *wrong)[0] == 2
     assert run(capsys, *arguments[:4], "--vocab-from", "none")[0] == 1
-
-
-# What is shown and written
-
-
-def test_metrics_of_a_resumed_run(tmp_path: Path, corpus_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """They equal those of an uninterrupted run."""
-    model, metrics = tmp_path / "m.safetensors", tmp_path / "metrics.jsonl"
-    options = [*FAST, "--steps", "45", "--eval-interval", "9", "--metrics", str(metrics)]
-    arguments = ["train", str(corpus_file), "--out", str(model), *options]
-    assert run(capsys, *arguments)[0] == 0
-    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    assert [line["step"] for line in lines] == [9, 10, 18, 20, 27, 30, 36, 40, 45]
-    assert [line["step"] for line in lines if line["validation_loss"] is not None] == [9, 18, 27, 36, 45]
-    model.unlink()
-    code, _, err = run(capsys, *arguments)
-    assert (code, f"{str(metrics)!r} already exists; pass --force to overwrite it" in err) == (1, True)
-
-    asked = iter(range(20))
-    corpus = Corpus.read(corpus_file)
-    shape = {**SIZES["nano"].shape, "T": 8, "n_emb": 16, "nodes": 16, "n_blocks": 1, "n_heads": 2}
-    recipe = Recipe(**{**SIZES["nano"].recipe, "steps": 45, "batch_chars": 128, "eval_interval": 9})
-    config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **shape)
-    train(config, corpus, recipe, state=state_path(model), should_stop=lambda: next(asked, None) is None)
-    metrics.write_text("".join(json.dumps(line) + "\n" for line in lines[:6]) + '{"step": 3', encoding="utf-8")
-    assert run(capsys, *arguments, "--resume")[0] == 0
-    again = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    for name in ("step", "loss", "validation_loss", "learning_rate"):
-        assert [line[name] for line in again] == [line[name] for line in lines]
-
-
-@pytest.mark.parametrize("content", [b"Once upon a time\nthere was.\n", b"no end", b'{"step": "x"}\n', b"\xff\xfe\n"])
-def test_metrics_do_not_overwrite_other_files(
-    corpus_file: Path, capsys: pytest.CaptureFixture[str], content: bytes
-) -> None:
-    model, other = corpus_file.with_name("m.safetensors"), corpus_file.with_name("other")
-    stopped(corpus_file, model)
-    other.write_bytes(content)
-    code, _, err = run(capsys, "train", str(corpus_file), "--out", str(model), "--resume", "--metrics", str(other))
-    assert (code, "so it is left unchanged; choose another name" in err) == (1, True)
-    assert other.read_bytes() == content
-
-
-@POSIX
-def test_metrics_to_a_pipe(corpus_file: Path) -> None:
-    model = corpus_file.with_name("m.safetensors")
-    arguments = ["train", str(corpus_file), "--out", str(model), *FAST, "--metrics", "/dev/stdout"]
-    done = subprocess.run([*KNOCK, *arguments], check=True, stdout=subprocess.PIPE, text=True)
-    assert [json.loads(line)["step"] for line in done.stdout.splitlines()] == [2, 4, 6]
-
-
-def test_empty_metrics_file_is_removed(
-    corpus_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def failing(*_: Any, **__: Any) -> None:
-        raise TrainingError("no")
-
-    monkeypatch.setattr(trainer, "train", failing)
-    model, metrics = corpus_file.with_name("m.safetensors"), corpus_file.with_name("metrics")
-    arguments = ["train", str(corpus_file), "--out", str(model), *FAST, "--metrics", str(metrics)]
-    assert (run(capsys, *arguments)[0], metrics.exists()) == (1, False)
-
-
-@pytest.mark.parametrize(("falls", "warns"), [(True, True), (False, False)])
-def test_overfitting_warning(falls: bool, warns: bool) -> None:
-    """It needs a falling training loss: a run whose losses both stagnate does not overfit."""
-    said: list[str] = []
-    options = argparse.Namespace(metrics=None, tensorboard=None, resume=False, force=False)
-    with Display(options, Vocab("ab"), said.append) as display:
-        for i in range(5):
-            display.report(
-                Progress(
-                    step=i + 1, steps=9, loss=2.0 - i / 10 if falls else 2.0, validation_loss=2.0 + i / 10,
-                    best_loss=2.0, learning_rate=0.1, chars_per_second=1.0, seconds=1.0, seconds_left=1.0,
-                    weights=Weights.random(ModelConfig(vocab_size=2, **TINY), 0), unigram_loss=3.0, is_lost=False,
-                )
-            )  # fmt: skip
-    assert sum("the model overfits" in line for line in said) == warns
-
-
-def test_samples_cannot_control_the_terminal(corpus_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    corpus_file.write_text("\x1b[2J\x07" * 400, encoding="utf-8")
-    model = corpus_file.with_name("m.safetensors")
-    _, _, err = run(capsys, "train", str(corpus_file), "--out", str(model), *FAST)
-    assert "^[[2J^G" in err or "^[" in err
-    assert not set(err) & set("\x1b\x07")
-
-
-def test_missing_tensorboard(
-    corpus_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    model = corpus_file.with_name("m.safetensors")
-    code, _, err = run(capsys, "train", str(corpus_file), "--out", str(model), *FAST, "--tensorboard", "runs")
-    assert code == 1
-    assert "--tensorboard needs TensorBoard, which is not installed; run: pip install tensorboard" in err
-
-
-def test_tensorboard_events(
-    corpus_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With a stand-in for TensorBoard's writer."""
-    events: list[tuple[str, float, int]] = []
-
-    class SummaryWriter:
-        def __init__(self, folder: str) -> None:
-            assert folder == "runs"
-
-        def add_scalar(self, name: str, value: float, step: int) -> None:
-            events.append((name, value, step))
-
-        def close(self) -> None:
-            events.append(("closed", 0.0, 0))
-
-    module = type(sys)("torch.utils.tensorboard")
-    module.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    model = corpus_file.with_name("m.safetensors")
-    assert run(capsys, "train", str(corpus_file), "--out", str(model), *FAST, "--tensorboard", "runs")[0] == 0
-    assert [step for name, _, step in events if name == "loss/validation"] == [2, 4, 6]
-    assert events[-1][0] == "closed"
-
-
-def test_loss_curve() -> None:
-    points = [(i, 3.0 - i / 50, 3.1 - i / 50 if i % 10 == 0 else None) for i in range(1, 101)]
-    lines = loss_curve(points, 100, 60).splitlines()
-    assert max(map(len, lines)) <= 60
-    assert lines[0].split()[0] == "2.780"
-    marks = [(line.index("●") if "●" in line else None) for line in lines[:-1]]
-    assert [mark for mark in marks if mark is not None] == sorted(mark for mark in marks if mark is not None)
-    assert sum(line.count("●") for line in lines[:-1]) >= 8
-    assert loss_curve([], 100, 60) == loss_curve(points, 100, 12) == ""
-    assert "●" in loss_curve([(1, 2.0, 2.0)], 1, 40)
-    assert len(loss_curve(points, 100, 60, 5).splitlines()) == 5 + 1
-
-
-@POSIX
-def test_live_display_on_a_terminal(corpus_file: Path) -> None:
-    model = corpus_file.with_name("m.safetensors")
-    said = on_a_terminal("train", str(corpus_file), "--out", str(model), *FAST, "--steps", "60")
-    assert "nats per character: · training, ● validation" in said
-    assert "    | " in said
-    assert "done after 60 steps" in said
 
 
 # Several processes

@@ -125,7 +125,7 @@ def test_automaton_equals_a_search(stop: list[str], text: str) -> None:
             break
     expected = search.feed(text)
     assert result == expected + search.flush()
-    assert search.found == (result != text or bool(state and table[state, -1]))
+    assert (search.found is not None) == (result != text or bool(state and table[state, -1]))
 
 
 def test_finish_reasons_match_the_kernels() -> None:
@@ -158,10 +158,10 @@ def test_texts_equal_those_of_generate(shakespeare: LanguageModel) -> None:
 
 def test_controls_of_each_prompt(shakespeare: LanguageModel) -> None:
     each = [Sampling(temperature=0), "top_p", Sampling(logit_bias={"e": float("-inf")})]
-    greedy, top_p, biased = shakespeare.generate_batch(["A"] * 3, each, max_new_tokens=60)
+    greedy, top_p, biased = shakespeare.generate_batch(["A"] * 3, each, seed=0, max_new_tokens=60)
     assert greedy.text == shakespeare.generate("A", temperature=0, max_new_tokens=60).text
     assert "e" not in biased.text
-    own = shakespeare.generate_batch([Prompt("A", sampling=sampling) for sampling in each], max_new_tokens=60)
+    own = shakespeare.generate_batch([Prompt("A", sampling=sampling) for sampling in each], seed=0, max_new_tokens=60)
     assert [row.text for row in own] == [greedy.text, top_p.text, biased.text]
 
 
@@ -196,8 +196,8 @@ def test_invalid_prompts_become_error_rows(shakespeare: LanguageModel, call: str
     banned = Sampling(logit_bias={char: float("-inf") for char in shakespeare.vocab.characters})
     wrong = {1: "é", 3: Prompt("A", sampling="nucleus"), 4: Prompt("B", max_new_tokens=-1), 6: Prompt(sampling=banned)}
     prompts = [wrong.get(i, "ROMEO:") for i in range(8)]
-    rows = list(getattr(shakespeare, call)(prompts, n=2, max_new_tokens=20, keep_errors=True))
-    expected = shakespeare.generate_batch(["ROMEO:"] * 8, n=2, max_new_tokens=20)
+    rows = list(getattr(shakespeare, call)(prompts, n=2, seed=0, max_new_tokens=20, keep_errors=True))
+    expected = shakespeare.generate_batch(["ROMEO:"] * 8, n=2, seed=0, max_new_tokens=20)
     for i, (row, right) in enumerate(zip(rows, expected, strict=True)):
         assert row.index == i
         if i // 2 not in wrong:
@@ -210,8 +210,9 @@ def test_invalid_prompts_become_error_rows(shakespeare: LanguageModel, call: str
 
 
 def test_rows_with_their_own_index_equal_those_of_the_batch(shakespeare: LanguageModel) -> None:
-    whole = shakespeare.generate_batch(["ROMEO:", "JULIET:", "O"], n=2, max_new_tokens=20)
-    out = shakespeare.generate_batch([Prompt("O", index=2), Prompt("ROMEO:", index=0)], n=2, max_new_tokens=20)
+    whole = shakespeare.generate_batch(["ROMEO:", "JULIET:", "O"], n=2, seed=0, max_new_tokens=20)
+    some = [Prompt("O", index=2), Prompt("ROMEO:", index=0)]
+    out = shakespeare.generate_batch(some, n=2, seed=0, max_new_tokens=20)
     assert [(row.index, row.text) for row in out] == [(row.index, row.text) for row in whole[4:] + whole[:2]]
     for index in (-1, 2**63, 1.5):
         with pytest.raises(SamplingError, match="index must be a whole number from 0"):
@@ -324,10 +325,10 @@ threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 started = time.monotonic()
 try:
     prompts = [Prompt("A", max_new_tokens=10**7 if i == 3 or i > 12 else 5) for i in range(16)]
-    model.generate_batch(prompts, threads=2)
+    model.generate_batch(prompts, seed=0, threads=2)
 except Interrupted as interrupted:
     print("interrupted", time.monotonic() - started < 5, threading.active_count())
-    alone = model.generate_batch(["A"] * 16, max_new_tokens=5)
+    alone = model.generate_batch(["A"] * 16, seed=0, max_new_tokens=5)
     print([row.index for row in interrupted.finished] == [0, 1, 2, *range(4, 13)])
     print(all(row.text == alone[row.index].text for row in interrupted.finished))
 """
@@ -342,7 +343,7 @@ except Interrupted as interrupted:
 @pytest.mark.parametrize("at", ["running", "decoding"])
 def test_interrupt_keeps_finished_rows(shakespeare: LanguageModel, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
     """Of 600 rows, in groups of 256 and 344, Ctrl-C comes at the end of the second group."""
-    expected = shakespeare.generate_batch(["A"] * 600, max_new_tokens=2)
+    expected = shakespeare.generate_batch(["A"] * 600, seed=0, max_new_tokens=2)
     calls = itertools.count(1)
 
     def interrupted(job: Job, threads: int, progress: object) -> None:
@@ -360,7 +361,7 @@ def test_interrupt_keeps_finished_rows(shakespeare: LanguageModel, monkeypatch: 
     else:
         monkeypatch.setattr("knock.generation.results.Generation", made)
     with pytest.raises(Interrupted) as caught:
-        shakespeare.generate_batch(["A"] * 600, max_new_tokens=2)
+        shakespeare.generate_batch(["A"] * 600, seed=0, max_new_tokens=2)
     assert [row.text for row in caught.value.finished] == [row.text for row in expected]
 
 

@@ -107,6 +107,19 @@ def test_amount_of_work_is_estimated_from_the_arguments(monkeypatch: pytest.Monk
     assert model.model.engine.backend == "numpy"
 
 
+def test_sliding_windows_count_as_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past its window, an absolute model computes a whole window per position."""
+    seconds: dict[int, float] = {}
+    config = SMALL["hybrid-absolute"]
+    for positions in (1, config.T, 100 * config.T):
+        monkeypatch.setattr(
+            engine, "kernels", lambda backend, work, positions=positions: seconds.update({positions: work})
+        )
+        Engine(random_weights(config, 0)).settle(positions=positions)
+    assert seconds[config.T] == pytest.approx(config.T * seconds[1])
+    assert seconds[100 * config.T] == pytest.approx(100 * config.T * config.T * seconds[1])
+
+
 def test_a_model_is_packed_once() -> None:
     runner = Engine(random_weights(SMALL["hybrid-relative"], 0), "compiled")
     packed = runner._ready()

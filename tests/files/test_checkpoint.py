@@ -1,6 +1,7 @@
 import json
 import os
 import stat
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.cases import SMALL, models, random_weights
 CONFIG = SMALL["hybrid-absolute"]
 VOCAB = Vocab('\n\x07 "\\abé日😀z')
 RECORD = {"corpus": {"name": "a.txt"}, "losses": [1.5, 2.25]}
+ROOT = Path(__file__).parents[2]
 SHIPPED = shipped()["shakespeare-hybrid"]
 
 
@@ -52,6 +54,56 @@ def test_round_trip_of_vocabulary_and_record(file: Path) -> None:
     checkpoint = read_checkpoint(file)
     assert checkpoint.vocab == VOCAB
     assert checkpoint.training == RECORD
+
+
+WRITES = """
+import sys
+from knock import Vocab
+from knock.files.checkpoint import write_checkpoint
+from tests.cases import SMALL, random_weights
+for path in sys.argv[1:]:
+    record = {name: name for name in {"corpus", "losses", "recipe", "seconds", "seed"}}  # in the order of their hashes
+    stored = "bfloat16" if "half" in path else "float32"
+    write_checkpoint(path, random_weights(SMALL["hybrid-absolute"], 0), Vocab("abcdefghijk"), record, stored=stored)
+"""
+
+
+@pytest.mark.parametrize("name", ["m.safetensors", "half.safetensors", "m.npz"])
+def test_equal_models_give_equal_bytes(tmp_path: Path, name: str) -> None:
+    paths = [[str(tmp_path / f"{seed}{repeat}{name}") for repeat in range(4)] for seed in range(3)]
+    for seed, repeats in enumerate(paths):
+        environment = {**os.environ, "PYTHONHASHSEED": str(seed)}
+        subprocess.run([sys.executable, "-c", WRITES, *repeats], check=True, env=environment, cwd=ROOT)
+    first, *others = [Path(path).read_bytes() for repeats in paths for path in repeats]
+    assert all(other == first for other in others)
+    assert read_checkpoint(paths[0][0]).training["seed"] == "seed"
+
+
+def test_header_is_sorted_and_aligned(file: Path) -> None:
+    content = file.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    assert length % 8 == 0
+    assert list(header) == sorted(header)
+    assert list(header["__metadata__"]) == sorted(header["__metadata__"])
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    assert max(ends) == len(content) - 8 - length
+    arrays = safetensors.numpy.load_file(file)
+    assert all(np.array_equal(arrays[name], array) for name, array in random_weights(CONFIG, 0).items())
+
+
+def test_files_with_an_unsorted_header_are_read(file: Path) -> None:
+    content = file.read_bytes()
+    begin = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:begin])
+    header = {**dict(reversed(header.items())), "__metadata__": dict(reversed(header["__metadata__"].items()))}
+    shuffled = json.dumps(header).encode()
+    shuffled += b" " * (-len(shuffled) % 8)
+    file.write_bytes(len(shuffled).to_bytes(8, "little") + shuffled + content[begin:])
+    checkpoint = read_checkpoint(file)
+    assert (checkpoint.vocab, checkpoint.training) == (VOCAB, RECORD)
+    write_checkpoint(file, checkpoint.weights, checkpoint.vocab, checkpoint.training)
+    assert file.read_bytes() == content
 
 
 def test_round_trip_of_lowercase(tmp_path: Path) -> None:

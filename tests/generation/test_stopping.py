@@ -26,7 +26,10 @@ def test_result_does_not_depend_on_the_pieces(text: str, stops: list[str], cuts:
     out = "".join(watch.feed(text[a:b]) for a, b in pairwise(edges))
     if not watch.found:
         out += watch.flush()
-    assert (out, watch.found) == character_by_character(text, stops)
+    assert (out, watch.found is not None) == character_by_character(text, stops)
+    if watch.found is not None:
+        assert watch.found in stops
+        assert text.startswith(out + watch.found)
 
 
 @given(TEXT, STOPS)
@@ -40,8 +43,10 @@ def test_possible_stop_strings_are_held_back(text: str, stops: list[str]) -> Non
 def test_first_completed_stop_string_ends_the_text() -> None:
     watch = StopStrings(["ab", "aaba"])
     assert watch.feed("aaba") == "a"
+    assert watch.found == "ab"
     watch = StopStrings(["b", "aab"])
     assert watch.feed("caab") == "c"
+    assert watch.found == "aab"
 
 
 def test_holds_back_no_more_than_necessary() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ from knock import Generation, LanguageModel, ModelConfig, Prompt, Sampling, Voca
 from knock.distributed import sample_dataset
 from knock.errors import KnockError, PromptError, SamplingError, VocabError
 from knock.files.checkpoint import write_checkpoint
+from knock.jobs.row_file import RowFile
 from knock.weights import Weights
 from tests.cli.test_main import run
 
@@ -45,7 +47,7 @@ def rows(dataset: Any) -> list[dict[str, Any]]:
 
 
 def expected(texts: list[Generation]) -> list[dict[str, Any]]:
-    names = ("index", "prompt", "text", "finish_reason", "seed", "error")
+    names = ("index", "prompt", "text", "finish_reason", "stop_string", "seed", "error")
     return [{name: getattr(text, name) for name in names} for text in texts]
 
 
@@ -94,10 +96,30 @@ def test_columns_of_controls(ray: Any, shakespeare: LanguageModel) -> None:
     assert made == right
 
 
+def test_other_columns_are_carried_with_their_types(ray: Any, shakespeare: LanguageModel) -> None:
+    import pyarrow as pa
+
+    table = pa.table({
+        "id": pa.array([7, None, 9], pa.uint8()),
+        "prompt": ["A", "é", "B"],
+        "price": pa.array([decimal.Decimal("1.10"), None, decimal.Decimal("2.00")]),
+        "nested": pa.array([{"a": [1, None]}, None, {"a": None}]),
+        "scores": pa.array([[("a", 1.0)], None, []], pa.map_(pa.string(), pa.float32())),
+        "temperature": [0.5, None, None],
+    })  # fmt: skip
+    texts = sample_dataset(ray.data.from_arrow([table]), shakespeare, n=2, max_new_tokens=5)
+    made = pa.concat_tables(texts.iter_batches(batch_size=None, batch_format="pyarrow")).sort_by("index")
+    for name in ("id", "price", "nested", "scores"):
+        assert made.schema.field(name).type == table.schema.field(name).type
+        assert made.column(name).to_pylist() == table.column(name).take([0, 0, 1, 1, 2, 2]).to_pylist()
+    assert len(set(made.column("seed").to_pylist())) == 1
+    assert "temperature" not in made.column_names
+
+
 def test_statistics_per_character(ray: Any, shakespeare: LanguageModel) -> None:
     dataset = ray.data.from_items([{"prompt": "A"}, {"prompt": "é"}])
-    made = rows(sample_dataset(dataset, shakespeare, max_new_tokens=9, log_probs=True, entropies=True))
-    (text,) = shakespeare.generate_batch(["A"], max_new_tokens=9, token_stats=True)
+    made = rows(sample_dataset(dataset, shakespeare, seed=0, max_new_tokens=9, log_probs=True, entropies=True))
+    (text,) = shakespeare.generate_batch(["A"], seed=0, max_new_tokens=9, token_stats=True)
     assert text.token_stats is not None
     assert made[0]["log_probs"] == pytest.approx(text.token_stats.log_probs, abs=1e-6)
     assert made[0]["entropies"] == pytest.approx(text.token_stats.entropy, abs=1e-6)
@@ -138,7 +160,10 @@ def workers() -> list[int]:
 
 def test_invalid_arguments_are_rejected_immediately(ray: Any, shakespeare: LanguageModel) -> None:
     dataset = ray.data.from_items([{"prompt": "A", "promt": "B"}])
-    with pytest.raises(PromptError, match=r"unknown column promt; .* The columns are index, prompt, max_new_tokens"):
+    with pytest.raises(PromptError, match=r"unknown column 'promt'; did you mean prompt\?"):
+        sample_dataset(dataset, shakespeare)
+    dataset = ray.data.from_items([{"prompt": "A", "text": "B"}])
+    with pytest.raises(PromptError, match="column 'text' is one that knock writes into the rows"):
         sample_dataset(dataset, shakespeare)
     dataset = ray.data.from_items([{"prompt": "A"}])
     with pytest.raises(PromptError, match="expected a Ray dataset"):
@@ -183,13 +208,17 @@ def test_command(ray: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path, n
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    items = [{"prompt": prompt, "temperature": (None, 0.5)[i % 2]} for i, prompt in enumerate([*PROMPTS, "é", "A"])]
+    items = [
+        {"id": i, "prompt": prompt, "temperature": (None, 0.5)[i % 2], "tags": [{"a": i}, None][: i % 3]}
+        for i, prompt in enumerate([*PROMPTS, "é", "A"])
+    ]
     prompts = tmp_path / name
     if name.endswith("jsonl"):
         prompts.write_text("\n".join(map(json.dumps, items)), encoding="utf-8")
     else:
         pq.write_table(pa.Table.from_pylist(items), prompts)
-    common = ["sample", "--prompts", str(prompts), "--count", "2", "--length", "9", "--seed", "3", "--log-probs"]
+    common = ["sample", "--prompts", str(prompts), "--count", "2", "--length", "9", "--seed", "3", "--log-probs",
+              "--stop", "e"]  # fmt: skip
     for form in ("jsonl", "parquet"):
         written = []
         for engine in ("local", "ray"):
@@ -202,7 +231,10 @@ def test_command(ray: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path, n
         assert written[0] == written[1]
 
 
-def test_run_is_resumable_by_the_other_engine(ray: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_run_is_resumable_by_the_other_engine(
+    ray: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(RowFile, "finish", lambda self: None)  # as if the run had been killed before the end
     out, whole = tmp_path / "rows.jsonl", tmp_path / "whole.jsonl"
     common = ["sample", "ROMEO:", "--count", "3000", "--length", "9", "--seed", "3", "--out"]
     assert run(capsys, *common, str(whole))[0] == 0

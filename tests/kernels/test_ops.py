@@ -15,6 +15,7 @@ from numba.extending import intrinsic
 
 from knock import Sampling, reference
 from knock.engine.packing import control_row, panels
+from knock.sampling import HOTTEST, LARGEST, SMALLEST, SMALLEST_ENTROPY
 from knock_kernels.cache.store import loaded
 from knock_kernels.lang.cpu import WIDTH
 from knock_kernels.lang.layout import Control, Stat
@@ -237,16 +238,23 @@ def test_sample(controls: Sampling, V: int, scale: float, biased: bool, seed: in
 @pytest.mark.parametrize(
     "controls",
     [
-        Sampling(temperature=1e-300),
-        Sampling(temperature=1e300),
-        Sampling(temperature=1e-300, top_p=0.5),
-        Sampling(target_entropy=0.0, min_temp=1e-300),
-        Sampling(target_entropy=9.0, max_temp=1e300),
-        Sampling(target_entropy=1.0, min_temp=1e-300, max_temp=1e300),
+        Sampling(temperature=SMALLEST),
+        Sampling(temperature=HOTTEST),
+        Sampling(temperature=SMALLEST, top_p=0.5),
+        Sampling(temperature=HOTTEST, top_p=SMALLEST),
+        Sampling(temperature=HOTTEST, typical_p=SMALLEST),
+        Sampling(temperature=HOTTEST, min_p=SMALLEST, top_n_sigma=SMALLEST),
+        Sampling(temperature=HOTTEST, top_k=2**53, top_n_sigma=LARGEST),
+        Sampling(target_entropy=0.0, min_temp=SMALLEST),
+        Sampling(target_entropy=0.0, min_temp=SMALLEST, entropy_rule="ratio"),
+        Sampling(target_entropy=9.0, max_temp=HOTTEST),
+        Sampling(target_entropy=LARGEST, max_temp=HOTTEST, entropy_rule="ratio"),
+        Sampling(target_entropy=1e-6, max_temp=HOTTEST, entropy_rule="ratio"),
+        Sampling(target_entropy=1.0, min_temp=SMALLEST, max_temp=HOTTEST),
     ],
 )
 @pytest.mark.parametrize("biased", [False, True])
-def test_sample_at_extreme_temperatures(controls: Sampling, biased: bool) -> None:
+def test_sample_at_the_bounds(controls: Sampling, biased: bool) -> None:
     logits, bias = np.array([0.0, 3.0, -80.0, 3.0, 2.5], np.float32), np.array([0, 0, -np.inf, 0, 1], np.float32)
     stats = np.zeros(len(Stat))
     for u in np.linspace(0.01, 0.99, 23):
@@ -256,6 +264,55 @@ def test_sample_at_extreme_temperatures(controls: Sampling, biased: bool) -> Non
             )
         assert run_sample(logits, bias, biased, np.array(control_row(controls)), u, stats) == expected.token
         assert stats[Stat.sampled_entropy] == pytest.approx(expected.sampled_entropy, abs=1e-5)
+
+
+@st.composite
+def samplings_within_bounds(draw: st.DrawFn) -> Sampling:
+    def number(low: float, high: float, *others: float) -> float:
+        powers = st.floats(math.log(low), math.log(high)).map(lambda x: min(max(math.exp(x), low), high))
+        return draw(st.sampled_from([low, high, *others]) | powers)
+
+    kind = draw(st.sampled_from(["temperature", "exact", "ratio", "mirostat"]))
+    options: dict[str, Any] = {}
+    if kind == "mirostat":
+        options = {"mirostat": number(SMALLEST, LARGEST), "mirostat_eta": number(SMALLEST, LARGEST)}
+    else:
+        limits = {
+            "top_k": (1, 2**53, 0), "top_p": (SMALLEST, 1), "typical_p": (SMALLEST, 1), "min_p": (SMALLEST, 1, 0),
+            "top_n_sigma": (SMALLEST, LARGEST, 0),
+        }  # fmt: skip
+        options = {name: number(*limit) for name, limit in limits.items() if draw(st.booleans())}
+        options |= {"top_k": round(options["top_k"])} if "top_k" in options else {}
+    if kind in ("exact", "ratio"):
+        low, high = sorted((number(SMALLEST, HOTTEST), number(SMALLEST, HOTTEST)))
+        options |= {"entropy_rule": kind, "min_temp": low, "max_temp": high}
+        options |= {"target_entropy": number(SMALLEST_ENTROPY, LARGEST, 0, 0.5, 2)}
+    else:
+        options["temperature"] = number(SMALLEST, HOTTEST, *([] if kind == "mirostat" else [0]))
+    return Sampling(**options)
+
+
+@given(
+    samplings_within_bounds(),
+    st.sampled_from([1, 2, 3, 17, 65]),
+    st.lists(st.sampled_from([0, 1, -1, 30, -30, 1e5, -1e5, LARGEST, -LARGEST, -math.inf]), max_size=17),
+    st.integers(0, 2**32),
+)
+def test_sample_within_the_bounds(controls: Sampling, V: int, biases: list[float], seed: int) -> None:
+    """Logits, biases and controls of any size up to their bounds: no overflow, and the token of the reference."""
+    rng = np.random.default_rng(seed)
+    logits, u = normal(rng, V), float(rng.random())
+    bias = {token: bias for token, bias in enumerate(biases[:V]) if token or bias != -math.inf}
+    wide = Sampling(logit_bias=bias).bias_array(V)
+    narrow = np.zeros(V, np.float32) if wide is None else wide.astype(np.float32)
+    row, stats, mu = np.array(control_row(controls)), np.zeros(len(Stat)), 2 * (controls.mirostat or 0.0)
+    near = {
+        reference.sample(logits.astype(np.float64), controls, min(max(u + d, 0), 1 - 1e-9), mu, wide).token
+        for d in (-2e-5, 0, 2e-5)
+    }
+    assert run_sample(logits, narrow, wide is not None, row, u, stats) in near
+    assert np.isfinite(stats).all()
+    assert math.isfinite(row[Control.mu])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -17,7 +17,7 @@ from knock.models import DEFAULT
 from knock_kernels.cache import objects
 from tests.machine import PATHS, STAND_IN, Machine
 
-GENERATE = ("generate", "ROMEO:", "--seed", "7", "--length", "60")
+GENERATE = ("generate", "ROMEO:", "--sampling", "basic", "--seed", "7", "--length", "60")
 LONG = ("generate", "ROMEO:", "--seed", "7", "--length", "40000")  # long enough to compile first
 ON_POSIX = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals, modes and limits")
 
@@ -55,6 +55,33 @@ def test_eight_waiting_processes_compile_once(machine: Machine) -> None:
     assert machine.compilations == 1
 
 
+@ON_POSIX
+def test_killed_compiler_is_started_again(machine: Machine) -> None:
+    processes = [machine.start("warmup", STAND_IN_KILLED_AT="compile", STAND_IN_KILLS=1) for _ in range(4)]
+    results = [(*process.communicate(timeout=60), process.returncode) for process in processes]
+    (path,) = machine.objects()
+    assert {(out, code) for out, _, code in results} == {(f"{path}\n", 0)}
+    assert machine.compilations == 2
+    assert {path.name for path in machine.cache.iterdir()} == {"lock", path.name}
+
+
+@ON_POSIX
+def test_compiler_killed_again_is_an_error(machine: Machine) -> None:
+    code, out, err = machine.run("warmup", STAND_IN_KILLED_AT="compile")
+    assert (code, out, machine.compilations) == (1, "", 2)
+    assert err.endswith(
+        "knock: error: the kernels cannot be compiled: the compiler was killed by signal 9, "
+        "perhaps because memory ran out\n"
+    )
+
+
+@ON_POSIX
+def test_crashed_compiler_is_not_started_again(machine: Machine) -> None:
+    code, out, err = machine.run("warmup", STAND_IN_KILLED_AT="crash")
+    assert (code, out, machine.compilations) == (1, "", 1)
+    assert "the kernels cannot be compiled: LLVM ERROR: the stand-in crashes on request" in err
+
+
 def test_long_work_compiles_first_with_a_notice(machine: Machine) -> None:
     code, out, err = machine.run(*LONG, STAND_IN_SECONDS=1.5)
     assert (code, len(out)) == (0, 40_006)
@@ -76,6 +103,65 @@ def test_warmup_compiles_and_prints_the_path(machine: Machine) -> None:
     assert (code, out) == (0, f"{machine.objects()[0]}\n")
     assert machine.run("warmup", "--check") == (0, out, "")
     assert machine.run("warmup") == (0, out, "")
+    assert machine.compilations == 1
+
+
+@ON_POSIX
+def test_warmup_copies_kernels_into_the_folder_asked_for(machine: Machine, text: str) -> None:
+    machine.cache.mkdir()
+    machine.cache.chmod(0o777)
+    machine.run(*GENERATE)
+    machine.until(1)
+    (private,) = machine.temporary.iterdir()
+    (other,) = machine.objects(private)
+    machine.cache.chmod(0o755)
+    code, out, err = machine.run("warmup", "--check")
+    assert (code, out) == (1, "")
+    assert "have not been compiled for this machine into KNOCK_CACHE_DIR" in err
+    code, out, err = machine.run("warmup")
+    (path,) = machine.objects()
+    assert (code, out, err) == (0, f"{path}\n", "")
+    assert path.name == other.name
+    assert machine.run("warmup", "--check") == (0, out, "")
+    other.unlink()
+    assert machine.run(*GENERATE) == (0, text, "")
+    assert machine.compilations == 1
+
+
+@ON_POSIX
+def test_warmup_fails_if_the_folder_asked_for_cannot_be_used(machine: Machine) -> None:
+    machine.cache.mkdir()
+    machine.cache.chmod(0o777)
+    machine.run(*GENERATE)
+    machine.until(1)  # the kernels are among the temporary files
+    for options in ((), ("--check",)):
+        code, out, err = machine.run("warmup", *options)
+        assert (code, out) == (1, "")
+        assert "KNOCK_CACHE_DIR" in err
+        assert err.count("\n") == 1
+    file = machine.notes / "file"
+    file.touch()
+    code, out, err = machine.run("warmup", KNOCK_CACHE_DIR=file)
+    assert (code, out) == (1, "")
+    assert err == (
+        f"knock: error: the kernels cannot be cached: KNOCK_CACHE_DIR is set, and {file} is not a folder; "
+        "choose a folder that only you can write to\n"
+    )
+    assert machine.compilations == 1
+
+
+@ON_POSIX
+def test_warmup_prefers_the_user_folder_to_the_temporary_one(machine: Machine) -> None:
+    for name in ("KNOCK_CACHE_DIR", "XDG_CACHE_HOME"):
+        machine.environment.pop(name, None)
+    machine.environment["HOME"] = str(machine.notes / "home")
+    code, out, err = machine.run("warmup")
+    assert (code, Path(out.strip()).parent) == (0, next(machine.temporary.iterdir()))
+    assert f"the home folder {machine.notes / 'home'} does not exist; set KNOCK_CACHE_DIR to choose a folder" in err
+    (machine.notes / "home").mkdir()
+    code, out, err = machine.run("warmup")
+    assert (code, err) == (0, "")
+    assert Path(out.strip()).is_relative_to(machine.notes / "home")
     assert machine.compilations == 1
 
 
@@ -139,7 +225,7 @@ def test_failure_is_reported_once_and_not_retried_for_ever(machine: Machine, tex
         assert err.count("\n") == 1
     code, _, err = machine.run("warmup", STAND_IN_KILLED_AT=moment)
     assert code == 1
-    assert f"knock: error: the kernels cannot be compiled and kept: {says}" in err
+    assert f"knock: error: the kernels cannot be compiled: {says}" in err
     assert machine.run("warmup")[0] == 0
     assert machine.run(*GENERATE) == (0, text, "")
     assert {path.name for path in machine.cache.iterdir()} == {"lock", machine.objects()[0].name}
@@ -168,7 +254,10 @@ def test_unsafe_folder_falls_back_to_a_private_one(machine: Machine, text: str) 
     assert (code, out) == (0, text)
     machine.until(1)
     (private,) = machine.temporary.iterdir()
-    notice = f"knock: compiled kernels are cached in {private}: {machine.cache} is writable by other users\n"
+    notice = (
+        f"knock: compiled kernels are cached in {private}, not in KNOCK_CACHE_DIR: "
+        f"{machine.cache} is writable by other users\n"
+    )
     assert err == notice
     assert len(machine.objects(private)) == 1
     assert not machine.objects()
@@ -183,7 +272,7 @@ def test_no_home(machine: Machine, text: str) -> None:
         machine.environment.pop(name, None)
     code, out, err = machine.run(*GENERATE, HOME=machine.notes / "nowhere")
     assert (code, out) == (0, text)
-    assert "no home folder at " in err
+    assert f"the home folder {machine.notes / 'nowhere'} does not exist; set KNOCK_CACHE_DIR" in err
     machine.until(1)
     assert len(machine.objects(next(machine.temporary.iterdir()))) == 1
 
@@ -197,7 +286,7 @@ def test_no_usable_folder(machine: Machine, text: str) -> None:
     assert err.startswith("knock: running on NumPy, which is slower: ")
     code, out, err = machine.run("warmup")
     assert (code, out) == (1, "")
-    assert "the kernels cannot be compiled and kept: " in err
+    assert "the kernels cannot be cached: KNOCK_CACHE_DIR is set, and " in err
 
 
 @ON_POSIX

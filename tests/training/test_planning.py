@@ -11,21 +11,21 @@ import pytest
 import torch
 
 from knock import ModelConfig
+from knock.engine.engine import Engine
 from knock.files.checkpoint import read_checkpoint
-from knock_training import evaluate as evaluate_module
-from knock_training import planning, sizes
+from knock_training import losses, sizes
 from knock_training import run as run_module
 from knock_training.data import Corpus
-from knock_training.model import Twin
+from knock_training.evaluate import evaluate
 from knock_training.planning import plan
+from knock_training.progress import Progress
 from knock_training.recipe import Recipe
-from knock_training.run import Progress
 from knock_training.sizes import Size
 from knock_training.state import read_state, state_path
 from knock_training.trainer import train
 from tests.cases import random_weights
 from tests.cli.test_main import FAST, run
-from tests.cli.test_train import TEXT, TINY, corpus_file
+from tests.cli.test_train_resume import TEXT, TINY, corpus_file
 
 __all__ = ["corpus_file"]  # a fixture
 
@@ -41,12 +41,16 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.step, self.block = 0.0, 4.0, 0.4
         monkeypatch.setattr(run_module, "training_step", self._moving(run_module.training_step, lambda _: self.step))
-        monkeypatch.setattr(evaluate_module, "_summed_loss", self._moving(evaluate_module._summed_loss, self._blocks))
-        for module in (run_module, planning, evaluate_module):
-            monkeypatch.setattr(module.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(losses, "_summed_loss", self._moving(losses._summed_loss, self._blocks))
+        monkeypatch.setattr(Engine, "log_probs", self._moving(Engine.log_probs, self._positions))
+        monkeypatch.setenv("KNOCK_BACKEND", "numpy")  # in one thread
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
 
     def _blocks(self, arguments: tuple[Any, ...]) -> float:
         return self.block * arguments[1].numel() / 256
+
+    def _positions(self, arguments: tuple[Any, ...]) -> float:
+        return self.block * len(arguments[1]) / 256
 
     def _moving(self, call: Any, seconds: Any) -> Any:
         def moved(*arguments: Any, **options: Any) -> Any:
@@ -78,7 +82,7 @@ def test_run_takes_the_planned_time(clock: Clock, block: float, eval_interval: i
     result = train(config, corpus, planned.recipe, seconds=left, watched=planned.watched)
     steps = result.record["steps_done"]
     before = clock.now
-    evaluate_module.evaluate(Twin(random_weights(config, 0)), corpus.validation, seconds=planned.closing_seconds)
+    evaluate(random_weights(config, 0), corpus.validation, seconds=planned.closing_seconds)
     evaluations = before - timing - clock.step * steps
     assert 500 < clock.now <= 600 + 32 * block  # plus the pilot of the evaluation
     if eval_interval is None:  # a given interval is kept, with at least 16 blocks per evaluation

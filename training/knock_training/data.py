@@ -1,14 +1,10 @@
-"""Training data: read a text as tokens, split it by position and draw random batches."""
+"""Training data: a corpus as PyTorch tensors, and random batches of it. `knock.files.corpus` reads and splits it."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,18 +12,8 @@ import torch
 from torch import Tensor
 
 from knock.choices import Unknown
-from knock.errors import TextError
-from knock.files.text import read_chunks
-from knock.vocab import TokenArray, Vocab
-
-SUFFIX = ".txt"  # files to read in a folder
-
-_LARGE = 2**26  # characters from which tokens are stored in a memory-mapped file
-
-
-def validation_length(length: int) -> int:
-    """Return how many characters at the end of a text are held out for validation: a tenth."""
-    return round(length / 10)
+from knock.files.corpus import TokenizedText
+from knock.vocab import Vocab
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +26,10 @@ class Corpus:
         vocab: vocabulary that encodes the text.
         unknown: how characters outside the vocabulary were handled.
         unknown_count: number of characters outside the vocabulary.
-        train: tokens of the first 90% of the text, [N], uint8 or int32.
+        min_count: how often a character had to occur to be part of a vocabulary built from the text.
+        occurrences: how often each distinct character occurs, [K] int64, ascending.
+        marks: number of byte-order marks (U+FEFF) that were dropped inside the text.
+        train: tokens of the first 90% of the text, [N], uint8, int16 or int32.
         validation: tokens of the last 10%, of the same type.
     """
 
@@ -49,27 +38,27 @@ class Corpus:
     vocab: Vocab
     unknown: Unknown
     unknown_count: int
+    min_count: int
+    occurrences: npt.NDArray[np.int64]
+    marks: int
     train: Tensor
     validation: Tensor
 
     @classmethod
     def from_text(
-        cls, text: str, name: str, *, vocab: Vocab | None = None, lowercase: bool = False, unknown: Unknown = "error"
+        cls,
+        text: str,
+        name: str,
+        *,
+        vocab: Vocab | None = None,
+        lowercase: bool = False,
+        unknown: Unknown = "error",
+        min_count: int = 1,
     ) -> Corpus:
-        """Tokenise `text` and hold out its last 10% for validation.
-
-        Args:
-            text: text to train on.
-            name: name of the text in messages and in the training record.
-            vocab: vocabulary to encode with; built from the text if None.
-            lowercase: whether a vocabulary built from the text maps upper-case letters to lower-case ones.
-            unknown: how to handle characters outside `vocab`, as in `Vocab.encode`.
-
-        Raises:
-            TextError: if the text is empty.
-            VocabError: if a character is unknown and `unknown` is "error".
-        """
-        return cls._from_files([_File(name, lambda: [text])], name, vocab, lowercase, unknown)
+        """Tokenise and split a text. Arguments and errors are those of `TokenizedText.from_text`."""
+        return cls.of(
+            TokenizedText.from_text(text, name, vocab=vocab, lowercase=lowercase, unknown=unknown, min_count=min_count)
+        )
 
     @classmethod
     def read(
@@ -79,106 +68,29 @@ class Corpus:
         vocab: Vocab | None = None,
         lowercase: bool = False,
         unknown: Unknown = "error",
+        min_count: int = 1,
     ) -> Corpus:
-        """Read a corpus from UTF-8 files, concatenated in the given order.
-
-        Files are read in chunks. The tokens of a large corpus are kept in a temporary memory-mapped file.
-
-        Args:
-            paths: one or more files. A folder stands for all .txt files below it, sorted by path.
-            vocab: vocabulary to encode with; built from the corpus if None.
-            lowercase: whether a vocabulary built from the corpus maps upper-case letters to lower-case ones.
-            unknown: how to handle characters outside `vocab`, as in `Vocab.encode`.
-
-        Raises:
-            TextError: if a file cannot be read or is not UTF-8, all files are empty, or a folder has no .txt files.
-            VocabError: if a character is unknown and `unknown` is "error".
-        """
-        given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
-        files = [_File.at(file) for path in given for file in _files(Path(path))]
-        name = " + ".join(Path(path).name or str(path) for path in given)
-        return cls._from_files(files, name, vocab, lowercase, unknown)
+        """Read, tokenise and split files. Arguments and errors are those of `TokenizedText.read`."""
+        return cls.of(TokenizedText.read(paths, vocab=vocab, lowercase=lowercase, unknown=unknown, min_count=min_count))
 
     @classmethod
-    def _from_files(
-        cls, files: Sequence[_File], name: str, vocab: Vocab | None, lowercase: bool, unknown: Unknown
-    ) -> Corpus:
-        sha, characters, length = hashlib.sha256(), set[str](), 0
-        for file in files:
-            for text in file.chunks():
-                sha.update(text.encode())
-                characters.update(text)
-                length += len(text)
-        if not length:
-            raise TextError(f"corpus {name!r} is empty; choose a file with text")
-        vocab = vocab or Vocab.from_text("".join(sorted(characters)), lowercase=lowercase)
-        unknown_count = 0
-
-        def encoded() -> Iterator[TokenArray]:
-            nonlocal unknown_count
-            for file in files:
-                done = 0
-                for text in file.chunks():
-                    known = vocab.encode(text, unknown="skip")
-                    unknown_count += len(text) - len(known)
-                    if len(known) < len(text) and unknown == "error":
-                        raise vocab.unknown_error(text, start=done, source=file.name)
-                    is_final = len(known) == len(text) or unknown == "skip"
-                    yield known if is_final else vocab.encode(text, unknown=unknown)
-                    done += len(text)
-
-        tokens = torch.from_numpy(_concatenated(encoded(), length, vocab))
-        split = len(tokens) - validation_length(len(tokens))
+    def of(cls, text: TokenizedText) -> Corpus:
+        """Return a tokenised text as tensors, which share its memory."""
         return cls(
-            name=name,
-            sha256=sha.hexdigest(),
-            vocab=vocab,
-            unknown=unknown,
-            unknown_count=unknown_count,
-            train=tokens[:split],
-            validation=tokens[split:],
+            name=text.name,
+            sha256=text.sha256,
+            vocab=text.vocab,
+            unknown=text.unknown,
+            unknown_count=text.unknown_count,
+            min_count=text.min_count,
+            occurrences=text.occurrences,
+            marks=text.marks,
+            train=torch.from_numpy(text.train),
+            validation=torch.from_numpy(text.held_out),
         )
 
     def __len__(self) -> int:
         return len(self.train) + len(self.validation)
-
-
-class _File(NamedTuple):
-    """A part of a corpus: its name and a function that returns its text in chunks. It is called twice."""
-
-    name: str
-    chunks: Callable[[], Iterable[str]]
-
-    @classmethod
-    def at(cls, path: Path) -> _File:
-        """Return the file at a path. A pipe can be read only once, so its text is kept in memory."""
-        # os.path returns False where pathlib would raise, for example for a name that is too long.
-        if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
-            chunks = list(read_chunks(path))
-            return cls(str(path), lambda: chunks)
-        return cls(str(path), lambda: read_chunks(path))
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if not os.path.isdir(path):  # noqa: PTH112  # does not raise for a name that is too long
-        yield path
-        return
-    files = sorted(file for file in path.rglob(f"*{SUFFIX}") if file.is_file())
-    if not files:
-        raise TextError(f"folder {str(path)!r} has no {SUFFIX} files; pass the files themselves")
-    yield from files
-
-
-def _concatenated(pieces: Iterable[TokenArray], length: int, vocab: Vocab) -> npt.NDArray[np.integer]:
-    """Concatenate arrays of tokens, in memory or, for a large corpus, in an unnamed memory-mapped file."""
-    dtype = np.uint8 if vocab.vocab_size <= 256 else np.int32
-    if length < _LARGE:
-        return np.concatenate([piece.astype(dtype) for piece in pieces])
-    with tempfile.TemporaryFile() as file:
-        for piece in pieces:
-            file.write(piece.astype(dtype).data)
-        file.flush()
-        return np.memmap(file, dtype, "c")  # copy-on-write: PyTorch warns about arrays that are not writable
 
 
 def random_batch(tokens: Tensor, sequences: int, length: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

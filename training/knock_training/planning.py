@@ -11,7 +11,8 @@ import torch
 
 from knock.config import ModelConfig
 from knock_training.data import Corpus
-from knock_training.evaluate import BLOCK, MAX_CHARACTERS, block_loss
+from knock_training.evaluate import BLOCK, MAX_CHARACTERS
+from knock_training.losses import block_loss
 from knock_training.model import Twin
 from knock_training.recipe import Recipe
 from knock_training.run import WATCHED_BLOCKS, Run
@@ -108,12 +109,15 @@ def plan(
 
 
 def _final_blocks(config: ModelConfig, corpus: Corpus) -> float:
-    """Return the cost of the final evaluation, in blocks.
+    """Return the cost of the final evaluation in blocks, at most: the engine is faster than PyTorch.
 
-    On a stream, an absolute model computes a whole window per character.
+    Past its window, an absolute model computes a whole window per character.
     """
-    blocks = min(MAX_CHARACTERS, len(corpus.validation)) / BLOCK
-    return blocks * (2 if config.position == "relative" else 1 + config.T)
+    blocks, T = min(MAX_CHARACTERS, len(corpus.validation)) / BLOCK, config.T
+    if config.position == "relative":
+        return 2 * blocks
+    block, stream = min(T, BLOCK) + max(0, BLOCK - T) * T, BLOCK * T  # positions computed per block of text
+    return blocks * (1 + stream / block)
 
 
 def _step_seconds(run: Run, seconds: float) -> float:

@@ -13,6 +13,7 @@ Optimizer = Literal["muon", "adamw"]
 Schedule = Literal["cosine", "wsd"]
 Precision = Literal["float32", "bfloat16"]
 
+_LARGEST = 1e30  # steps are computed in float32, which overflows beyond 3e38
 _MAX_COUNT = 2**53  # floats represent integers exactly up to here
 
 
@@ -85,11 +86,13 @@ class Recipe:
         ):
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name} must be one of {', '.join(known)}, got {shown(getattr(self, name))}")
-        if not 0 <= real_number(self.weight_decay) < math.inf:
-            raise ConfigError(f"weight_decay must be finite and at least 0, got {shown(self.weight_decay)}")
+        if not 0 <= real_number(self.weight_decay) <= _LARGEST:
+            raise ConfigError(f"weight_decay must be from 0 to {_LARGEST:g}, got {shown(self.weight_decay)}")
         for name in ("learning_rate", "matrix_learning_rate", "grad_clip"):
-            if not 0 < real_number(getattr(self, name)) < math.inf:
-                raise ConfigError(f"{name} must be finite and greater than 0, got {shown(getattr(self, name))}")
+            if not 0 < real_number(getattr(self, name)) <= _LARGEST:
+                raise ConfigError(
+                    f"{name} must be greater than 0 and at most {_LARGEST:g}, got {shown(getattr(self, name))}"
+                )
         for name in ("momentum", "ema", "dropout", "label_smoothing"):
             if not 0 <= real_number(getattr(self, name)) < 1:
                 raise ConfigError(f"{name} must be at least 0 and less than 1, got {shown(getattr(self, name))}")

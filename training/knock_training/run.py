@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import math
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,11 +15,13 @@ from torch import Tensor
 
 from knock.config import ModelConfig
 from knock.errors import ConfigError, TextError, WeightsError
+from knock.files.corpus import held_out_length
 from knock.weights import Weights
-from knock_training.data import Corpus, random_batch, validation_length
-from knock_training.evaluate import block_loss, unigram_loss
+from knock_training.data import Corpus, random_batch
+from knock_training.losses import block_loss, unigram_loss
 from knock_training.model import Twin
 from knock_training.optimizing import Average, Optimizers, training_step
+from knock_training.progress import Curve, Progress
 from knock_training.recipe import Recipe
 from knock_training.team import Team
 from knock_training.threads import Threads
@@ -36,40 +38,6 @@ _REPLANS = 5  # corrections of the plan between two evaluations
 Ended = Literal["done", "early", "interrupted", "diverged"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """Progress of a training run.
-
-    Attributes:
-        step: steps done.
-        steps: steps planned.
-        loss: mean training loss since the previous evaluation, in nats/char.
-        validation_loss: validation loss in nats/char; None between evaluations.
-        best_loss: lowest validation loss so far; infinite before the first evaluation.
-        learning_rate: AdamW's learning rate in the last step.
-        chars_per_second: training speed since the start, without evaluations.
-        seconds: training time so far, without evaluations.
-        seconds_left: estimated time to the end.
-        weights: averaged weights; None between evaluations.
-        unigram_loss: validation loss of the unigram distribution, in nats/char.
-        is_lost: whether both losses of the last evaluation are above those of the unigram distribution. Always False
-            in the first steps.
-    """
-
-    step: int
-    steps: int
-    loss: float
-    validation_loss: float | None
-    best_loss: float
-    learning_rate: float
-    chars_per_second: float
-    seconds: float
-    seconds_left: float
-    weights: Weights | None
-    unigram_loss: float
-    is_lost: bool
-
-
 def sequence_length(config: ModelConfig, corpus: Corpus, recipe: Recipe) -> int:
     """Return the length of a training sequence: that of the recipe, unless the corpus is shorter.
 
@@ -78,7 +46,7 @@ def sequence_length(config: ModelConfig, corpus: Corpus, recipe: Recipe) -> int:
     """
 
     def enough(characters: int) -> bool:
-        validation = validation_length(characters)
+        validation = held_out_length(characters)
         return characters - validation > config.T and validation >= 2
 
     if not enough(len(corpus)):
@@ -89,6 +57,29 @@ def sequence_length(config: ModelConfig, corpus: Corpus, recipe: Recipe) -> int:
         )
     windows = recipe.windows if config.position == "relative" else 1
     return min(windows * config.T, len(corpus.train) - 1)
+
+
+def environment(team: Team, threads: Threads | None) -> dict[str, Any]:
+    """Return what the bits of the weights depend on besides the run's identity, as numbers and strings.
+
+    Args:
+        team: processes that train together.
+        threads: what chooses the number of CPU threads, if it is chosen during the run: `"threads"` is None then, and
+            where the number does not matter.
+    """
+    kind = team.device.type
+    processor = kind
+    if kind == "cpu":
+        processor = torch.backends.cpu.get_cpu_capability()
+    elif kind == "cuda":
+        processor = torch.cuda.get_device_name(team.device)
+    return {
+        "threads": torch.get_num_threads() if kind == "cpu" and threads is None else None,
+        "processes": team.size,
+        "device": kind,
+        "processor": processor,
+        "torch": str(torch.__version__),
+    }
 
 
 class Run:
@@ -111,6 +102,7 @@ class Run:
         average: running average of the weights, which is evaluated and saved.
         step: steps done.
         losses: training losses of the steps since the last evaluation.
+        curve: losses of the whole run.
         best: weights with the lowest validation loss; None before the first evaluation.
         best_step: step at which `best` was evaluated.
         best_loss: validation loss of `best`; infinite before the first evaluation.
@@ -150,6 +142,7 @@ class Run:
         self._worse = self._hopeless = 0  # evaluations since the best; consecutive ones that suggest divergence
         self._seconds = 0.0
         self.losses: list[float] = []
+        self.curve = Curve()
         self._train_unigram_loss, self.unigram_loss = unigram_loss(corpus.train, corpus.validation, config.vocab_size)
         self._uniform_loss = math.log(config.vocab_size)
         self.is_lost = False
@@ -166,6 +159,7 @@ class Run:
             "vocabulary": self._corpus.vocab.to_json(),
             "lowercase": self._corpus.vocab.lowercase,
             "unknown": self._corpus.unknown,
+            "min_count": self._corpus.min_count,
             "config": self._config.to_dict(),
             "recipe": {
                 name: list(value) if isinstance(value, tuple) else value for name, value in vars(self.recipe).items()
@@ -231,7 +225,7 @@ class Run:
             return None, math.nan
         loss = torch.zeros(1, dtype=torch.float64, device=self.team.device)
         if self.team.leads:
-            loss += block_loss(self.average.twin, self._corpus.validation, at_most=self._watched).nats
+            loss += block_loss(self.average.twin, self._corpus.validation, at_most=self._watched)
         validation_loss = self.team.mean(loss) * self.team.size
         self._worse += 1
         if validation_loss < self.best_loss:
@@ -282,11 +276,13 @@ class Run:
         return self.recipe.patience is not None and self._worse >= self.recipe.patience
 
     def progress(self, weights: Weights | None, validation_loss: float | None) -> Progress:
-        """Return the progress of the run after a step."""
+        """Add the losses after a step to the curve, and return the progress of the run."""
+        loss = sum(self.losses) / len(self.losses)
+        self.curve.add((self.step, loss, validation_loss), self.recipe.steps)
         return Progress(
             step=self.step,
             steps=self.recipe.steps,
-            loss=sum(self.losses) / len(self.losses),
+            loss=loss,
             validation_loss=validation_loss,
             best_loss=self.best_loss,
             learning_rate=self.recipe.learning_rate * self.recipe.rate_at(self.step - 1),
@@ -296,6 +292,7 @@ class Run:
             weights=weights,
             unigram_loss=self.unigram_loss,
             is_lost=self.is_lost and self.is_settled,
+            curve=self.curve.points,
         )
 
     @property
@@ -346,6 +343,8 @@ class Run:
                 "seconds_left": None if self._deadline is None else self._deadline - time.perf_counter(),
                 "losses": self.losses,
             },
+            "curve": self.curve.points,
+            "environment": environment(self.team, self._threads),
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
@@ -361,6 +360,7 @@ class Run:
         self.step, self._seen, self._seconds = numbers["step"], numbers["seen"], numbers["seconds"]
         self.best_step, self.best_loss, self._worse = numbers["best_step"], numbers["best_loss"], numbers["worse"]
         self.losses = list(numbers["losses"])
+        self.curve = Curve(list(saved["curve"]))
         self._hopeless, self._watched = numbers["hopeless"], numbers["watched"]
         now = time.perf_counter()
         self._deadline = None if numbers["seconds_left"] is None else now + numbers["seconds_left"]

@@ -1,11 +1,12 @@
 """State files, from which a training run resumes as if it had never stopped.
 
-A state file is a line, `knock run 3 SHA256`, followed by the output of `torch.save` and checked against that digest.
+A state file is a line, `knock run 4 SHA256`, followed by the output of `torch.save` and checked against that digest.
 PyTorch itself does not detect flipped bits.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -18,7 +19,10 @@ from knock.files.output import write_whole
 from knock.validation import shown
 
 _MAGIC = b"knock run "
-_FORMAT = b"3"
+_FORMAT = b"4"
+_RESTART = "start a new run: pass --force instead of --resume, or another --out"
+# A full disk or quota, or a file larger than allowed. Windows has no quotas.
+_NO_ROOM = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)}
 
 
 def state_path(model: str | os.PathLike[str]) -> Path:
@@ -48,7 +52,9 @@ def write_state(path: Path, what: Mapping[str, Any], state: Mapping[str, Any]) -
     try:
         write_whole(path, head + content.getvalue(), temporary=temporary)
     except OSError as error:
-        raise TrainingError(f"cannot write {str(path)!r}: {_reason(error)}; make room and resume the run") from error
+        remedy = "make room" if error.errno in _NO_ROOM else "check its folder"
+        then = "pass --resume to continue from the state before" if path.is_file() else "start the run again"
+        raise TrainingError(f"cannot write {str(path)!r}: {_reason(error)}; {remedy} and {then}") from error
 
 
 def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -64,16 +70,12 @@ def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     except OSError as error:
         raise TrainingError(f"cannot read {str(path)!r}: {_reason(error)}; check the path") from error
     if not head.startswith(_MAGIC):
-        raise TrainingError(f"{str(path)!r} is not the state of a training run; start the run again without --resume")
+        raise TrainingError(f"{str(path)!r} is not the state of a training run; {_RESTART}")
     form, _, digest = head.removeprefix(_MAGIC).partition(b" ")
     if form != _FORMAT:
-        raise TrainingError(
-            f"{str(path)!r} was written by another version of knock; start the run again without --resume"
-        )
+        raise TrainingError(f"{str(path)!r} was written by another version of knock; {_RESTART}")
     if hashlib.sha256(content).hexdigest().encode() != digest:
-        raise TrainingError(
-            f"{str(path)!r} is damaged: its checksum does not match; start the run again without --resume"
-        )
+        raise TrainingError(f"{str(path)!r} is damaged: its checksum does not match; {_RESTART}")
     import torch  # takes seconds to import, and `state_path` does not need it
 
     what, state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

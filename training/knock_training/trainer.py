@@ -6,17 +6,20 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from knock.config import ModelConfig
 from knock.errors import TrainingError
 from knock.weights import Weights
 from knock_training.data import Corpus
+from knock_training.progress import Progress
 from knock_training.recipe import Recipe
-from knock_training.run import WATCHED_BLOCKS, Ended, Progress, Run
+from knock_training.run import WATCHED_BLOCKS, Ended, Run
 from knock_training.state import check_same, read_state, write_state
 from knock_training.team import Team
 from knock_training.threads import Threads
+
+Activity = Literal["training", "evaluating"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,8 @@ class TrainingResult:
         ended: why the run ended: `"done"`; `"early"` if the recipe's patience ran out; `"interrupted"`; or `"diverged"`
             if the loss became infinite or NaN, or stayed above the unigram loss.
         record: corpus, recipe and outcome as a JSON-serialisable dict, stored in the model file.
+        unsaved: why the state of an interrupted run could not be written, so that it cannot be resumed from where it
+            stopped; None if it was, or is not needed.
     """
 
     weights: Weights
@@ -37,6 +42,7 @@ class TrainingResult:
     is_lost: bool
     ended: Ended
     record: dict[str, Any]
+    unsaved: TrainingError | None = None
 
 
 def train(
@@ -52,6 +58,7 @@ def train(
     seconds: float | None = None,
     watched: int = WATCHED_BLOCKS,
     report: Callable[[Progress], None] = lambda progress: None,
+    doing: Callable[[Activity], None] = lambda activity: None,
     should_stop: Callable[[], bool] = lambda: False,
     keep: Callable[[Weights, dict[str, Any]], None] = lambda weights, record: None,
 ) -> TrainingResult:
@@ -72,6 +79,7 @@ def train(
             `knock_training.planning.plan`, is adjusted to the measured speed. None keeps the recipe's number of steps.
         watched: validation blocks per evaluation.
         report: called after every step.
+        doing: called with what the run does next, when that changes.
         should_stop: called before every step. If it returns True, training stops and the best weights are returned.
         keep: called with the weights and the record so far whenever the validation loss improves, unless the run is
             diverging.
@@ -79,18 +87,19 @@ def train(
     Raises:
         ConfigError: if the vocabulary sizes of config and corpus differ.
         TextError: if the corpus is too short to train on.
-        TrainingError: if the run diverged before it produced usable weights, or `state` is missing, damaged or belongs
-            to another run.
+        TrainingError: if the run diverged before it produced usable weights, or `state` is missing, damaged, belongs to
+            another run or cannot be written after an evaluation.
     """
+    if resume and state is None:
+        raise TrainingError("resume=True needs a state to resume from, got state=None; pass the path of the state file")
     run = Run(
         config, corpus, recipe or Recipe(), start, team or Team(), threads=threads, seconds=seconds, watched=watched
     )
-    if resume:
-        assert state is not None
+    if resume and state is not None:
         what, saved = read_state(state)
         check_same(what, run.identity, str(state))
         run.restore(saved)
-    ended = _run_steps(run, state, report, should_stop, keep)
+    ended, unsaved = _run_steps(run, state, report, doing, should_stop, keep)
     if ended == "diverged" and state is not None and run.team.leads:
         state.unlink(missing_ok=True)  # a resumed run would diverge too
     is_evaluated = run.best is not None
@@ -107,6 +116,7 @@ def train(
         is_lost=is_evaluated and run.best_is_lost,
         ended=ended,
         record=run.record(ended),
+        unsaved=unsaved,
     )
 
 
@@ -114,39 +124,46 @@ def _run_steps(
     run: Run,
     state: Path | None,
     report: Callable[[Progress], None],
+    doing: Callable[[Activity], None],
     should_stop: Callable[[], bool],
     keep: Callable[[Weights, dict[str, Any]], None],
-) -> Ended:
-    """Take steps until the run ends, and return why it ended."""
+) -> tuple[Ended, TrainingError | None]:
+    """Take steps until the run ends; return why it ended, and why an interrupted run could not be saved."""
 
     def save() -> None:
         if state is not None and run.team.leads:
             write_state(state, run.identity, run.saved())
 
+    doing("training")
     while run.step < run.recipe.steps:
         if run.team.any(should_stop()):
-            save()
-            return "interrupted"
+            try:
+                save()
+            except TrainingError as error:  # the model may still be small enough to be written
+                return "interrupted", error
+            return "interrupted", None
         if not run.advance():
-            return "diverged"
+            return "diverged", None
         run.replan()
         weights, validation_loss = None, None
         if run.step % run.recipe.eval_interval == 0 or run.step == run.recipe.steps:
+            doing("evaluating")
             weights, validation_loss = run.evaluate()
             if weights is None:
-                return "diverged"
+                return "diverged", None
             if run.is_worth_keeping and run.team.leads:
                 keep(weights, run.record(None))
+            doing("training")
         if run.team.leads:
             report(run.progress(weights, validation_loss))
         if weights is not None:
             if run.has_diverged:
-                return "diverged"
+                return "diverged", None
             run.losses = []
             save()
             if run.is_out_of_patience:
-                return "early"
-    return "done"
+                return "early", None
+    return "done", None
 
 
 def _diverged(run: Run) -> TrainingError:

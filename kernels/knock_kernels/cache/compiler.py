@@ -16,9 +16,9 @@ from typing import TextIO
 from filelock import Timeout
 
 from knock_kernels.cache import store
-from knock_kernels.cache.folder import RefusedError, reason
+from knock_kernels.cache.folder import reason
 from knock_kernels.cache.marks import Marks
-from knock_kernels.cache.objects import DamagedError, current_name, name, prune, read, write
+from knock_kernels.cache.objects import current_name, is_valid, name, prune, write
 from knock_kernels.lang.object_code import ObjectCode
 
 DONE, FAILED, NOT_KEPT = 0, 1, 3
@@ -37,7 +37,7 @@ def main(folder: str, background: bool) -> int:
     marks = Marks(path)
     try:
         with marks.lock(timeout=_PATIENCE if background else -1):
-            if _is_there(path):  # another process compiled it while this one waited
+            if is_valid(path):  # another process compiled it while this one waited
                 return DONE
             if background and hasattr(os, "nice"):
                 os.nice(10)
@@ -52,12 +52,6 @@ def main(folder: str, background: bool) -> int:
     if problem:
         print(problem, file=sys.stderr)  # read by the process that waits
     return code
-
-
-def _is_there(path: Path) -> bool:
-    with contextlib.suppress(OSError, RefusedError, DamagedError):
-        return bool(read(path).code)
-    return False
 
 
 def _logged(path: Path, log: TextIO) -> tuple[int, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,13 +16,16 @@ from typing import Any
 
 from knock_kernels.cache.compiler import DONE, NOT_KEPT
 from knock_kernels.cache.entry_points import EntryPoints
-from knock_kernels.cache.folder import RefusedError, reason
+from knock_kernels.cache.folder import VARIABLE, RefusedError, is_requested, reason
 from knock_kernels.cache.marks import Marks, last_line
-from knock_kernels.cache.objects import current_name, find, name, place
+from knock_kernels.cache.objects import current_name, find, is_valid, name, place, write
 from knock_kernels.cache.once import once
 
 # Flags of this interpreter, and the options that pass them on to the compiler process.
 _FLAGS = {"isolated": "-I", "ignore_environment": "-E", "no_user_site": "-s", "no_site": "-S"}
+
+# How a compiler process ends that something else stopped: another attempt may succeed. After a crash it would not.
+_KILLED = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP} if os.name == "posix" else {1}
 
 
 class CompilationError(Exception):
@@ -54,18 +58,17 @@ def start() -> str | None:
     return failure
 
 
-def wait(progress: Callable[[float], None], insist: bool = False) -> Path:
+def wait(progress: Callable[[float], None]) -> Path:
     """Compile the kernels in another process and wait for it, unless they are cached.
 
     Args:
         progress: called several times a second with the seconds elapsed.
-        insist: compile even if the result could not be loaded within the last hour.
 
     Returns:
         The file of the compiled kernels.
 
     Raises:
-        NotKeptError: if they cannot be cached, or not be loaded.
+        NotKeptError: if they cannot be cached, or could not be loaded within the last hour.
         CompilationError: if they cannot be compiled.
     """
     if kept := find():
@@ -74,31 +77,85 @@ def wait(progress: Callable[[float], None], insist: bool = False) -> Path:
         path = place()
     except RefusedError as refused:
         raise NotKeptError(str(refused)) from refused
-    marks = Marks(path)
-    if marks.is_unloadable and not insist:
+    if Marks(path).is_unloadable:
         raise NotKeptError("cached kernels cannot be loaded on this machine")
+    return _compile(path, progress)
+
+
+def install(progress: Callable[[float], None]) -> Path:
+    """Compile the kernels into the user's folder, even if that has failed before, or copy them there.
+
+    The temporary folder takes its place only if the user's folder cannot be used and KNOCK_CACHE_DIR is not set.
+
+    Args:
+        progress: called several times a second with the seconds elapsed.
+
+    Returns:
+        The file of the compiled kernels.
+
+    Raises:
+        NotKeptError: if they cannot be cached there, or not be loaded.
+        CompilationError: if they cannot be compiled.
+    """
+    if kept := find(fallback=False):  # the user may not be able to write there
+        return kept.path
+    try:
+        path = place(fallback=not is_requested())
+    except RefusedError as refused:
+        advice = "a folder that only you can write to"
+        if is_requested():
+            raise NotKeptError(f"{VARIABLE} is set, and {refused}; choose {advice}") from refused
+        raise NotKeptError(f"{refused}; set {VARIABLE} to {advice}") from refused
+    elsewhere = find()
+    if elsewhere is None:
+        return _compile(path, progress)
+    if elsewhere.path != path:
+        try:
+            with Marks(path).lock(timeout=-1):
+                write(path, elsewhere.content)
+                Marks(path).clear()
+        except OSError as error:
+            raise NotKeptError(f"{path.parent} cannot be written to: {reason(error)}") from error
+    return path
+
+
+def _compile(path: Path, progress: Callable[[float], None]) -> Path:
+    """Compile the kernels into a file in another process, and wait for it; try again once if that is killed."""
+    marks, started = Marks(path), time.monotonic()
+    code, said = _finished(path, progress, started)
+    if code in _KILLED and not said and not marks.is_unloadable:
+        code, said = _finished(path, progress, started)
+    if code != DONE:
+        failure = last_line(said.splitlines()) or marks.take_failure(_ending(code)) or _ending(code)
+        not_kept = code == NOT_KEPT or marks.is_unloadable
+        raise (NotKeptError if not_kept else CompilationError)(failure)
+    if not is_valid(path):
+        raise NotKeptError(f"no compiled kernels found in {path.parent}; their sources may have changed")
+    return path
+
+
+def _finished(path: Path, progress: Callable[[float], None], started: float) -> tuple[int, str]:
+    """Run the compiler process; return its exit code and its error message, if any."""
     process = _process(path.parent, background=False)
-    started = time.monotonic()
     try:
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 _, said = process.communicate(timeout=0.1)
-                break
+                return process.returncode, said
             progress(time.monotonic() - started)
     except BaseException:
         process.kill()
         process.wait()
-        marks.forget()
+        Marks(path).forget()
         raise
-    if process.returncode != DONE:
-        from_log = marks.take_failure()
-        failure = last_line(said.splitlines()) or from_log or f"the compiler exited with code {process.returncode}"
-        not_kept = process.returncode == NOT_KEPT or marks.is_unloadable
-        raise (NotKeptError if not_kept else CompilationError)(failure)
-    kept = find()
-    if kept is None:
-        raise NotKeptError(f"no compiled kernels found in {path.parent}; their sources may have changed")
-    return kept.path
+
+
+def _ending(code: int) -> str:
+    """Describe the end of a compiler process that left no message."""
+    if code >= 0:
+        return f"the compiler stopped before it finished, with exit code {code}"
+    memory = ", perhaps because memory ran out" if -code == signal.SIGKILL else ""
+    return f"the compiler was killed by signal {-code}{memory}"
 
 
 @once

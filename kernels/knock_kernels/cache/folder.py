@@ -21,23 +21,28 @@ class RefusedError(Exception):
     """A folder or file is unusable or not trusted; the message says why."""
 
 
+def is_requested() -> bool:
+    """Return whether KNOCK_CACHE_DIR names the folder."""
+    return bool(os.environ.get(VARIABLE))
+
+
 def user_folder() -> Path:
     """Return the folder in KNOCK_CACHE_DIR if that is set, else the user's cache folder on this platform.
 
     Raises:
         RefusedError: if the user has no home folder, or the path is relative to a folder that no longer exists.
     """
-    if os.environ.get(VARIABLE):
+    if is_requested():
         given = os.path.expanduser(os.environ[VARIABLE])  # noqa: PTH111  # Path.expanduser may raise
         try:
             return Path(given).absolute()
         except OSError as error:
             raise RefusedError(f"{given} is relative to a folder that no longer exists") from error
     if sys.platform == "win32":
-        return _home("LOCALAPPDATA", "AppData/Local") / "knock" / "Cache"
+        return home_folder("LOCALAPPDATA", "AppData/Local") / "knock" / "Cache"
     if sys.platform == "darwin":
-        return _home() / "Library" / "Caches" / "knock"
-    return _home("XDG_CACHE_HOME", ".cache") / "knock"
+        return home_folder() / "Library" / "Caches" / "knock"
+    return home_folder("XDG_CACHE_HOME", ".cache") / "knock"
 
 
 def temporary_folder() -> Path:
@@ -105,9 +110,13 @@ def _check_owner(path: Path, status: os.stat_result | None = None) -> None:
         raise RefusedError(f"{path} belongs to another user")
 
 
-def candidates() -> Iterator[Path | RefusedError]:
-    """Yield the folders to try, in order; for one that cannot be determined, the reason."""
-    for choose in (user_folder, temporary_folder):
+def candidates(fallback: bool = True) -> Iterator[Path | RefusedError]:
+    """Yield the folders to try, in order; for one that cannot be determined, the reason.
+
+    Args:
+        fallback: whether to try the temporary folder after the user's.
+    """
+    for choose in (user_folder, temporary_folder) if fallback else (user_folder,):
         try:
             yield choose()
         except RefusedError as refused:
@@ -119,12 +128,14 @@ def reason(error: Exception) -> str:
     return (getattr(error, "strerror", None) or str(error)).lower()
 
 
-def _home(variable: str = "", below: str = "") -> Path:
+def home_folder(variable: str = "", below: str = "") -> Path:
     """Return the folder named by an environment variable, or else a folder below the user's home."""
     given = os.environ.get(variable, "")
     if os.path.isabs(given):  # noqa: PTH117  # relative paths are ignored
         return Path(given)
     home = Path(os.path.expanduser("~"))  # noqa: PTH111  # Path.expanduser may raise
-    if not home.is_absolute() or home == Path(home.anchor) or not home.is_dir():
-        raise RefusedError(f"no home folder at {home}")
+    if not home.is_absolute() or home == Path(home.anchor):
+        raise RefusedError("the user has no home folder")
+    if not home.is_dir():
+        raise RefusedError(f"the home folder {home} does not exist")
     return home / below

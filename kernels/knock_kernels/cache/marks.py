@@ -46,8 +46,12 @@ class Marks:
         """Whether a failure was reported, or an object could not be loaded, within the last hour."""
         return self.is_unloadable or _is_recent(self.failed)
 
-    def take_failure(self) -> str | None:
-        """Return why the last compiler failed, once; return None if it did not fail or the failure was reported."""
+    def take_failure(self, otherwise: str = "the compiler was stopped before it finished") -> str | None:
+        """Return why the last compiler failed, once; return None if it did not fail or the failure was reported.
+
+        Args:
+            otherwise: the reason if the compiler left none.
+        """
         if not self.log.exists():
             return None
         try:
@@ -56,7 +60,7 @@ class Marks:
                 self.log.replace(self.failed)
         except (OSError, Timeout):  # the compiler is still running, or has just finished
             return None
-        return last_line(lines[1:]) or "the compiler was stopped before it finished"
+        return last_line(lines[1:]) or otherwise
 
     def forget(self) -> None:
         """Remove the marks of a compiler that was stopped on purpose."""

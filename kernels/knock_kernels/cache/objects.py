@@ -19,7 +19,16 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from knock_kernels.cache.folder import RefusedError, candidates, check, check_status, reason, writable
+from knock_kernels.cache.folder import (
+    VARIABLE,
+    RefusedError,
+    candidates,
+    check,
+    check_status,
+    is_requested,
+    reason,
+    writable,
+)
 from knock_kernels.lang.cpu import machine_name
 from knock_kernels.lang.object_code import ObjectCode
 
@@ -45,13 +54,16 @@ class Kept(NamedTuple):
     content: ObjectCode
 
 
-def find() -> Kept | None:
+def find(fallback: bool = True) -> Kept | None:
     """Return this machine's object from the user's folder or else the temporary one; None if there is none.
 
-    No file or folder is created. If the object is not in the preferred folder, a warning says why.
+    No file or folder is created. If the user's folder cannot be used, a warning says why.
+
+    Args:
+        fallback: whether to look in the temporary folder.
     """
     problems: list[str] = []
-    for folder in candidates():
+    for folder in candidates(fallback):
         try:
             if isinstance(folder, RefusedError):
                 raise folder
@@ -71,16 +83,19 @@ def find() -> Kept | None:
     return None
 
 
-def place() -> Path:
-    """Return the path to write this machine's object to, in the user's folder or else a temporary one.
+def place(fallback: bool = True) -> Path:
+    """Return the path to write this machine's object to, in the user's folder or else the temporary one.
 
-    If the preferred folder cannot be used, a warning says why.
+    If the user's folder cannot be used, a warning says why.
+
+    Args:
+        fallback: whether the temporary folder may be used.
 
     Raises:
-        RefusedError: if neither can be used.
+        RefusedError: if no folder can be used.
     """
     problems: list[str] = []
-    for folder in candidates():
+    for folder in candidates(fallback):
         try:
             if isinstance(folder, RefusedError):
                 raise folder
@@ -95,7 +110,8 @@ def place() -> Path:
 
 def _report(path: Path, problems: Sequence[str]) -> None:
     if problems:
-        _warn(f"compiled kernels are cached in {path.parent}: {'; '.join(problems)}")
+        what, how = (f", not in {VARIABLE}", "") if is_requested() else ("", f"; set {VARIABLE} to choose a folder")
+        _warn(f"compiled kernels are cached in {path.parent}{what}: {'; '.join(problems)}{how}")
 
 
 def _warn(message: str) -> None:
@@ -165,6 +181,14 @@ def read(path: Path) -> ObjectCode:
             os.utime(path)
     calls, _, code = body.partition(b"\n")
     return ObjectCode(code, tuple(calls.decode().split()))
+
+
+def is_valid(path: Path) -> bool:
+    """Return whether a file is a complete object that can be trusted."""
+    try:
+        return bool(read(path).code)
+    except (OSError, RefusedError, DamagedError):
+        return False
 
 
 def write(path: Path, content: ObjectCode) -> None:

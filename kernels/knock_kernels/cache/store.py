@@ -11,7 +11,7 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from knock_kernels.cache.entry_points import Decoder, EntryPoints
-from knock_kernels.cache.folder import RefusedError, reason, user_folder, writable
+from knock_kernels.cache.folder import RefusedError, is_requested, reason, user_folder, writable
 from knock_kernels.cache.objects import find
 from knock_kernels.cache.once import once
 from knock_kernels.lang.cpu import WIDTH, target_machine
@@ -70,8 +70,8 @@ def entry_points() -> EntryPoints:
 
 
 def kept() -> Path | None:
-    """Return the file of this machine's object, or None if there is none."""
-    found = find()
+    """Return the file of this machine's object, or None if there is none; in KNOCK_CACHE_DIR alone if that is set."""
+    found = find(fallback=not is_requested())
     return None if found is None else found.path
 
 

@@ -1,9 +1,9 @@
 """Show what a model learned: its reweight patterns, its attention, its predictions on a text.
 
-The patterns show how each head distributes its attention over the window: mean and standard deviation over a text.
-With --text or --file, the output also shows for each character what the model predicted, its surprise, and which
-characters it attended to. Otherwise the patterns are computed on a short text that the model generates; --char then
-shows the predictions after that character.
+One line per head shows how it distributes its attention over the window, on average over a text. With --text or
+--file, the output also shows for each character what the model predicted, its surprise, and which characters it
+attended to. Otherwise the averages are over a short text that the model generates; --char then shows the predictions
+after that character.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from knock.choices import UNKNOWN
-from knock.cli.ui.options import add_force_argument, unescape
+from knock.cli.ui.options import add_force_argument
 from knock.cli.ui.terminal import printable, read_input, say, write
+from knock.escapes import unescape
 from knock.models import DEFAULT
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = r"""examples:
   knock inspect
+  knock inspect --full
   knock inspect --text "To be, or not to be" --char e
   knock inspect my.safetensors --file letter.txt --html letter.html
   knock inspect shakespeare-hybrid --char "\n" --plot patterns.svg
@@ -42,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=r"also show the attention of each head when it reads CHAR; \n is a newline")  # fmt: skip
     parser.add_argument("--unknown", choices=UNKNOWN, default="error",
                         help="how to handle characters that the model does not know (default: error)")  # fmt: skip
+    parser.add_argument("--full", action="store_true",
+                        help="also print the reweight patterns of each head, and standard deviations")  # fmt: skip
     parser.add_argument("--plot", type=_path_of(".png", ".svg"), metavar="FILE",
                         help="plot the patterns to FILE, .png or .svg, instead of printing them")  # fmt: skip
     parser.add_argument("--html", type=_path_of(".html", ".htm"), metavar="FILE",
@@ -59,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     if not writers:
         from knock.cli.inspect.view import show
 
-        show(subject)
+        show(subject, is_full=options.full)
     return 0
 
 
@@ -88,28 +92,43 @@ def _writers(options: argparse.Namespace) -> list[tuple[Path, Callable[[Subject]
 def _subject(options: argparse.Namespace) -> Subject:
     """Load the model and compute what to show."""
     from knock.cli.inspect.subject import Subject
-    from knock.inspection import character_patterns, inspect_text
+    from knock.inspection import inspect_text, with_character
     from knock.language_model import load
     from knock.models import locate
 
     model = load(options.model)
-    if options.char is not None:
-        model.vocab.encode(options.char)  # raises early if the character is unknown
+    char = None if options.char is None else _known(model, options.char)  # checked before any work is done
     text, source = _text(options, model)
     inspection = inspect_text(model, text, unknown=options.unknown)
-    patterns, is_there = None, True
-    if options.char is not None:
-        patterns, is_there = character_patterns(model, inspection.attention, options.char)
+    char_attention = None
+    if char is not None:
+        char_attention, _ = with_character(model, inspection.attention, char)
     return Subject(
         name=locate(options.model).stem,
         vocab=model.vocab,
         source=source,
         is_own=options.text is None and options.file is None,
         inspection=inspection,
-        char=options.char and model.vocab.normalize(options.char),
-        char_patterns=patterns,
-        is_there=is_there,
+        char=char,
+        char_attention=char_attention,
     )
+
+
+def _known(model: LanguageModel, char: str) -> str:
+    """Return a character as the model reads it.
+
+    Raises:
+        VocabError: if the model does not know it, or only as several characters in another Unicode normal form.
+    """
+    from knock.errors import VocabError
+
+    known = model.vocab.decode(model.vocab.encode(char))
+    if len(known) != 1:
+        raise VocabError(
+            f"the model reads {char!r} as {len(known)} characters, {known!r} in another Unicode normal form; pass one "
+            "of them to --char"
+        )
+    return known
 
 
 def _text(options: argparse.Namespace, model: LanguageModel) -> tuple[str, str]:
@@ -137,7 +156,7 @@ def _text(options: argparse.Namespace, model: LanguageModel) -> tuple[str, str]:
     text = model.vocab.decode(model.vocab.encode(given, unknown=options.unknown))
     if not text:
         raise TextError(f"{source} has no character that the model knows; there is nothing to inspect")
-    n_unknown = sum(model.vocab.normalize(char) not in model.vocab for char in given)
+    n_unknown = len(model.vocab.examine(given)[0])
     if n_unknown:
         done = {"skip": "skipped", "replace": "replaced"}[options.unknown]
         say(f"knock: {done} {n_unknown:,} character{'s' * (n_unknown > 1)} that the model does not know")

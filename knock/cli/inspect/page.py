@@ -33,6 +33,7 @@ def _data(subject: Subject) -> dict[str, Any]:
     """Return the data of the page as a JSON object, rounded to visible precision."""
     inspection, attention, gates = subject.inspection, subject.inspection.attention, subject.inspection.attention.gates
     heads = list(np.ndindex(subject.config.n_blocks, subject.config.n_heads))
+    distance = subject.series[0].distance
     expected = np.stack((inspection.alternatives, np.rint(1000 * inspection.probabilities)), -1).astype(int)
     kinds = {"attention": attention.weights}
     if attention.gates is not None and attention.content is not None:
@@ -58,13 +59,16 @@ def _data(subject: Subject) -> dict[str, Any]:
             )
         ],
         "axis": subject.axis,
-        "columns": [subject.columns[0], subject.columns[-1]],
+        "distances": subject.distances,
+        "isLog": subject.has_log_axis,
+        "terms": subject.terms,
         "series": [each.meaning for each in subject.series],
         "heads": subject.config.n_heads,
         "patterns": [
             {
                 "head": head_name(b, h),
-                "gate": None if gates is None else round(float(gates[b, h]), 3),
+                "gate": None if gates is None else round(float(gates[b, h]), 4),
+                "distance": None if distance is None else round(float(distance[b, h]), 2),
                 "spread": _rounded(subject.series[0].patterns.spread[b, h], 4),
                 "means": [_rounded(each.patterns.mean[b, h], 4) for each in subject.series],
             }

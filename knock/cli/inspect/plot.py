@@ -13,7 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from knock.cli.inspect.subject import Subject, head_name, label
 from knock.cli.ui.heat import STEPS
@@ -32,7 +32,8 @@ _STYLE: Any = {
 _PANEL, _MIN_WIDTH = (2.6, 1.9), 7.0  # inches
 _DPI, _MAX_PIXELS = 150, 60_000  # pixels per side, just below the limit of PNG writers
 _LINES = (".-", "--", "-.")  # line styles of the series
-_TITLE_CHARS = 12  # characters of the title per inch
+_TITLE_CHARS, _TERM_CHARS = 12, 15  # characters of the title and the legend per inch
+_FAINT = "#555555"
 _CELL = 0.16  # width of a character in the strip, in inches
 _ROWS = 8  # maximum number of rows in the strip
 
@@ -47,19 +48,26 @@ def plot(subject: Subject, suffix: str) -> bytes:
     L, H = subject.config.n_blocks, subject.config.n_heads
     width = max(_MIN_WIDTH, H * _PANEL[0])
     with mpl.rc_context(_STYLE):
-        rows = [] if subject.is_own else _strip_rows(subject, int((width - 1.6) / _CELL))
-        heights = [0.5 + 0.22 * (len(subject.series) + 1), 0.5 + L * _PANEL[1]]
+        length = int((width - 1.6) / _CELL)
+        rows = [] if subject.is_own else _strip_rows(subject, length)
+        lines = [subject.model, f"on {subject.source}"]
+        title = [line for each in lines for line in textwrap.wrap(_drawn(each), int(width * _TITLE_CHARS))]
+        terms = [f"{name}: {meaning}" for name, meaning in subject.terms]
+        legend = [line for each in terms for line in textwrap.wrap(each, int(width * _TERM_CHARS))]
+        series = len(subject.series) + 1
+        heights = [0.25 + 0.17 * len(title) + 0.15 * len(legend) + 0.2 * series, 0.5 + L * _PANEL[1]]
         heights += [max(1.5, 0.6 + 1.6 * _CELL * len(rows))] * bool(rows)
         figure = Figure(figsize=(width, sum(heights)), layout="constrained")
         parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
         head, patterns, *strip = parts
         panels = _draw_patterns(patterns, subject)
-        lines = [subject.model, f"on {subject.source}"]
-        lines = [line for each in lines for line in textwrap.wrap(_drawn(each), int(width * _TITLE_CHARS))]
-        head.text(0.01, 0.98, "\n".join(lines), va="top", fontsize=10)
+        top = sum(heights[:1])
+        head.text(0.01, 1 - 0.06 / top, "\n".join(title), va="top", fontsize=10)
+        below = 1 - (0.12 + 0.17 * len(title)) / top
+        head.text(0.01, below, "\n".join(legend), va="top", fontsize=8, color=_FAINT)
         head.legend(*panels[0, 0].get_legend_handles_labels(), loc="lower left", frameon=False, borderpad=0)
         if rows:
-            _draw_strip(strip[0], subject, rows)
+            _draw_strip(strip[0], subject, rows, length)
         out = io.BytesIO()
         dpi = min(_DPI, _MAX_PIXELS / max(width, sum(heights)))
         figure.savefig(out, format=suffix, dpi=dpi, facecolor="white")
@@ -69,21 +77,35 @@ def plot(subject: Subject, suffix: str) -> bytes:
 def _draw_patterns(part: Any, subject: Subject) -> Any:
     """Draw one panel per head; return the panels, [L, H]."""
     L, H = subject.config.n_blocks, subject.config.n_heads
-    columns, series, gates = subject.columns, subject.series, subject.inspection.attention.gates
-    panels = part.subplots(L, H, squeeze=False, sharex=True)
+    series, gates = subject.series, subject.inspection.attention.gates
+    distances = np.arange(1, subject.distances + 1)
+    tops = [each.patterns.mean for each in series] + [series[0].patterns.mean + series[0].patterns.spread]
+    largest = min(1.0, max(float(np.nanmax(top)) for top in tops)) * 1.05
+    panels = part.subplots(L, H, squeeze=False, sharex=True, sharey=True)  # one scale, so that heads can be compared
     for (b, h), axes in np.ndenumerate(panels):
-        for number, (_, meaning, colour, patterns) in enumerate(series):
-            mean, spread = patterns.mean[b, h], patterns.spread[b, h]
-            axes.plot(columns, mean, _LINES[number], color=colour, markersize=3, linewidth=1.2, label=_drawn(meaning))
+        for number, each in enumerate(series):
+            mean, spread, colour = each.patterns.mean[b, h], each.patterns.spread[b, h], each.colour
+            style = {"color": colour, "markersize": 3, "linewidth": 1.2, "label": _drawn(each.meaning)}
+            axes.plot(distances, mean, _LINES[number], **style)
             if number == 0:
                 low, high = np.maximum(mean - spread, 0), np.minimum(mean + spread, 1)
-                axes.fill_between(columns, low, high, color=colour, alpha=0.2, linewidth=0,
-                                  label="standard deviation over the inputs")  # fmt: skip
-        axes.set_title(head_name(b, h) + (f", gate {gates[b, h]:.2f}" if gates is not None else ""))
-        axes.set_ylim(bottom=0)
+                axes.fill_between(distances, low, high, color=colour, alpha=0.2, linewidth=0,
+                                  label="standard deviation over the positions")  # fmt: skip
+        gate = f", gate {gates[b, h]:.2f}" if gates is not None else ""
+        axes.set_title(head_name(b, h) + gate)
+        if series[0].distance is not None:
+            back = f"distance {series[0].distance[b, h]:.1f}"
+            axes.text(0.99, 0.97, back, transform=axes.transAxes, ha="right", va="top", fontsize=8, color=_FAINT)
+        axes.set_ylim(0, largest)
         axes.yaxis.set_major_locator(MaxNLocator(3, min_n_ticks=2))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        if subject.has_log_axis:
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_locator(LogLocator(2, numticks=12))
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda distance, _: f"{distance:g}"))
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     part.supxlabel(subject.axis + (f"\n{subject.lacks}" if subject.lacks else ""), fontsize=9)
     part.supylabel("attention of the head, %", fontsize=9)
     return panels
@@ -102,13 +124,21 @@ def _strip_rows(subject: Subject, length: int) -> list[range]:
     return rows
 
 
-def _draw_strip(part: Any, subject: Subject, rows: list[range]) -> None:
-    """Draw each character on the colour of its surprise, as in the heat map of `knock score`."""
+def _draw_strip(part: Any, subject: Subject, rows: list[range], length: int) -> None:
+    """Draw each character on the colour of its surprise, as in the heat map of `knock score`.
+
+    Args:
+        part: Where to draw.
+        subject: What to draw.
+        rows: The characters of each row.
+        length: Length of a full row, which sets the size of a character.
+    """
     inspection = subject.inspection
     starts, papers, inks = zip(*STEPS, strict=True)
     norm = BoundaryNorm(starts, len(starts) - 1)
+    papers = tuple(paper or "white" for paper in papers)
     colours = ListedColormap(papers[:-1]).with_extremes(over=papers[-1])
-    cells = np.full((len(rows), max(map(len, rows))), math.nan)
+    cells = np.full((len(rows), length), math.nan)
     for row, places in enumerate(rows):
         cells[row, : len(places)] = inspection.surprise[places.start : places.stop]
     axes = part.subplots()
@@ -119,12 +149,18 @@ def _draw_strip(part: Any, subject: Subject, rows: list[range]) -> None:
             drawn = _drawn(label(char)) if char != " " else ""
             step = int(np.searchsorted(starts, max(0.0, cells[row, column]), "right")) - 1
             axes.text(
-                column, row, drawn if len(drawn) <= 2 else "□", color=inks[step], ha="center", va="center", fontsize=8
+                column,
+                row,
+                drawn if len(drawn) <= 2 else "□",
+                color=inks[step] or "black",
+                ha="center",
+                va="center",
+                fontsize=8,
             )
     axes.set_axis_off()
     shown = rows[-1].stop
     more = f"; first {shown:,} of {len(inspection.text):,} characters" * (shown < len(inspection.text))
-    axes.set_title(f"surprise of each character in bits{more}", loc="left")
+    axes.set_title(f"surprise of each character in bits, 0 expected ... 8 or more surprising{more}", loc="left")
     bar = part.colorbar(ScalarMappable(norm, colours), ax=axes, pad=0.01, aspect=12, extend="max", format="%g")
     bar.set_label("bits")
 

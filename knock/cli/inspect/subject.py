@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from knock.cli.ui.terminal import printable
 from knock.config import ModelConfig
-from knock.inspection import Inspection, Patterns
+from knock.inspection import Attention, Inspection, Patterns
 from knock.vocab import Vocab
 
+_LINEAR = 16  # distances; longer windows have a log axis, since most attention is close
 _ATTENTION, _REWEIGHT, _CHARACTER = "#0072b2", "#d55e00", "#009e73"  # Okabe and Ito: safe for colour-blind readers
 
 
@@ -21,13 +26,26 @@ class Series(NamedTuple):
         name: Short name.
         meaning: Description, for legends.
         colour: CSS colour.
-        patterns: The patterns.
+        patterns: The patterns by distance; J distances, from 1.
+        distance: Mean distance of each head, [L, H]; None if the series is not the attention of the heads.
     """
 
     name: str
     meaning: str
     colour: str
     patterns: Patterns
+    distance: npt.NDArray[np.float64] | None = None
+
+    @property
+    def over(self) -> str:
+        """Over how many positions the patterns are averaged, in words."""
+        few, many = int(self.patterns.inputs.min()), int(self.patterns.inputs.max())
+        fewer = ", at far distances over fewer" if few < many else ""
+        return f"mean over {many:,} position{'s' * (many != 1)}{fewer}"
+
+    def peak(self, b: int, h: int) -> int:
+        """Return the distance at which a head attends most."""
+        return 1 + int(np.nanargmax(self.patterns.mean[b, h]))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,8 +59,8 @@ class Subject:
         is_own: Whether the model generated the text.
         inspection: The inspection.
         char: The character given by `--char`, if any.
-        char_patterns: Patterns of the heads when they read that character.
-        is_there: Whether the model reads that character in the text; if not, it was substituted for the last one read.
+        char_attention: Attention on a text in which that character is read: the inspected one, if it is read there;
+            otherwise, it was substituted for the last character.
     """
 
     name: str
@@ -51,8 +69,7 @@ class Subject:
     is_own: bool
     inspection: Inspection
     char: str | None = None
-    char_patterns: Patterns | None = None
-    is_there: bool = True
+    char_attention: Attention | None = None
 
     @property
     def config(self) -> ModelConfig:
@@ -67,34 +84,54 @@ class Subject:
         return f"{printable(self.name)}: {heads}, {config.position} positions, a window of {config.T:,} characters"
 
     @property
+    def terms(self) -> list[tuple[str, str]]:
+        """The words of every output and what they mean, in a line each."""
+        config = self.config
+        terms = [("attention", "shares of a head's attention to the characters before, 100% in all")]
+        if config.has_reweight:
+            terms.append(("reweight", "attention by distance, whatever stands there: a learned pattern"))
+        if config.has_content:
+            terms.append(("content", "attention by likeness of what stands there (query and key)"))
+        if config.head_type == "hybrid":
+            terms.append(("gate", "share of reweight against content: 1 is only reweight, 0 only content"))
+        return [*terms, ("distance", "mean number of characters back; 1 is the last one read")]
+
+    @cached_property
     def series(self) -> list[Series]:
         """Series shown for every head: attention and, where available, reweight and character patterns."""
         attention = self.inspection.attention
-        whole = attention.patterns()
-        shown = [Series("attention", f"attention, {_over(whole)}", _ATTENTION, whole)]
+        whole = Series(
+            "attention", "attention", _ATTENTION, attention.patterns(by="distance"), attention.mean_distance()
+        )
+        shown = [whole._replace(meaning=f"attention, {whole.over}")]
         if attention.gates is not None:
-            alone = attention.patterns("reweight")
-            shown.append(Series("reweight", "softmax of the reweight logits alone", _REWEIGHT, alone))
-        if self.char is not None and self.char_patterns is not None:
-            name = label(self.char)
-            meaning = f"attention when reading {name}, {_over(self.char_patterns)}"
-            if not self.is_there:
+            alone = attention.patterns("reweight", by="distance")
+            shown.append(Series("reweight", "attention by reweight alone", _REWEIGHT, alone))
+        if self.char is not None and self.char_attention is not None:
+            name, token = label(self.char), self.vocab.characters.index(self.char)
+            patterns = self.char_attention.patterns(token=token, by="distance")
+            of_char = Series(name, "", _CHARACTER, patterns, self.char_attention.mean_distance(token=token))
+            meaning = f"attention when reading {name}, {of_char.over}"
+            if self.char_attention is not attention:
                 meaning = f"attention when reading {name} in place of the last character (it is not read in the text)"
-            shown.append(Series(name, meaning, _CHARACTER, self.char_patterns))
+            shown.append(of_char._replace(meaning=meaning))
         return shown
 
     @property
-    def columns(self) -> list[int]:
-        """Labels of the window's columns; `axis` explains them."""
-        first = int(self.config.position == "relative")
-        return list(range(first, first + self.inspection.attention.weights.shape[-1]))
+    def distances(self) -> int:
+        """Number of distances, J: as far as the window or the text reaches."""
+        count: int = self.inspection.attention.weights.shape[-1]
+        return count
+
+    @property
+    def has_log_axis(self) -> bool:
+        """Whether plots have a log axis."""
+        return self.distances > _LINEAR
 
     @property
     def axis(self) -> str:
-        """Meaning of the columns."""
-        if self.config.position == "relative":
-            return "characters back (1 is the last one read)"
-        return "slot in the window (0 holds the oldest character)"
+        """Label of the axis of distances."""
+        return "distance in characters back (1 is the last one read)" + ", log scale" * self.has_log_axis
 
     @property
     def lacks(self) -> str:
@@ -116,10 +153,3 @@ def label(char: str) -> str:
     if unicodedata.category(char).startswith("M"):  # a combining mark needs a base character
         return f"◌{char}"
     return printable(char)
-
-
-def _over(patterns: Patterns) -> str:
-    """Return over how many inputs the patterns are averaged, in words."""
-    few, many = int(patterns.inputs.min()), int(patterns.inputs.max())
-    count = f"{many:,}" if few == many else f"{few:,} to {many:,}"
-    return f"mean of {count} input{'s' * (many != 1)}"

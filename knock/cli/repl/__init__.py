@@ -3,8 +3,9 @@
 Each line is a prompt; the model continues it, and the text is printed as it is generated. Lines that start with a
 slash are commands; /help lists them.
 
-On a terminal, lines can be edited, completed with Tab and recalled, including those of earlier sessions. Several pasted
-lines form one prompt. Statistics follow each text, and only /quit or Ctrl-D ends the session.
+On a terminal, lines can be edited, completed with Tab and recalled, including those of earlier sessions, saved
+in a file that only you can read, such as ~/.local/state/knock/history. Several pasted lines form one prompt. Statistics
+follow each text, and only /quit or Ctrl-D ends the session.
 
 Otherwise, lines are read from standard input. Prompts and texts go to standard output, everything else to standard
 error. A line that fails is reported and skipped, and the exit code is then 1. /stats turns statistics on.
@@ -19,10 +20,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from knock.cli.ui import interrupts
-from knock.cli.ui.options import add_backend_argument, whole_number
+from knock.cli.ui.options import add_backend_argument, add_model_argument, add_seed_argument
 from knock.cli.ui.terminal import printable, say, visible_lines, write
 from knock.errors import KnockError
-from knock.models import DEFAULT
 
 if TYPE_CHECKING:
     from knock.cli.repl.session import Session
@@ -38,9 +38,8 @@ _PROMPT = "> "
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("--model", default=DEFAULT, help=f"a shipped model, a file or a folder (default: {DEFAULT})")
-    parser.add_argument("--seed", type=whole_number(0, 2**64 - 1), metavar="N",
-                        help="seed of every text, as set by /seed (default: a random seed for each)")  # fmt: skip
+    add_model_argument(parser)
+    add_seed_argument(parser, "seed of every text, as set by /seed (default: a random seed for each)")
     add_backend_argument(parser)
 
 
@@ -63,6 +62,7 @@ def on_terminal() -> bool:
 def _run_interactively(session: Session) -> int:
     """Run the interactive loop; return the exit code."""
     from knock.cli.repl.commands import Quit, handle
+    from knock.cli.repl.notices import say_failure
 
     read = _reader(session)
     say(f"{printable(session.name)}; /help lists the commands")
@@ -73,9 +73,9 @@ def _run_interactively(session: Session) -> int:
             if interrupts.is_terminated():
                 raise
         except KnockError as error:
-            say(visible_lines(str(error)))
+            say_failure(error)
         except MemoryError as error:
-            say(f"not enough memory: {error}")
+            say_failure(f"not enough memory: {error}; generate a shorter text or load a smaller model")
         except (Quit, EOFError):
             return 0
 
@@ -89,7 +89,7 @@ def _run_script(session: Session) -> int:
         try:
             handle(session, _line(content))
         except KnockError as error:
-            say(f"knock: line {number}: {visible_lines(str(error))}")
+            say(f"knock: line {number}: {visible_lines(str(error))}", is_essential=True)
             failed = True
         except Quit:
             break

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import textwrap
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from knock.choices import PRESET_NAMES
+from knock.choices import ENTROPY_RULES, PRESET_NAMES, UNKNOWN
+from knock.cli.repl.notices import filled, say_row
 from knock.cli.repl.session import Session
 from knock.cli.repl.settings import Settings
+from knock.cli.ui.greedy import blank_notice
+from knock.cli.ui.parser import suggestion
 from knock.cli.ui.terminal import columns, printable, say
 from knock.errors import KnockError
-from knock.models import shipped
+from knock.escapes import unescape
+from knock.models import SUFFIXES, shipped
 from knock.sampling import Sampling
 from knock.validation import shown
 
@@ -21,7 +26,24 @@ _HELP = (
     "it starts a new line of text. Type two slashes for a prompt that starts with one. Ctrl-C stops a text or clears "
     "the line; Ctrl-D ends the session."
 )
-_NARROW = 50  # columns; on narrower terminals, /help does not align the summaries
+_LABEL, _USAGE = 11, 22  # columns at which the texts of /config and /help start
+_UNLIMITED = 10**6  # columns
+_LISTED = 200  # characters of a vocabulary that are shown
+
+_SWITCH = {"on": True, "off": False}
+
+# What other programs call these commands.
+_ALSO_CALLED = {
+    "bye": "/quit", "exit": "/quit", "load": "/model", "q": "/quit", "regenerate": "/again",
+    "reload": "/model", "repeat": "/again", "retry": "/again", "set": "/config", "settings": "/config",
+    "show": "/config", "tokens": "/len", "write": "/save", "?": "/help", "h": "/help",
+}  # fmt: skip
+
+# Prompts on a terminal that are more likely meant as a command.
+_PLAIN_WORDS = {
+    **dict.fromkeys(("quit", "exit", "q", ":q", ":q!", ":wq", "quit()", "exit()"), "/quit or Ctrl-D ends the session"),
+    **dict.fromkeys(("help", "?", "help()"), "/help lists the commands"),
+}
 
 
 class Quit(Exception):
@@ -39,11 +61,11 @@ class Command:
     Attributes:
         summary: What the command does, for /help.
         run: Runs the command. It is called with one word per argument; the last word may contain spaces.
-        arguments: Names of the arguments.
+        arguments: Names of the arguments; brackets mark one that may be left out.
         settings: Names of the settings that the command changes.
         now: Returns the current value, in the form the command accepts; None if the command has no value.
         values: Returns possible arguments, for completion.
-        is_path: Whether the argument may be a file name.
+        completes: Whether a file or folder of this path is among the completions; None if the argument is no path.
     """
 
     summary: str
@@ -52,7 +74,12 @@ class Command:
     settings: tuple[str, ...] = ()
     now: Callable[[Session], str] | None = None
     values: Callable[[Session], Iterable[str]] = lambda _: ()
-    is_path: bool = False
+    completes: Callable[[str], bool] | None = None
+
+    @property
+    def required(self) -> int:
+        """Number of arguments that may not be left out."""
+        return sum(not argument.startswith("[") for argument in self.arguments)
 
     def unused(self, settings: Settings) -> str | None:
         """Return why the settings of this command have no effect, or None if they have one."""
@@ -67,33 +94,61 @@ def handle(session: Session, line: str) -> None:
         Quit: if the line ends the session.
         KeyboardInterrupt: after Ctrl-C.
     """
+    refused, session.refused = session.refused, None
     if line.startswith("/") and not line.startswith("//"):
         _run_command(session, line)
+    elif session.is_terminal and line != refused and (meant := _PLAIN_WORDS.get(line.strip().lower())):
+        session.refused = line
+        say(f"{meant}; enter {line.strip()} again to use it as a prompt")
     elif line:
-        session.write(line.removeprefix("/"))
+        prompt = line.removeprefix("/")
+        _write(session, unescape(prompt) if session.settings.escapes else prompt)
     else:
-        session.write(session.last.prompt if session.last else "")
+        _write(session, session.last.prompt if session.last else "")
+
+
+def _write(session: Session, prompt: str, seed: int | None = None) -> None:
+    """Generate a text; on a terminal, refuse to fill it with blank lines."""
+    controls = session.settings.controls()
+    notice = blank_notice(session.model, prompt, controls, temperature="/temp", top_k="/topk")
+    if notice:
+        say(notice)
+    if not (notice and session.is_terminal):
+        session.write(prompt, seed)
 
 
 def _run_command(session: Session, line: str) -> None:
     name, *rest = line.split(maxsplit=1)
     if name not in COMMANDS:
-        raise CommandError(f"unknown command {shown(name)}; /help lists the commands, and // starts a prompt with /")
+        close = _closest(name)
+        meant = f"; did you mean {close}?" if close else ";"
+        raise CommandError(
+            f"unknown command {shown(name)}{meant} /help lists the commands, and // starts a prompt with /"
+        )
     command, before = COMMANDS[name], session.settings
     given = "".join(rest).rstrip()
     words = given.split(maxsplit=max(0, len(command.arguments) - 1))
     try:
-        if len(words) != len(command.arguments):
+        if not command.required <= len(words) <= len(command.arguments):
             expected = " and ".join(command.arguments) or "no argument"
             raise CommandError(f"expected {expected}, got {shown(given) if given else 'nothing'}")
         command.run(session, words)
     except KnockError as error:
-        now = f"; now {printable(command.now(session))}" if command.now else ""
-        raise CommandError(f"{name}: {error}; usage: {' '.join((name, *command.arguments))}{now}") from error
+        now = f"; it is still {printable(command.now(session))}" if command.now else ""
+        raise CommandError(f"{name}: {error}{now}") from error
     if command.now:
         say(f"{name[1:]} {printable(command.now(session))}")
     if session.settings != before:
         _report_unused(session, command, before)
+
+
+def _closest(name: str) -> str | None:
+    """Return the command that a misspelt one may stand for, or None."""
+    known = {each[1:]: each for each in COMMANDS}
+    for each, command in COMMANDS.items():  # after the names, which decide between equals
+        known.update((setting, each) for setting in command.settings if setting not in known)
+    close = suggestion(name[1:].lower().replace("-", "_"), [*known, *_ALSO_CALLED])
+    return {**_ALSO_CALLED, **known}[close] if close else None
 
 
 def _report_unused(session: Session, changed: Command, before: Settings) -> None:
@@ -150,16 +205,41 @@ def _word(value: object, none: str = "") -> str:
     return str(value).removesuffix(".0")
 
 
-def _switch_heat(session: Session, _: list[str]) -> None:
+def _switch(summary: str, name: str, after: Callable[[Session], None] = lambda _: None) -> Command:
+    """Return a command that turns a setting on or off.
+
+    Args:
+        summary: What the command does.
+        name: Name of the setting.
+        after: Called once the setting has been turned on.
+    """
+
+    def run(session: Session, words: list[str]) -> None:
+        if words and words[0] not in _SWITCH:
+            raise CommandError(f"expected on, off or no argument, got {shown(words[0])}")
+        is_on = _SWITCH[words[0]] if words else not getattr(session.settings, name)
+        session.settings = replace(session.settings, **{name: is_on})  # type: ignore[arg-type]
+        if is_on:
+            after(session)
+
+    return Command(
+        summary=summary,
+        run=run,
+        arguments=("[on|off]",),
+        settings=(name,),
+        now=lambda session: _word(getattr(session.settings, name)),
+        values=lambda _: _SWITCH,
+    )
+
+
+def _explain_heat(session: Session) -> None:
     from knock.cli.repl.heat_page import explain  # imports rich
 
-    session.settings = replace(session.settings, heat=not session.settings.heat)
-    if session.settings.heat:
-        explain(session.is_terminal)
+    explain(session.is_terminal)
 
 
-def _switch_stats(session: Session, _: list[str]) -> None:
-    session.settings = replace(session.settings, stats=not session.settings.stats)
+def _choose_preset(session: Session, words: list[str]) -> None:
+    session.settings = session.settings.with_preset(words[0])
 
 
 def _load(session: Session, words: list[str]) -> None:
@@ -169,7 +249,7 @@ def _load(session: Session, words: list[str]) -> None:
 def _again(session: Session, _: list[str]) -> None:
     if session.last is None:
         raise CommandError("nothing has been generated yet; enter a prompt first")
-    session.write(session.last.prompt, (session.last.seed + 1) % 2**64)
+    _write(session, session.last.prompt, (session.last.seed + 1) % 2**64)
 
 
 def _save(session: Session, words: list[str]) -> None:
@@ -179,54 +259,75 @@ def _save(session: Session, words: list[str]) -> None:
 
 
 def _show_config(session: Session, _: list[str]) -> None:
+    width = columns() if sys.stderr.isatty() else _UNLIMITED  # a script has one line for each setting
+
+    def show(label: str, text: str) -> None:
+        say_row(label, text, _LABEL, width)
+
     for name, command in COMMANDS.items():
         if command.now:
             reason = command.unused(session.settings)
-            say(f"{name:<10} {printable(command.now(session))}" + (f" (no effect now: {reason})" if reason else ""))
-    model = session.model.model
-    config = model.config
+            show(name, printable(command.now(session)) + (f" (no effect now: {reason})" if reason else ""))
+    config = session.model.model.config
     sizes = " ".join(f"{name}={getattr(config, name)}" for name in ("T", "n_emb", "nodes", "n_blocks", "n_heads"))
-    say(f"heads      {config.head_type}, {config.position} positions")
-    say(f"shape      {sizes}")
-    say(f"parameters {model.weights.n_parameters:,}")
-    say(f"vocabulary {printable(session.model.vocab.describe())}")
+    show("heads", f"{config.head_type}, {config.position} positions")
+    show("shape", sizes)
+    show("parameters", f"{session.model.model.weights.n_parameters:,}")
+    _show_vocabulary(printable(session.model.vocab.describe(_LISTED)), width)
+
+
+def _show_vocabulary(described: str, width: int) -> None:
+    """Show the characters, which are no words: lines may break anywhere."""
+    from rich.cells import chop_cells
+
+    lines = f"\n{' ' * _LABEL}".join(chop_cells(described, max(10, width - _LABEL)))
+    say(f"{'vocabulary':<{_LABEL}}{lines}", is_essential=True)
 
 
 def _show_help(_: Session, __: list[str]) -> None:
-    width = max(20, columns())
-    say(textwrap.fill(_HELP, width))
+    say(filled(_HELP, columns()), is_essential=True)
     for name, command in COMMANDS.items():
-        usage = f"  {' '.join((name, *command.arguments)):<18} "
-        indent = " " * (4 if width < _NARROW else len(usage))
-        say(textwrap.fill(command.summary, width, initial_indent=usage, subsequent_indent=indent))
+        say_row(f"  {' '.join((name, *command.arguments))}", command.summary, _USAGE, columns())
 
 
 def _quit(_: Session, __: list[str]) -> None:
     raise Quit
 
 
+def _may_be_model(path: str) -> bool:
+    """Whether a path is a folder, or a file with the suffix of models."""
+    return Path(path).suffix.lower() in SUFFIXES or Path(path).is_dir()
+
+
 COMMANDS = {
     "/model": Command(summary="load another model: a shipped one, a file or a folder", run=_load, arguments=("MODEL",),
-                      now=lambda session: session.name, values=lambda _: shipped(), is_path=True),
+                      now=lambda session: session.name, values=lambda _: shipped(), completes=_may_be_model),
     "/len": _setting("characters to generate", "N", "length"),
+    "/sampling": Command(summary="set all controls of sampling to those of a preset: balanced (temperature 0.8, top-p "
+                                 "0.95), basic (no change to the model's probabilities), top_k, top_p, or entropy",
+                         run=_choose_preset, arguments=("NAME",), now=lambda session: session.settings.preset,
+                         values=lambda _: PRESET_NAMES),
     "/temp": _setting("temperature, which divides the logits; 0 is greedy", "X", "temperature"),
-    "/sampling": _setting("sampling method: basic, top_k, top_p, or entropy for the entropy rule", "NAME", "sampling",
-                          values=PRESET_NAMES),
     "/topk": _setting("keep the K most likely characters; 0 turns it off", "K", "top_k"),
     "/topp": _setting("keep the most likely characters with total probability P; 1 turns it off", "P", "top_p"),
     "/minp": _setting("keep characters at least P times as likely as the most likely; 0 turns it off", "P", "min_p"),
-    "/entropy": _setting("target of the entropy rule, in bits", "T", "target_entropy"),
+    "/entropy": _setting("set the temperature at each step so that the entropy is near BITS", "BITS|off",
+                         "target_entropy", none="off", values=("off",)),
+    "/rule": _setting("entropy rule: exact, or ratio for sqrt(BITS / entropy)", "RULE", "entropy_rule",
+                      values=ENTROPY_RULES),
     "/bounds": _setting("lowest and highest temperature of the entropy rule", "MIN MAX", "min_temp", "max_temp"),
-    "/mirostat": _setting("target surprise of mirostat, in bits", "T|off", "mirostat", none="off",
+    "/mirostat": _setting("keep the surprise near BITS per character", "BITS|off", "mirostat", none="off",
                           values=("off",)),
     "/seed": _setting("seed of every text", "N|random", "seed", none="random", values=("random",)),
+    "/unknown": _setting("treat characters that the model does not know as an error, skip or replace them",
+                         "HOW", "unknown", values=UNKNOWN),
+    "/escapes": _switch("read \\n, \\t and \\\\ in prompts as a newline, a tab and a backslash", "escapes"),
     "/again": Command(summary="repeat the last prompt with the next seed", run=_again),
     "/save": Command(summary="save the last text to a file; --force FILE overwrites it", run=_save,
-                     arguments=("FILE",), is_path=True),
-    "/heat": Command(summary="turn the display of each character's surprise on or off", run=_switch_heat,
-                     now=lambda session: _word(session.settings.heat)),
-    "/stats": Command(summary="turn statistics after each text on or off", run=_switch_stats,
-                      now=lambda session: _word(session.settings.stats)),
+                     arguments=("FILE",), completes=lambda _: True),
+    "/heat": _switch("show the surprise of each character", "heat", _explain_heat),
+    "/stats": _switch("show statistics after each text; without them, a line has its length, its mean surprise "
+                      "(-log2 of the model's probability of each character, in bits) and its seed", "stats"),
     "/config": Command(summary="show the model and all settings", run=_show_config),
     "/help": Command(summary="show this help", run=_show_help),
     "/quit": Command(summary="end the session", run=_quit),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import repeat
 
 from rich.cells import cell_len
 from rich.console import Console
+from rich.style import Style
 from rich.text import Text
 
 from knock.cli.repl.page import Page
@@ -14,6 +15,7 @@ from knock.cli.ui.heat import heat_digits, legend, style_of
 from knock.cli.ui.terminal import columns, printable, say
 
 _NEWLINE = "↵"
+_PROMPT = Style(bold=True)
 
 
 def heat_page(is_terminal: bool) -> Page:
@@ -26,7 +28,7 @@ def explain(is_terminal: bool) -> None:
     """Explain on standard error how surprise is shown."""
     console = Console()
     if is_terminal and has_colours(console):
-        Console(stderr=True).print(legend())
+        Console(stderr=True, width=columns()).print(legend(columns()))
     else:
         say("each text is repeated with the surprise of each character below it, in whole bits; 9 means 9 or more")
 
@@ -68,11 +70,19 @@ class ColourPage(Page):
         self._console = console
         self._column = 0
 
+    def _show_prompt(self, prompt: str) -> None:
+        self._print(prompt, repeat(_PROMPT, len(prompt)), newline="")
+
     def _show(self, text: str, bits: Sequence[float] | None) -> None:
+        if bits is None:
+            self._print(text, repeat(None, len(text)), newline="")
+        else:
+            self._print(text, map(style_of, bits), newline=_NEWLINE)
+
+    def _print(self, text: str, styles: Iterable[Style | None], newline: str) -> None:
         out = Text()
-        for char, surprise in zip(text, repeat(None, len(text)) if bits is None else bits, strict=True):
-            style = None if surprise is None else style_of(surprise)
-            shown = printable(char) if char != "\n" else _NEWLINE if style else ""
+        for char, style in zip(text, styles, strict=True):
+            shown = printable(char) if char != "\n" else newline
             if self._column + cell_len(shown) > self._console.width:
                 out.append("\n")
                 self._column = 0

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
+import sys
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +15,7 @@ from typing import IO
 from prompt_toolkit.history import History, InMemoryHistory
 
 from knock.cli.ui.terminal import say
-from knock_kernels.cache.store import RefusedError, reason, user_folder, writable
+from knock_kernels.cache.folder import RefusedError, check, home_folder, reason, user_folder, writable
 
 NAME = "history"
 
@@ -53,16 +56,42 @@ class FileHistory(History):
                 file.write(json.dumps(string).encode() + b"\n")
         except OSError as error:
             self._is_saved = False
-            say(f"knock: the history is no longer saved: {self._path}: {reason(error)}")
+            say(f"the history is no longer saved: {self._path}: {reason(error)}")
 
 
 def history() -> History:
     """Return the user's saved history, or one in memory if it cannot be saved."""
     try:
-        return FileHistory(writable(user_folder()) / NAME)
+        path = writable(state_folder()) / NAME
+        _adopt_old(path)
+        return FileHistory(path)
     except RefusedError as refused:
-        say(f"knock: the history is not saved: {refused}")
+        say(f"the history is not saved: {refused}")
         return InMemoryHistory()
+
+
+def state_folder() -> Path:
+    """Return the folder of files that knock keeps for the user on this platform; a cache may be deleted, they may not.
+
+    Raises:
+        RefusedError: if the user has no home folder.
+    """
+    if sys.platform == "win32":
+        return home_folder("LOCALAPPDATA", "AppData/Local") / "knock"
+    if sys.platform == "darwin":
+        return home_folder() / "Library" / "Application Support" / "knock"
+    return home_folder("XDG_STATE_HOME", ".local/state") / "knock"
+
+
+def _adopt_old(path: Path) -> None:
+    """Move the history of earlier versions, which lies in the cache folder, to its place, unless there is one."""
+    with contextlib.suppress(OSError, RefusedError):  # an old history that cannot be moved stays where it is
+        old = user_folder()
+        check(old)
+        if (old / NAME).is_file() and not path.exists():
+            moved = path.with_name(f"{NAME}.moved")  # between file systems, a move is a copy, which may end half-way
+            shutil.move(old / NAME, moved)
+            moved.replace(path)
 
 
 def _opened(path: Path) -> IO[bytes]:

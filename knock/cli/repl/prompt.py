@@ -38,7 +38,6 @@ class CommandCompleter(Completer):
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._paths = PathCompleter(expanduser=True)
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
         """Yield the completions at the cursor."""
@@ -51,5 +50,6 @@ class CommandCompleter(Completer):
             given = given.lstrip()
             values = command.values(self._session)
             yield from (Completion(each, -len(given)) for each in values if each.startswith(given))
-            if command.is_path:
-                yield from self._paths.get_completions(Document(given), complete_event)
+            if command.completes:
+                paths = PathCompleter(expanduser=True, file_filter=command.completes)
+                yield from paths.get_completions(Document(given), complete_event)

@@ -12,10 +12,11 @@ from knock.cli.repl.settings import Settings
 from knock.cli.ui.interrupts import Interrupts
 from knock.cli.ui.stats_box import stats_box
 from knock.cli.ui.terminal import columns, say
-from knock.errors import OutputError
+from knock.errors import OutputError, UnknownCharacterError, VocabError
 from knock.files.output import check_free, write_whole
 from knock.generation.results import TextStream
 from knock.language_model import load
+from knock.sampling import Stats
 from knock.validation import shown
 
 _MAX_PATH = 200  # characters of a path shown in a message
@@ -50,6 +51,7 @@ class Session:
         model: The model.
         settings: Settings of the next text.
         last: The last text; None before the first.
+        refused: The last line, if it looked like a command and was not used as a prompt; otherwise None.
 
     Raises:
         CheckpointError: if the model cannot be loaded.
@@ -59,6 +61,7 @@ class Session:
         self.settings = settings
         self.is_terminal = is_terminal
         self.last: Text | None = None
+        self.refused: str | None = None
         self._backend = backend
         self.load(model)
 
@@ -72,7 +75,7 @@ class Session:
         self.name = model
 
     def write(self, prompt: str, seed: int | None = None) -> None:
-        """Generate a text and print it as it is generated, followed by statistics, if enabled, and its seed.
+        """Generate a text and print it as it is generated, followed by its seed and, if enabled, its statistics.
 
         Args:
             prompt: The prompt.
@@ -84,17 +87,11 @@ class Session:
             KeyboardInterrupt: after Ctrl-C; the text so far is kept as `last`.
         """
         settings = self.settings
-        stream = self.model.stream(
-            prompt,
-            max_new_tokens=settings.length,
-            sampling=settings.controls(),
-            seed=settings.seed if seed is None else seed,
-            token_stats=settings.heat,
-        )
+        stream = self._stream(prompt, settings.seed if seed is None else seed)
         page, pieces = self._page(), [""]
         with Interrupts() as interrupts:
             try:
-                page.write(prompt)
+                page.begin(prompt)
                 for piece in stream:
                     pieces.append(piece)
                     page.write(piece, _surprise(stream, len(piece)) if settings.heat else None)
@@ -103,11 +100,35 @@ class Session:
             finally:
                 self.last = Text(prompt=prompt, text="".join(pieces), seed=stream.seed)
                 page.end()
-        if settings.stats:
-            say(stats_box(stream.stats, columns()))
-        stopped = f", stopped after {len(self.last.text):,} characters" if interrupts.asked else ""
-        say(f"seed {stream.seed}{stopped}")
+        self._conclude(stream.stats, is_stopped=interrupts.asked)
         interrupts.check()
+
+    def _stream(self, prompt: str, seed: int | None) -> TextStream:
+        settings = self.settings
+        try:
+            return self.model.stream(
+                prompt,
+                max_new_tokens=settings.length,
+                sampling=settings.controls(),
+                seed=seed,
+                unknown=settings.unknown,
+                token_stats=settings.heat,
+            )
+        except UnknownCharacterError as error:
+            hint = "; /escapes on makes \\n a newline" if "\\" in prompt and not settings.escapes else ""
+            raise VocabError(error.advice("/unknown skip", "/unknown replace") + hint) from error
+
+    def _conclude(self, stats: Stats, *, is_stopped: bool) -> None:
+        """Say what there is to know about the text: the box of statistics or a line, and the seed."""
+        count, seed = stats["tokens"], f"seed {stats['seed']}"
+        characters = f"{count:,} character{'s' * (count != 1)}"
+        if self.settings.stats:
+            say(stats_box(stats, columns()), is_essential=True)
+        if self.settings.stats or not self.is_terminal:
+            say(f"{seed}, stopped after {characters}" if is_stopped else seed, style="dim")
+        else:
+            bits = [f"{stats['mean_surprise']:.2f} bits"] if count else []
+            say(", ".join(("stopped after " * is_stopped + characters, *bits, seed)), style="dim")
 
     def save(self, file: str, *, force: bool = False) -> Path:
         """Save the last text, including its prompt, to a file; return the path.

@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from knock.choices import PRESET_NAMES
+from knock.choices import PRESET_NAMES, UNKNOWN, EntropyRule, Unknown
 from knock.errors import SamplingError
 from knock.sampling import Sampling
 from knock.validation import shown, whole_number
 
-CONTROLS = ("temperature", "top_k", "top_p", "min_p", "target_entropy", "min_temp", "max_temp", "mirostat")
+CONTROLS = (
+    "temperature", "top_k", "top_p", "min_p", "target_entropy", "entropy_rule", "min_temp", "max_temp", "mirostat",
+)  # fmt: skip
 
 _MAX_LENGTH = 10**9  # characters
+_CUSTOM = "custom"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Settings for the next text. Immutable and validated on construction.
+    r"""Settings for the next text. Immutable and validated on construction.
 
-    A control keeps its value while the chosen sampling method does not use it; `unused` reports such controls.
+    The controls start at those of the preset `"balanced"`. A control keeps its value while another one overrides it;
+    `unused` reports such controls.
 
     Attributes:
         length: Number of characters to generate.
-        sampling: `"basic"` for no filter, `"top_k"` or `"top_p"` for that filter, `"entropy"` for the entropy rule
-            followed by top_p.
         temperature: Divides the logits; 0 always picks the most likely character.
         top_k: Number of most likely characters to keep; 0 turns it off.
         top_p: Total probability of the most likely characters to keep; 1 turns it off.
         min_p: Lowest probability to keep, relative to the most likely character; 0 turns it off.
-        target_entropy: Target of the entropy rule, in bits.
+        target_entropy: Target of the entropy rule, in bits; replaces the temperature. None turns it off.
+        entropy_rule: The entropy rule, `"exact"` or `"ratio"`.
         min_temp: Lowest temperature of the entropy rule.
         max_temp: Highest temperature of the entropy rule.
         mirostat: Target surprise in bits per character; replaces the filters. None turns it off.
         seed: Seed of every text; if None, each text gets a random seed.
-        stats: Whether statistics follow each text.
+        unknown: How to handle characters of a prompt that the model does not know.
+        escapes: Whether `\n`, `\t` and `\\` are escapes in prompts.
+        stats: Whether a box of statistics follows each text.
         heat: Whether the surprise of each character is shown.
 
     Raises:
@@ -41,16 +46,18 @@ class Settings:
     """
 
     length: int = 300
-    sampling: str = "basic"
-    temperature: float = 1.0
-    top_k: int = 40
-    top_p: float = 0.9
+    temperature: float = 0.8
+    top_k: int = 0
+    top_p: float = 0.95
     min_p: float = 0.0
-    target_entropy: float = 2.0
+    target_entropy: float | None = None
+    entropy_rule: EntropyRule = "exact"
     min_temp: float = 0.3
     max_temp: float = 2.0
     mirostat: float | None = None
     seed: int | None = None
+    unknown: Unknown = "error"
+    escapes: bool = False
     stats: bool = True
     heat: bool = False
 
@@ -58,11 +65,16 @@ class Settings:
         whole_number("length", self.length, 0, _MAX_LENGTH, error=SamplingError)
         if self.seed is not None:
             whole_number("seed", self.seed, 0, 2**64 - 1, error=SamplingError)
-        if self.sampling not in PRESET_NAMES:
-            raise SamplingError(f"sampling must be one of {', '.join(PRESET_NAMES)}, got {shown(self.sampling)}")
+        if self.unknown not in UNKNOWN:
+            raise SamplingError(f"unknown must be one of {', '.join(UNKNOWN)}, got {shown(self.unknown)}")
         # Also validate the controls that are not in use; in groups, because some exclude each other.
         Sampling(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p, min_p=self.min_p)
-        Sampling(target_entropy=self.target_entropy, min_temp=self.min_temp, max_temp=self.max_temp)
+        Sampling(
+            target_entropy=self.target_entropy,
+            entropy_rule=self.entropy_rule,
+            min_temp=self.min_temp,
+            max_temp=self.max_temp,
+        )
         Sampling(mirostat=self.mirostat)
         self.controls()
 
@@ -70,17 +82,30 @@ class Settings:
         """Return the controls that are in use."""
         return Sampling(**{name: getattr(self, name) for name in CONTROLS if self.unused(name) is None})
 
+    @property
+    def preset(self) -> str:
+        """Name of the preset that the controls in use are equal to, or `"custom"`."""
+        controls = self.controls()
+        return next((name for name in PRESET_NAMES if Sampling.preset(name) == controls), _CUSTOM)
+
+    def with_preset(self, name: str) -> Settings:
+        """Return settings with every control at its value in a preset.
+
+        Raises:
+            SamplingError: if the preset is unknown.
+        """
+        if name not in PRESET_NAMES:
+            raise SamplingError(f"sampling must be one of {', '.join(PRESET_NAMES)}, got {shown(name)}")
+        preset = Sampling.preset(name)
+        return replace(self, **{control: getattr(preset, control) for control in CONTROLS})
+
     def unused(self, name: str) -> str | None:
         """Return why a setting currently has no effect and how to change that, or None if it has an effect."""
-        by_rule = self.sampling == "entropy"
+        by_rule = self.target_entropy is not None
         if name == "temperature" and by_rule:
-            return "the entropy rule sets the temperature; choose /sampling basic, top_k or top_p to set it yourself"
-        if name in ("target_entropy", "min_temp", "max_temp") and not by_rule:
-            return "only /sampling entropy uses it"
-        if name == "top_k" and self.sampling != "top_k":
-            return "only /sampling top_k uses it"
-        if name == "top_p" and self.sampling not in ("top_p", "entropy"):
-            return "only /sampling top_p and entropy use it"
+            return "the entropy rule sets the temperature; /entropy off restores it"
+        if name in ("entropy_rule", "min_temp", "max_temp") and not by_rule:
+            return "the entropy rule is off; /entropy turns it on"
         if name in ("top_k", "top_p", "min_p") and self.mirostat is not None:
             return "mirostat replaces the filters; /mirostat off restores them"
         if name in ("top_k", "top_p", "min_p") and self.temperature == 0 and not by_rule:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from knock.jobs.row_file import RowFile, output_errors
 from knock.jobs.rows import LineWriter, RowWriter, row_of
 
 if TYPE_CHECKING:
+    from knock.generation.results import Prompt
     from knock.jobs.prompt_file import PromptFile
     from knock.jobs.rows import Row
     from knock.language_model import LanguageModel
@@ -54,22 +56,44 @@ def open_writer(
         from knock.jobs.parquet import RowTable
 
         columns = [name for name in ("log_probs", "entropies") if getattr(options, name)]
-        return opened.enter_context(RowTable(options.out, columns, unique=options.unique, force=options.force))
+        return opened.enter_context(
+            RowTable(options.out, columns, extra=_extra(options), unique=options.unique, force=options.force)
+        )
+    dropped = {"unique": options.unique, "only_new": options.only_new}
     if options.out == "-":
-        return LineWriter(write_bytes, form, unique=options.unique)
+        return LineWriter(write_bytes, form, **dropped)
     if is_stream(options.out):
         with output_errors(Path(options.out)), interrupts.idle():
             stream = opened.enter_context(Path(options.out).open("wb", buffering=0))  # noqa: SIM115  # `opened` closes it
-        return LineWriter(stream.write, form, unique=options.unique)
+        return LineWriter(stream.write, form, **dropped)
     return opened.enter_context(
-        RowFile(options.out, settings, form, unique=options.unique, resume=options.resume, force=options.force)
+        RowFile(options.out, settings, form, resume=options.resume, force=options.force, **dropped)
     )
+
+
+def _extra(options: argparse.Namespace) -> Any:
+    """Return the pyarrow schema of the prompts' other fields; None if it is unknown, as in JSON lines."""
+    from knock.cli.sample.prompts import is_jsonl, is_parquet
+    from knock.jobs.parquet import extra_schema
+
+    if options.prompts is None or not is_jsonl(options):
+        return extra_schema(None)
+    return extra_schema(options.prompts) if is_parquet(options) else None
+
+
+def shares_terminal(out: str) -> bool:
+    """Return whether rows and messages go to the same terminal, where a progress bar would run into the rows."""
+    try:
+        place = os.fstat(sys.stdout.fileno()) if out == "-" else Path(out).stat()
+        return sys.stderr.isatty() and os.path.samestat(place, os.fstat(sys.stderr.fileno()))
+    except (AttributeError, OSError, ValueError):  # AttributeError: sys.stdout is None; ValueError: it is no file
+        return False
 
 
 def on_threads(
     options: argparse.Namespace,
     model: LanguageModel,
-    prompts: PromptFile,
+    prompts: Iterable[Prompt],
     sampling: Sampling,
     interrupts: Interrupts,
     bar: Bar,
@@ -106,7 +130,7 @@ def on_threads(
 def on_cluster(
     options: argparse.Namespace,
     model: LanguageModel,
-    prompts: PromptFile,
+    prompts: Iterable[Prompt],
     sampling: Sampling,
     interrupts: Interrupts,
     bar: Bar,

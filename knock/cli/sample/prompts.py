@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from knock.cli.ui.interrupts import Interrupts
 from knock.cli.ui.terminal import ErrorReporter, is_live
 from knock.errors import OutputError, PromptError
+from knock.words import counted
 
 if TYPE_CHECKING:
-    from knock.jobs.prompt_file import PromptFile
+    from knock.jobs.prompt_file import PromptFile, Record
     from knock.jobs.rows import Place
     from knock.sampling import Sampling
 
@@ -48,11 +49,11 @@ def open_prompts(
         line = json.dumps({"prompt": text}).encode()
         return PromptFile([line], "the prompt", is_jsonl=True, n=options.count, sampling=sampling)
     name = "standard input" if options.prompts == "-" else repr(options.prompts)
-    lines: Iterable[bytes]
-    if _is_parquet(options):
-        from knock.jobs.parquet import prompt_lines
+    lines: Iterable[bytes | Record]
+    if is_parquet(options):
+        from knock.jobs.parquet import prompt_records
 
-        lines = prompt_lines(options.prompts)
+        lines = prompt_records(options.prompts)
     else:
         with _read_errors(name), interrupts.idle():  # opening a pipe waits for a writer
             if options.prompts == "-":
@@ -71,16 +72,17 @@ def open_prompts(
     )
 
 
-def _is_parquet(options: argparse.Namespace) -> bool:
-    return Path(options.prompts).suffix == ".parquet"
+def is_parquet(options: argparse.Namespace) -> bool:
+    """Return whether `--prompts` is a table."""
+    return Path(options.prompts).suffix.lower() == ".parquet"
 
 
 def is_jsonl(options: argparse.Namespace) -> bool:
     """Return whether each line of `--prompts` is a JSON object."""
-    return options.jsonl or Path(options.prompts).suffix == ".jsonl" or _is_parquet(options)
+    return options.jsonl or Path(options.prompts).suffix.lower() == ".jsonl" or is_parquet(options)
 
 
-def _interruptible(lines: Iterable[bytes], name: str, interrupts: Interrupts) -> Iterator[bytes]:
+def _interruptible(lines: Iterable[bytes | Record], name: str, interrupts: Interrupts) -> Iterator[bytes | Record]:
     """Yield lines; Ctrl-C ends the wait for the next one."""
     lines = iter(lines)
     with _read_errors(name):
@@ -113,7 +115,7 @@ def skip_done(options: argparse.Namespace, prompts: PromptFile, place: Place) ->
     prompts.confirm(place.index)
     if options.prompts is not None and place.prompts and prompts.digest != place.prompts:
         raise OutputError(
-            f"cannot resume {options.out!r}: the prompts of its first {place.index:,} rows have changed in "
+            f"cannot resume {options.out!r}: the prompts of its first {counted(place.index, 'row')} have changed in "
             f"{options.prompts!r}. Pass the original prompts"
         )
     prompts.skipped = place.skipped
@@ -123,7 +125,7 @@ def count_rows(options: argparse.Namespace) -> int | None:
     """Return the number of rows for the progress bar; None if it is unknown or no bar is shown."""
     if options.prompts is None:
         return int(options.count)
-    if not is_live() or not Path(options.prompts).is_file() or _is_parquet(options):
+    if not is_live() or not Path(options.prompts).is_file() or is_parquet(options):
         return None
     with Path(options.prompts).open("rb") as lines:
         return int(options.count) * sum(1 for line in lines if line.strip() or not is_jsonl(options))

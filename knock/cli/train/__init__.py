@@ -10,25 +10,30 @@ import argparse
 import contextlib
 import importlib.util
 import math
+import os
+import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knock.choices import UNKNOWN
-from knock.cli.train.job import SHAPE, Job, given, new_job, resumed_job, step_threads
-from knock.cli.ui.interrupts import Interrupts, exit_code, is_terminated
+from knock.cli.train.corpus import advice, check_options, facts
+from knock.cli.train.job import RECIPE, SHAPE, Job, given, new_job, resumed_job, step_threads
+from knock.cli.train.memory import memory_errors
+from knock.cli.train.messages import Messages
+from knock.cli.train.resuming import changed_conditions, check_is_unfinished, restore_conditions, resumption
+from knock.cli.ui.interrupts import Interrupts
 from knock.cli.ui.options import add_force_argument, whole_number
-from knock.cli.ui.terminal import is_stream, printable, say
+from knock.cli.ui.terminal import is_stream, say
 from knock.errors import ConfigError, TrainingError, VocabError, missing_package
+from knock.words import counted
 
 if TYPE_CHECKING:
+    from knock.cli.train.resuming import State
     from knock.files.checkpoint import Checkpoint
     from knock.weights import Weights
-    from knock_training.evaluate import Loss
     from knock_training.team import Team
-    from knock_training.trainer import TrainingResult
 
 EXAMPLES = """examples:
   knock train corpus.txt --out my.safetensors
@@ -40,22 +45,20 @@ EXAMPLES = """examples:
   knock generate --model my.safetensors
 """
 
-_TINY = 20_000  # characters
 _SIZES = ("auto", "nano", "small")
-_AFTER_INTERRUPT = 10.0  # seconds for the final evaluation of an interrupted run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to its parser."""
 
-    def option(group: Any, name: str, type_: Any, metavar: str, help_: str) -> None:
-        group.add_argument(name, type=type_, metavar=metavar, default=argparse.SUPPRESS, help=help_)
+    def option(group: Any, name: str, type_: Any, metavar: str, help_: str, *short: str) -> None:
+        group.add_argument(*short, name, type=type_, metavar=metavar, default=argparse.SUPPRESS, help=help_)
 
     count = whole_number(1)
     parser.add_argument("corpus", nargs="+", metavar="CORPUS",
                         help="UTF-8 text files, or folders of .txt files, joined in this order; - alone is standard "
                              "input. The last 10%% are held out for validation")  # fmt: skip
-    parser.add_argument("--out", required=True, metavar="FILE",
+    parser.add_argument("-o", "--out", required=True, metavar="FILE",
                         help="write the model to FILE, ending in .safetensors or .npz")  # fmt: skip
     parser.add_argument("--resume", action="store_true",
                         help="resume an interrupted run with its original settings")  # fmt: skip
@@ -67,8 +70,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="train for M minutes, including loading and evaluation")  # fmt: skip
     parser.add_argument("--vocab-from", metavar="MODEL",
                         help="fine-tune MODEL, keeping its vocabulary and shape")  # fmt: skip
-    parser.add_argument("--unknown", choices=UNKNOWN, default="error",
-                        help="how to handle characters that MODEL does not know (default: error)")  # fmt: skip
+    parser.add_argument("--min-count", type=count, metavar="K",
+                        help="leave out characters that occur fewer than K times, which makes the model of a text "
+                             "with a large alphabet smaller; --unknown says how")  # fmt: skip
+    parser.add_argument("--unknown", choices=UNKNOWN,
+                        help="how to handle characters that MODEL does not know or --min-count leaves out (default: "
+                             "error; with --min-count: skip)")  # fmt: skip
     parser.add_argument("--lowercase", action="store_true", help="convert the corpus to lower case")
     parser.add_argument("--metrics", metavar="FILE", help="write losses and speed to FILE as JSON lines")
     parser.add_argument("--tensorboard", metavar="FOLDER", help="write losses and speed for TensorBoard")
@@ -104,7 +111,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option(recipe, "--dropout", float, "X", "dropout rate of embeddings, attention and MLP outputs")
     option(recipe, "--eval-interval", count, "N", "steps between evaluations (default: 250)")
     option(recipe, "--patience", count, "N", "stop after N evaluations without a lower validation loss")
-    option(recipe, "--seed", whole_number(0, 2**64 - 1), "N", "seed of weights, batches and dropout (default: 42)")
+    option(recipe, "--seed", whole_number(0, 2**64 - 1), "N", "seed of weights, batches and dropout (default: 42)",
+           "-s")  # fmt: skip
 
 
 def _minutes(text: str) -> float:
@@ -124,7 +132,7 @@ def run(options: argparse.Namespace) -> int:
     from knock.files.checkpoint import check_writable
 
     started = time.monotonic()
-    _check_shape(options)  # before PyTorch takes seconds to import
+    _check_settings(options)  # before PyTorch takes seconds to import
     check_writable(options.out)
     if "-" in options.corpus and len(options.corpus) > 1:
         options.error("- (standard input) must be the only CORPUS")
@@ -132,23 +140,32 @@ def run(options: argparse.Namespace) -> int:
         options.error("--metrics and --out name the same file; rename one of them")
     if options.vocab_from is not None and (options.lowercase or given(options, SHAPE)):
         options.error("--vocab-from keeps the model's vocabulary and shape; drop --lowercase and the shape options")
+    check_options(options)
     if options.minutes is not None and "steps" in vars(options):
         options.error("--minutes sets the number of steps; drop --steps")
     base = None if options.vocab_from is None else _base_model(options)
     _check_files(options)
+    leads = os.environ.get("RANK", "0") == "0"  # as `Team.leads`, which needs PyTorch
+    with Messages(say if leads else None) as messages:
+        if "torch" not in sys.modules:
+            messages.doing("loading PyTorch").say("loading PyTorch")
+        import torch
 
-    import torch
+        from knock_training.state import read_state, state_path
+        from knock_training.team import Team
 
-    from knock_training.team import Team
-
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    with Team.here(options.device) as team:
-        return _train(options, team, base, started)
+        saved = read_state(state_path(options.out)) if options.resume else None
+        if saved is not None:
+            restore_conditions(options, saved[1]["environment"])
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        with Team.here(options.device) as team, memory_errors():
+            return _train(options, team, base, saved, started, messages)
 
 
 def _check_files(options: argparse.Namespace) -> None:
     """Reject output files that would overwrite existing ones, before any work is done."""
+    from knock.files.corpus_files import check_readable
     from knock.files.output import check_free
     from knock_training.state import state_path
 
@@ -156,18 +173,23 @@ def _check_files(options: argparse.Namespace) -> None:
         options.error("--resume continues the run and --force overwrites it; give one of them")
     may_exist = options.resume or options.force
     inputs = [path for path in options.corpus if path != "-"]
+    check_readable(inputs)
     state = state_path(options.out)
+    if options.resume:
+        check_is_unfinished(Path(options.out), state)
     check_free(state, force=may_exist, problem="holds an unfinished run", resumable=True, inputs=inputs)
     check_free(options.out, force=may_exist, inputs=inputs)
     if options.metrics is not None and not is_stream(options.metrics):
         check_free(options.metrics, force=may_exist, inputs=[*inputs, options.out])
 
 
-def _check_shape(options: argparse.Namespace) -> None:
-    """Raise `ConfigError` if the shape options are invalid for every size that could be chosen."""
+def _check_settings(options: argparse.Namespace) -> None:
+    """Raise `ConfigError` if the recipe, or the shape for every size that could be chosen, is invalid."""
     from knock.config import ModelConfig
+    from knock_training.recipe import Recipe
     from knock_training.sizes import SIZES
 
+    Recipe(**given(options, RECIPE))
     errors = []
     for size in SIZES.values() if options.size == "auto" else [SIZES[options.size]]:
         try:
@@ -193,54 +215,57 @@ def _base_model(options: argparse.Namespace) -> Checkpoint:
     return base
 
 
-def _train(options: argparse.Namespace, team: Team, base: Checkpoint | None, started: float) -> int:
+def _train(
+    options: argparse.Namespace,
+    team: Team,
+    base: Checkpoint | None,
+    saved: State | None,
+    started: float,
+    messages: Messages,
+) -> int:
+    from knock.cli.train.closing import finish
     from knock.cli.train.display import Display
+    from knock.engine.backends import compile_ahead
     from knock.files.checkpoint import write_checkpoint
     from knock.jobs.row_file import locked
-    from knock.weights import shapes
-    from knock_training.run import sequence_length
+    from knock_training.run import environment
     from knock_training.state import state_path
     from knock_training.trainer import train
 
-    notify = say if team.leads else _ignore
     if team.size > 1 and options.corpus == ["-"]:
         raise TrainingError("several processes cannot share standard input; write the text to a file")
     state, threads = state_path(options.out), step_threads(options, team)
-    if options.resume:
-        job = resumed_job(options, state, base)
+    messages.doing("reading the corpus")
+    if saved is not None:
+        job = resumed_job(options, state, saved, base)
     else:
-        job = new_job(options, team, base, threads, started, notify)
-    corpus, config, recipe = job.corpus, job.config, job.recipe
-    length = sequence_length(config, corpus, recipe)
-    name = printable(corpus.name)
-    notify(f"{name}: {len(corpus):,} characters, {corpus.vocab.vocab_size} distinct, in sequences of {length}")
-    if corpus.unknown_count:
-        share = corpus.unknown_count / (len(corpus) + (corpus.unknown_count if corpus.unknown == "skip" else 0))
-        notify(f"{_UNKNOWN_DONE[corpus.unknown]} unknown characters: {corpus.unknown_count:,}, {share:.2%} of the text")
-    if len(corpus) < _TINY:
-        notify(f"the corpus is small, so the model may overfit; {5 * _TINY:,} characters or more work better")
-    size = sum(math.prod(shape) for shape in shapes(config).values())
-    shape = " ".join(f"{name}={getattr(config, name)}" for name in SHAPE[:5])
-    notify(f"{config.head_type} heads, {config.position} positions, {shape}, {size:,} parameters")
-    about = "about " if job.ends is not None else ""
-    notify(f"{about}{recipe.steps:,} steps; Ctrl-C stops early and keeps the best weights")
+        job = new_job(options, team, base, threads, started, messages)
+    _introduce(job, messages)
+    if saved is None and base is None and (hint := advice(job.corpus, job.config)):
+        messages.say(hint)
+    if saved is not None:
+        messages.say(resumption(saved[1], job.recipe.steps))
+        if notice := changed_conditions(saved[1], environment(team, threads)):
+            messages.say(notice)
+    messages.doing("preparing the run")
+    if team.leads:
+        compile_ahead()  # the final evaluation needs the kernels, and so does the first text
     is_there = Path(options.out).exists()
     with (
         locked(Path(options.out)) if team.leads else contextlib.nullcontext(),
         Interrupts() as interrupts,
-        _memory_errors(),
-        Display(options, corpus.vocab, notify) if team.leads else contextlib.nullcontext() as display,
+        Display(options, job.corpus.vocab, messages) if team.leads else contextlib.nullcontext() as display,
     ):
 
         def keep(weights: Weights, record: dict[str, Any]) -> None:
             if is_there and record["best_validation_loss"] > record["unigram_loss"]:
                 return  # the existing model may be better
-            write_checkpoint(options.out, weights, corpus.vocab, record)
+            write_checkpoint(options.out, weights, job.corpus.vocab, record)
 
         result = train(
-            config,
-            corpus,
-            recipe,
+            job.config,
+            job.corpus,
+            job.recipe,
             start=base.weights if base else None,
             state=state,
             resume=options.resume,
@@ -249,61 +274,30 @@ def _train(options: argparse.Namespace, team: Team, base: Checkpoint | None, sta
             seconds=None if job.ends is None else job.ends - time.monotonic(),
             watched=job.watched,
             report=display.report if display else _ignore,
-            should_stop=_stop_check(interrupts, notify),
+            doing=display.doing if display else _ignore,
+            should_stop=_stop_check(interrupts, messages.say),
             keep=keep,
         )
-        if not team.leads:
+        if display is None:
             return 0
-        if display:
-            display.close()
-        say(f"{_ENDED[result.ended]} after {result.record['steps_done']:,} steps; "
-            f"best at step {result.record['best_step']:,}")  # fmt: skip
-        if result.ended == "diverged":
-            say("the loss rose and did not recover; try lower learning rates")
-        if result.ended == "interrupted":
-            say("pass --resume to continue")
-        code = {"done": 0, "early": 0, "interrupted": exit_code(), "diverged": 1}[result.ended]
-        if is_there and (not result.is_evaluated or result.is_lost):
-            reason = "there is no validation loss yet"
-            if result.is_lost:
-                reason = "the new weights are worse than character frequencies alone"
-            say(f"{options.out} was not overwritten: {reason}")
-            return code or 1
-        digest = write_checkpoint(options.out, result.weights, corpus.vocab, result.record)
-        say(f"saved {options.out}, {result.weights.n_parameters:,} parameters, digest {digest[:16]}")
-        if not is_terminated():
-            with interrupts.idle():
-                _evaluate(options, job, result, team)
-        if result.ended in ("done", "early"):
-            state.unlink(missing_ok=True)
-    return code
+        display.close()
+        return finish(options, job, result, state, is_there=is_there, interrupts=interrupts, messages=messages)
 
 
-def _evaluate(options: argparse.Namespace, job: Job, result: TrainingResult, team: Team) -> None:
-    """Evaluate the finished model, record the losses in its file and print them."""
-    from knock.cli.ui.progress import ShareLine
-    from knock.files.checkpoint import write_checkpoint
-    from knock_training.evaluate import as_record, evaluate
-    from knock_training.model import Twin
+def _introduce(job: Job, messages: Messages) -> None:
+    """Print what the run is about: its corpus, shape and length."""
+    from knock.weights import shapes
+    from knock_training.run import sequence_length
 
-    seconds = _AFTER_INTERRUPT if result.ended == "interrupted" else job.closing_seconds
-    twin = Twin(result.weights).to(team.device)
-    with ShareLine("evaluated") as line:
-        evaluation: dict[str, Loss] = evaluate(twin, job.corpus.validation, seconds=seconds, progress=line.show)
-    record = result.record | {"evaluation": as_record(evaluation)}
-    write_checkpoint(options.out, result.weights, job.corpus.vocab, record)
-    for name, loss in evaluation.items():
-        part = f", its first {loss.characters:,} characters" if loss.characters < len(job.corpus.validation) - 1 else ""
-        say(f"validation, {name.replace('_', ' ')}: {loss}{part}")
-
-
-_UNKNOWN_DONE = {"skip": "skipped", "replace": "replaced"}
-_ENDED = {
-    "done": "done",
-    "early": "stopped early because the validation loss stopped falling,",
-    "interrupted": "interrupted",
-    "diverged": "diverged",
-}
+    corpus, config, recipe = job.corpus, job.config, job.recipe
+    length = sequence_length(config, corpus, recipe)
+    for line in facts(corpus, length):
+        messages.say(line)
+    size = sum(math.prod(shape) for shape in shapes(config).values())
+    shape = " ".join(f"{name}={getattr(config, name)}" for name in SHAPE[:5])
+    messages.say(f"{config.head_type} heads, {config.position} positions, {shape}, {size:,} parameters")
+    about = "about " if job.ends is not None else ""
+    messages.say(f"{about}{counted(recipe.steps, 'step')}; Ctrl-C stops early and keeps the best weights")
 
 
 def _ignore(*_: Any) -> None:
@@ -322,14 +316,3 @@ def _stop_check(interrupts: Interrupts, notify: Callable[[str], None]) -> Callab
         return interrupts.asked
 
     return should_stop
-
-
-@contextmanager
-def _memory_errors() -> Iterator[None]:
-    """Raise PyTorch's out-of-memory `RuntimeError` as `MemoryError`."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "alloc" not in str(error):
-            raise
-        raise MemoryError("PyTorch could not allocate the memory of a training step") from error

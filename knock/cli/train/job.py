@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knock.cli.ui.terminal import read_input
+from knock.cli.train.corpus import read_corpus
 from knock.errors import TrainingError, VocabError
+from knock.words import counted
 
 if TYPE_CHECKING:
+    from knock.cli.train.messages import Messages
+    from knock.cli.train.resuming import State
     from knock.config import ModelConfig
     from knock.files.checkpoint import Checkpoint
     from knock_training.data import Corpus
@@ -69,18 +71,18 @@ def new_job(
     base: Checkpoint | None,
     threads: Threads | None,
     started: float,
-    notify: Callable[[str], None],
+    messages: Messages,
 ) -> Job:
     """Plan a new run."""
     from knock_training.run import WATCHED_BLOCKS
     from knock_training.sizes import size_for
 
-    corpus = _read(options, base.vocab if base else None)
+    corpus = read_corpus(options, base.vocab if base else None)
     names = [size_for(len(corpus))] if options.size == "auto" else [options.size]
     if options.minutes is None:
         config, recipe = _shape_and_recipe(options, names[0], corpus, team, base)
         return Job(corpus=corpus, config=config, recipe=recipe, ends=None, watched=WATCHED_BLOCKS, closing_seconds=None)
-    return _timed_job(options, names, corpus, team, base, threads, started, notify)
+    return _timed_job(options, names, corpus, team, base, threads, started, messages)
 
 
 def _timed_job(
@@ -91,7 +93,7 @@ def _timed_job(
     base: Checkpoint | None,
     threads: Threads | None,
     started: float,
-    notify: Callable[[str], None],
+    messages: Messages,
 ) -> Job:
     """Plan a new run of `--minutes`, with the largest model that has time to learn.
 
@@ -109,12 +111,15 @@ def _timed_job(
         left = ends - time.monotonic()
         return config, plan(config, corpus, recipe, left, eval_interval=interval, team=team, threads=threads)
 
+    messages.doing("timing training steps")
     name = names[0]
     config, planned = plan_for(name)
     enough = SIZES[name].recipe["steps"] // 2 if name != _SMALLEST else LEAST_STEPS
     if options.size == "auto" and name != _SMALLEST and planned.steps < enough:
-        notify(f"--minutes {options.minutes:g} allows {planned.steps:,} steps of size {name}, which needs about "
-               f"{enough:,}; training {_SMALLEST} instead. Pass --size {name} to override")  # fmt: skip
+        messages.say(
+            f"--minutes {options.minutes:g} allows {counted(planned.steps, 'step')} of size {name}, which needs about "
+            f"{enough:,}; training {_SMALLEST} instead. Pass --size {name} to override"
+        )
         name = _SMALLEST
         config, planned = plan_for(name)
     if planned.steps < LEAST_STEPS:
@@ -124,8 +129,8 @@ def _timed_job(
             smaller = plan_for(_SMALLEST)[1].steps
             fits += [f"--size {_SMALLEST} ({smaller:,} steps)"] * (smaller >= LEAST_STEPS)
         raise TrainingError(
-            f"--minutes {options.minutes:g} allows {planned.steps} steps of this model on this machine, fewer than the "
-            f"{LEAST_STEPS} it needs; pass {' or '.join(fits)}"
+            f"--minutes {options.minutes:g} allows {counted(planned.steps, 'step')} of this model on this machine, "
+            f"fewer than the {LEAST_STEPS} it needs; pass {' or '.join(fits)}"
         )
     return Job(
         corpus=corpus,
@@ -160,8 +165,8 @@ def _shape_and_recipe(
     return config, Recipe(**{**known.recipe, "precision": native_precision(team.device), **given(options, RECIPE)})
 
 
-def resumed_job(options: argparse.Namespace, state: Path, base: Checkpoint | None) -> Job:
-    """Restore corpus, config and recipe from the saved state.
+def resumed_job(options: argparse.Namespace, path: Path, state: State, base: Checkpoint | None) -> Job:
+    """Restore corpus, config and recipe from the saved state, which was read from `path`.
 
     Options override the restored values, so that `train` can reject those that differ.
     """
@@ -170,21 +175,22 @@ def resumed_job(options: argparse.Namespace, state: Path, base: Checkpoint | Non
     from knock_training.recipe import Recipe
     from knock_training.run import WATCHED_BLOCKS
     from knock_training.sizes import SIZES
-    from knock_training.state import check_same, read_state
+    from knock_training.state import check_same
 
-    what, saved = read_state(state)
+    what, saved = state
     vocab = Vocab.from_json(what["vocabulary"], lowercase=what["lowercase"])
     if options.lowercase:
-        check_same({"lowercase": vocab.lowercase}, {"lowercase": True}, str(state))
+        check_same({"lowercase": vocab.lowercase}, {"lowercase": True}, str(path))
     if base is not None:
         assert base.vocab is not None
         before, now = {"vocabulary": vocab.to_json()}, {"vocabulary": base.vocab.to_json()}
-        check_same({**before, **what["config"]}, {**now, **base.weights.config.to_dict()}, str(state))
+        check_same({**before, **what["config"]}, {**now, **base.weights.config.to_dict()}, str(path))
     options.unknown = what["unknown"]
+    options.min_count = options.min_count or what["min_count"]
     try:
-        corpus = _read(options, vocab)
+        corpus = read_corpus(options, vocab)
     except VocabError as error:
-        raise TrainingError(f"{str(state)!r} belongs to a run on another corpus: {error}") from error
+        raise TrainingError(f"{str(path)!r} belongs to a run on another corpus: {error}") from error
     recipe = what["recipe"] | {"betas": tuple(what["recipe"]["betas"])} | given(options, RECIPE)
     size = {} if options.size == "auto" or base is not None else SIZES[options.size].shape
     left = saved["numbers"]["seconds_left"]
@@ -196,16 +202,6 @@ def resumed_job(options: argparse.Namespace, state: Path, base: Checkpoint | Non
         watched=WATCHED_BLOCKS,  # `train` restores this and closing_seconds from the state
         closing_seconds=None,
     )
-
-
-def _read(options: argparse.Namespace, vocab: Any) -> Corpus:
-    from knock_training.data import Corpus
-
-    if options.corpus == ["-"]:
-        return Corpus.from_text(
-            read_input(), "standard input", vocab=vocab, lowercase=options.lowercase, unknown=options.unknown
-        )
-    return Corpus.read(options.corpus, vocab=vocab, lowercase=options.lowercase, unknown=options.unknown)
 
 
 def given(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:

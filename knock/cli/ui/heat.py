@@ -12,28 +12,28 @@ from rich.text import Text
 
 from knock.cli.ui.terminal import printable
 
-# Start in bits, background and text colour of each step, from low to high surprise. The backgrounds are Cividis (Nuñez
-# et al. 2018), which colour-blind readers can distinguish. A character belongs to the last step that starts at or below
-# its surprise.
+# Start in bits, background and text colour of each step, from low to high surprise. A character belongs to the last
+# step that starts at or below its surprise. The first has no colours: an expected character, with a probability above
+# one half, looks like any other text. The others are about equally light and ever more colourful, so that each is
+# farther from a white and from a dark background than the one before, for colour-blind readers too.
 STEPS: tuple[tuple[float, str, str], ...] = (
-    (0.0, "#00224e", "#ffffff"),
-    (0.5, "#2a3f6d", "#ffffff"),
-    (1.0, "#4b556c", "#ffffff"),
-    (2.0, "#6e6e72", "#ffffff"),
-    (3.0, "#8b8878", "#000000"),
-    (4.0, "#aba074", "#000000"),
-    (6.0, "#cebb60", "#000000"),
-    (8.0, "#fee838", "#000000"),
+    (0.0, "", ""),
+    (1.0, "#a0948d", "#000000"),
+    (2.0, "#bf946e", "#000000"),
+    (4.0, "#cf8f55", "#000000"),
+    (6.0, "#e68e41", "#000000"),
+    (8.0, "#f97d16", "#000000"),
 )
-_STYLES = [(start, Style(color=ink, bgcolor=paper)) for start, paper, ink in STEPS]
-_SKIPPED = Style()
+_STYLES = [(start, Style(color=ink or None, bgcolor=paper or None)) for start, paper, ink in STEPS]
+_SKIPPED = Style(dim=True)
 _NEWLINE = "↵"
 
-DIGITS = "the surprise of each character below it, in whole bits; 9 means 9 or more, ? a skipped character"
+_SCALED = "surprise in bits:"
+DIGITS = "surprise in whole bits below the text: 0 expected ... 9+ surprising, ? skipped"
 
 
 def style_of(bits: float) -> Style:
-    """Return the style of a character with the given surprise; NaN, for a skipped character, has no colour."""
+    """Return the style of a character with the given surprise; a skipped character, with NaN, is dim."""
     if math.isnan(bits):
         return _SKIPPED
     return next((style for start, style in reversed(_STYLES) if bits >= start), _STYLES[0][1])
@@ -91,9 +91,11 @@ def _rows(text: Iterable[str], bits: Iterable[float], width: int) -> Iterator[li
         yield row
 
 
-def legend() -> Text:
-    """Return the legend: the colours with the bits at which they start."""
-    line = Text("surprise in bits: ")
-    for start, _, _ in STEPS:
-        line.append(f" {start:g}+ ", style_of(start))
-    return line
+def legend(width: int | None = None) -> Text:
+    """Return the legend: the colours with the bits at which they start; in two lines if one is wider than `width`."""
+    scale = Text("expected ")
+    for start, _, _ in STEPS[1:]:
+        scale.append(f" {start:g}+ ", style_of(start))
+    scale.append(" surprising")
+    is_wide = width is None or len(_SCALED) + 1 + scale.cell_len <= width
+    return Text.assemble(_SCALED, " " if is_wide else "\n", scale)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from knock.choices import BACKENDS, ENTROPY_RULES, PRESET_NAMES
 from knock.cli.ui.terminal import read_input
+from knock.errors import UnknownCharacterError
+from knock.escapes import unescape
+from knock.models import DEFAULT
 from knock.validation import shown
 
 
@@ -30,15 +34,21 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
         "Controls apply in this order: bias, top-n-sigma, temperature, top-k, typical-p, top-p, min-p.",
     )
     group.add_argument(
-        "--sampling", choices=PRESET_NAMES, default="basic", help="preset to start from (default: basic)"
+        "--sampling",
+        choices=PRESET_NAMES,
+        default="balanced",
+        metavar="NAME",
+        help=f"preset to start from: {', '.join(PRESET_NAMES)}. balanced is temperature 0.8 and top-p 0.95, basic the "
+        "model's own distribution (default: balanced)",
     )
 
-    def control(name: str, type_: Callable[[str], Any], metavar: str, help_: str, **more: Any) -> None:
-        group.add_argument(name, type=type_, metavar=metavar, default=argparse.SUPPRESS, help=help_, **more)
+    def control(name: str, type_: Callable[[str], Any], metavar: str, help_: str, *short: str, **more: Any) -> None:
+        group.add_argument(*short, name, type=type_, metavar=metavar, default=argparse.SUPPRESS, help=help_, **more)
 
-    control("--temperature", float, "X", "divide the logits by X; 0 is greedy (default: 1)")
-    control("--top-k", int, "K", "keep the K most likely characters; 0 turns it off")
-    control("--top-p", float, "P", "keep the most likely characters with total probability P; 1 turns it off")
+    control("--temperature", float, "X", "divide the logits by X; 0 is greedy (default: 0.8)", "-t")
+    control("--top-k", int, "K", "keep the K most likely characters; 0 turns it off", "-k")
+    control("--top-p", float, "P", "keep the most likely characters with total probability P; 1 turns it off "
+            "(default: 0.95)", "-p")  # fmt: skip
     control("--min-p", float, "P", "keep characters at least P times as likely as the most likely; 0 turns it off")
     control("--typical-p", float, "P", "keep the most typical characters with total probability P; 1 turns it off")
     control("--top-n-sigma", float, "N", "keep logits within N standard deviations of the largest; 0 turns it off")
@@ -52,6 +62,25 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     control("--mirostat-eta", float, "X", "learning rate of mirostat (default: 0.1)")
     group.add_argument("--bias", type=_bias, metavar="CHAR=X", action="append", dest="logit_bias",
                        help=r"add X to the logit of CHAR; -inf bans it, \n is a newline; can be repeated")  # fmt: skip
+
+
+def add_model_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the `--model` option."""
+    parser.add_argument(
+        "-m", "--model", default=DEFAULT, help=f"a shipped model, a file or a folder (default: {DEFAULT})"
+    )
+
+
+def add_seed_argument(parser: argparse.ArgumentParser, help_: str) -> None:
+    """Add the `--seed` option."""
+    parser.add_argument("-s", "--seed", type=whole_number(0, 2**64 - 1), metavar="N", help=help_)
+
+
+def add_escapes_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the `--escapes` option of commands that take a prompt as an argument."""
+    parser.add_argument("-e", "--escapes", action="store_true",
+                        help=r"read \n, \t and \\ in PROMPT as a newline, a tab and a backslash, as --stop "
+                             "does")  # fmt: skip
 
 
 def add_force_argument(parser: argparse.ArgumentParser) -> None:
@@ -73,8 +102,12 @@ def sampling_options(options: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
-def prompt_text(argument: str) -> str:
+def prompt_text(argument: str, *, escapes: bool = False) -> str:
     """Return the prompt given on the command line, or read it from standard input if it is -.
+
+    Args:
+        argument: the argument.
+        escapes: whether to replace its escapes, as `unescape` does; text from standard input is unchanged.
 
     Raises:
         KnockError: if standard input cannot be read.
@@ -85,13 +118,20 @@ def prompt_text(argument: str) -> str:
     from knock.files.text import decode_utf8
 
     # In a locale that is not UTF-8, Python represents undecodable bytes by surrogates; fsencode restores them.
-    return decode_utf8(os.fsencode(argument), "the prompt")
+    text = decode_utf8(os.fsencode(argument), "the prompt")
+    return unescape(text) if escapes else text
 
 
-def unescape(text: str) -> str:
-    r"""Replace the escapes \n, \t and \\ with the characters they stand for; leave other text unchanged."""
-    parts = [part.replace("\\n", "\n").replace("\\t", "\t") for part in text.split("\\\\")]
-    return "\\".join(parts)
+@contextlib.contextmanager
+def hint_at_escapes(prompt: str) -> Iterator[None]:
+    """Add a hint to the error for a backslash that the model does not know, if it may have begun an escape."""
+    try:
+        yield
+    except UnknownCharacterError as error:
+        if "\\" not in prompt or not error.problem.startswith("unknown character '\\\\'"):
+            raise
+        problem = f"{error.problem}. If it begins an escape such as \\n, pass --escapes"
+        raise UnknownCharacterError(problem) from error
 
 
 def whole_number(minimum: int, maximum: int | None = None) -> Callable[[str], int]:

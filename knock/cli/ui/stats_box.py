@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from knock.sampling import Stats
 
 _TITLE = "Generation Stats"
 _WIDTH = 37
 
 
-def stats_box(stats: Stats, columns: int = 80) -> str:
-    """Return the statistics in a box of Unicode lines, or as plain lines if the terminal is too narrow."""
+def stats_box(stats: Stats, columns: int = 80, ending: Sequence[tuple[str, str]] = ()) -> str:
+    """Return the statistics in a box of Unicode lines, or as plain lines if the terminal is too narrow.
+
+    Args:
+        stats: the statistics.
+        columns: width of the terminal.
+        ending: labels and values of more rows.
+    """
     if stats["tokens"]:
         rows = [
             ("Mean entropy:", f"{stats['mean_entropy']:6.2f} bits"),
@@ -20,7 +28,7 @@ def stats_box(stats: Stats, columns: int = 80) -> str:
         ]
     else:
         rows = [("No characters were generated.", "")]
-    lines = [f"  {label:<17}{value}" for label, value in rows]
+    lines = [f"  {label:<18}{value}".rstrip() for label, value in (*rows, *ending)]
     if columns < _WIDTH + 2:
         return "\n".join(line.strip() for line in lines)
     width = max(_WIDTH, *(len(line) + 1 for line in lines))

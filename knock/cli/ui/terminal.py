@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import unicodedata
 from pathlib import Path
 from typing import TextIO
 
+from knock.cli.ui.style import styled
 from knock.errors import KnockError
 
 _DEFAULT_WIDTH = 80
 _JOINERS = "\u200c\u200d"
 _MAX_REPORTED = 10  # errors
+_NO_CURSOR = ("dumb", "unknown")  # terminals whose cursor cannot move
 
 
 def open_streams() -> None:
@@ -76,12 +79,65 @@ def read_input() -> str:
     return decode_utf8(content, "standard input")
 
 
-def say(message: str, end: str = "\n") -> None:
-    """Write a message to standard error; if its reader is gone, the command continues without messages."""
+def be_quiet(is_quiet: bool) -> None:
+    """Suppress messages other than errors, or show them again."""
+    _Messages.are_suppressed = is_quiet
+
+
+class _Messages:
+    """Whether messages are suppressed, by `--quiet`."""
+
+    are_suppressed = False
+
+
+def say(message: str, end: str = "\n", *, style: str = "", is_essential: bool = False) -> None:
+    """Write a message to standard error; if its reader is gone, the command continues without messages.
+
+    On a terminal, lines too long for it are wrapped between words.
+
+    Args:
+        message: the message.
+        end: what follows it.
+        style: its style, as of `styled`; applied to lines that are wrapped already, because codes take no room.
+        is_essential: whether to write it even with `--quiet`: an error, or what the user asked for.
+    """
+    if _Messages.are_suppressed and not is_essential:
+        return
     try:
+        if sys.stderr.isatty() and not message.startswith("\r"):
+            message = wrapped(message, columns())
+        if style:
+            message = "\n".join(styled(line, style, sys.stderr) for line in message.split("\n"))
         print(message, end=end, file=sys.stderr, flush=True)
     except OSError:
         sys.stderr = nowhere()
+
+
+def say_error(error: object, program: str = "knock") -> None:
+    """Write an error to standard error, as one line unless a terminal is narrower; "error:" is red there."""
+    label = styled("error:", "red", sys.stderr)
+    line = wrapped(f"{program}: error: {error}", columns()) if sys.stderr.isatty() else f"{program}: error: {error}"
+    with contextlib.suppress(OSError):
+        print(line.replace("error:", label, 1), file=sys.stderr, flush=True)
+
+
+def is_wrapped() -> bool:
+    """Whether long lines on standard output are wrapped: on a terminal, or if COLUMNS is set."""
+    return "COLUMNS" in os.environ or (sys.stdout is not None and sys.stdout.isatty())
+
+
+def wrapped(text: str, width: int) -> str:
+    """Return text with lines of at most `width` columns, broken between words; longer words stay whole."""
+    import textwrap  # here, since few commands need it
+
+    def fill(line: str) -> str:
+        indent = " " * (len(line) - len(line.lstrip(" ")))
+        return textwrap.fill(
+            line.strip(" "), max(width, 11), initial_indent=indent, subsequent_indent=f"{indent}  ",
+            break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip
+
+    return "\n".join(line if len(line) <= width else fill(line) for line in text.split("\n"))
 
 
 class ErrorReporter:
@@ -94,18 +150,34 @@ class ErrorReporter:
         """Report an error."""
         self._count += 1
         if self._count <= _MAX_REPORTED:
-            say(f"knock: {visible_lines(str(error))}")
+            say(f"knock: {visible_lines(str(error))}", is_essential=True)
         elif self._count == _MAX_REPORTED + 1:
-            say("knock: further errors are suppressed")
+            say("knock: further errors are suppressed", is_essential=True)
 
 
 def is_live() -> bool:
-    """Whether standard error is a terminal on which a line can be overwritten."""
-    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    """Whether to show live progress: on a terminal whose lines can be overwritten, and without `--quiet`."""
+    if _Messages.are_suppressed:
+        return False
+    return sys.stderr.isatty() and os.environ.get("TERM") not in _NO_CURSOR and not _is_notebook()
+
+
+def _is_notebook() -> bool:
+    """Whether the command runs in a cell of a notebook, as `!knock ...`.
+
+    IPython starts it on a pseudo-terminal, but shows what it writes as a log: a cursor cannot move there.
+    """
+    variables = os.environ
+    if "JPY_PARENT_PID" in variables or any(name.startswith("COLAB_") for name in variables):
+        return True
+    # Set by ipykernel for its children; kernels that an editor starts set nothing else.
+    return variables.get("TERM") == "xterm-color" and variables.get("GIT_PAGER") == "cat"
 
 
 def columns() -> int:
-    """Return the width of the terminal on standard error, or 80 if there is none."""
+    """Return the width of the terminal: COLUMNS if set, or that on standard error, or 80 if there is none."""
+    if (given := os.environ.get("COLUMNS", "")).isdecimal() and int(given) > 0:
+        return int(given)
     try:
         return os.get_terminal_size(sys.stderr.fileno()).columns or _DEFAULT_WIDTH
     except (OSError, ValueError):

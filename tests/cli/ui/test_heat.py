@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
+from itertools import pairwise
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.style import Style
 
-from knock.cli.ui.heat import STEPS, heat_digits, heat_lines, legend, style_of
+from knock.cli.ui.heat import DIGITS, STEPS, heat_digits, heat_lines, legend, style_of
 from knock.cli.ui.terminal import printable
 
 # Including wide, zero-width, joining and control characters, line separators and a lone surrogate.
@@ -69,15 +73,69 @@ def test_digits_are_under_the_first_cell() -> None:
     assert rows == ["a日^[e\u0301b↵", "12 3 469"]
 
 
+def test_expected_characters_have_no_colour() -> None:
+    for bits in (-1.0, 0.0, 0.5, math.nextafter(1.0, 0)):
+        assert style_of(bits) == Style()
+    assert style_of(math.nan) not in (Style(), *(style_of(start) for start, _, _ in STEPS))
+
+
 def test_steps_match_the_legend() -> None:
-    for i, (start, paper, ink) in enumerate(STEPS):
+    line = legend()
+    for i, (start, paper, ink) in enumerate(STEPS[1:]):
         assert style_of(start) == Style(color=ink, bgcolor=paper)
-        if i:
-            assert style_of(math.nextafter(start, 0)) == Style(color=STEPS[i - 1][2], bgcolor=STEPS[i - 1][1])
-        assert f" {start:g}+ " in legend().plain
-    assert style_of(-1.0) == style_of(0.0)
+        assert style_of(math.nextafter(start, 0)) == style_of(STEPS[i][0])
+        assert line.get_style_at_offset(console(), line.plain.index(f" {start:g}+ ")) == style_of(start)
     assert style_of(math.inf) == style_of(1000.0) == style_of(8.0)
-    assert style_of(math.nan) == Style()
+    assert re.fullmatch(r"surprise in bits: expected ( \d\+ )+ surprising", line.plain)
+
+
+@pytest.mark.parametrize(("width", "lines"), [(40, 2), (57, 2), (58, 1), (80, 1)])
+def test_legend_fits(width: int, lines: int) -> None:
+    shown = legend(width).plain.split("\n")
+    assert len(shown) == lines
+    assert max(map(len, shown)) <= width
+    assert " ".join(shown) == legend().plain
+    assert len(DIGITS) < 80
+
+
+# The colours as seen with each kind of colour blindness (Machado et al. 2009, severity 1), on linear RGB.
+VISIONS = {
+    "normal": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+TO_XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.119192, 0.9503041]]
+)
+
+
+def linear(colour: str) -> npt.NDArray[np.float64]:
+    rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+
+
+def seen(colour: str, vision: str) -> npt.NDArray[np.float64]:
+    """The colour in CIELAB, where distances are about those that a reader sees."""
+    xyz = TO_XYZ @ np.clip(np.array(VISIONS[vision]) @ linear(colour), 0, 1) / TO_XYZ.sum(1)
+    x, y, z = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+def test_every_reader_sees_surprise_grow(vision: str) -> None:
+    papers = [seen(paper, vision) for _, paper, _ in STEPS[1:]]
+    for background in ("#ffffff", "#1e1e1e"):
+        away = [float(np.linalg.norm(paper - seen(background, vision))) for paper in papers]
+        assert np.diff(away).min() > 5
+        assert away[0] > 30
+    assert min(float(np.linalg.norm(b - a)) for a, b in pairwise(papers)) > 12
+
+
+def test_text_is_legible_on_every_step() -> None:
+    for _, paper, ink in STEPS[1:]:
+        dark, light = sorted(float(TO_XYZ[1] @ linear(colour)) for colour in (paper, ink))
+        assert (light + 0.05) / (dark + 0.05) > 7  # WCAG 2, level AAA
 
 
 def test_text_is_consumed_lazily() -> None:
@@ -101,7 +159,5 @@ def test_text_and_bits_must_have_equal_length() -> None:
 @given(st.floats(allow_nan=False))
 def test_steps_increase_with_surprise(bits: float) -> None:
     papers = [paper for _, paper, _ in STEPS]
-    colour, next_colour = style_of(bits).bgcolor, style_of(bits + 1).bgcolor
-    assert colour is not None
-    assert next_colour is not None
-    assert papers.index(colour.name) <= papers.index(next_colour.name)
+    colour, next_colour = (style_of(each).bgcolor for each in (bits, bits + 1))
+    assert papers.index(colour.name if colour else "") <= papers.index(next_colour.name if next_colour else "")

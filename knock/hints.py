@@ -1,0 +1,42 @@
+"""Hints for misnamed arguments: what other libraries call them, and what knock does."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import ParamSpec, TypeVar
+
+from knock.errors import SamplingError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Each means the number of characters or tokens of a text.
+LENGTHS = ("length", "max_completion_tokens", "max_length", "max_new_tokens", "max_tokens", "n_predict", "n_tokens",
+           "num_tokens")  # fmt: skip
+COUNTS = ("best_of", "count", "n", "num_return_sequences", "num_samples")
+STOPS = ("stop_sequences", "stop_strings")
+
+
+def hint_at(names: Mapping[str, str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Make a function raise a helpful error for keyword arguments that go by another name.
+
+    Args:
+        names: what to write, by the misnomer. The function's own parameters are left alone.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        code = function.__code__
+        own = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        hints = {wrong: right for wrong, right in names.items() if wrong not in own}
+
+        @functools.wraps(function)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            for name in kwargs:
+                if name in hints:
+                    raise SamplingError(f"{function.__name__} has no argument {name!r}; use {hints[name]}")
+            return function(*args, **kwargs)
+
+        return checked
+
+    return decorate
