@@ -27,7 +27,7 @@ DATA = Path(__file__).parent.parent / "training" / "data"
 
 def repl(folder: Path) -> None:
     """Draw a session: a prompt, another sampling preset, the same prompt again as a heat map."""
-    terminal = Terminal(KNOCK, 80, 40, {"KNOCK_CACHE_DIR": str(folder)})
+    terminal = Terminal(KNOCK, 80, 40, {"XDG_STATE_HOME": str(folder), "HOME": str(folder)})
     terminal.wait("/help lists the commands")
     for line, answer in (
         ("/len 90", "len 90"),

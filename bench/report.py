@@ -245,7 +245,7 @@ def model_table() -> str:
 
 def sample() -> str:
     """The output of the first command in README.md."""
-    text = load(DEFAULT).generate("ROMEO:", seed=SAMPLE_SEED).text
+    text = load(DEFAULT).generate("ROMEO:", sampling="balanced", seed=SAMPLE_SEED).text
     return f"```text\nROMEO:{text}\n```"
 
 

@@ -276,7 +276,11 @@ def test_info_of_a_model_without_vocabulary(
         (["train", "-", "mary.txt", "--out", "o.safetensors"], 2, "must be the only CORPUS"),
         (["train", "a" * 5000, "--out", "o.safetensors"], 1, "cannot read"),
         (["train", "mary.txt", "--out", "o.safetensors", "--steps", "0"], 2, "at least 1, got '0'"),
-        (["train", "mary.txt", "--out", "o.safetensors", "--learning-rate", "0"], 2, "learning_rate must be greater than 0"),
+        (
+            ["train", "mary.txt", "--out", "o.safetensors", "--learning-rate", "0"],
+            2,
+            "learning_rate must be greater than 0",
+        ),
         (["train", "mary.txt", "--out", "o.safetensors", "--seed", "9" * 30], 2, "--seed"),
         (["train", "mary.txt", "--out", "o.safetensors", "--threads", "100000"], 2, "from 1 to 1024"),
         (["train", "mary.txt", "--out", "o.safetensors", "--n-emb", "10000000001"], 2, "n_emb"),
