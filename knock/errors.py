@@ -73,6 +73,23 @@ class GenerationError(KnockError):
         return cls(f"the model's logits at step {step} are not finite; its weights are too large, retrain it")
 
 
+class TooFewError(GenerationError):
+    """Fewer texts passed the filters than were wanted.
+
+    Attributes:
+        items: the texts that passed.
+        wanted: the number that was wanted.
+        summary: how many texts were drawn, and why the others were dropped.
+    """
+
+    def __init__(self, items: list[str], wanted: int, summary: str) -> None:
+        super().__init__(items, wanted, summary)
+        self.items, self.wanted, self.summary = items, wanted, summary
+
+    def __str__(self) -> str:
+        return f"got {len(self.items):,} of {self.wanted:,} texts: {self.summary}; relax the filters, or raise tries"
+
+
 class TrainingError(KnockError):
     """Training cannot start or continue."""
 

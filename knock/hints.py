@@ -12,7 +12,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 # Each means the number of characters or tokens of a text.
-LENGTHS = ("length", "max_completion_tokens", "max_length", "max_new_tokens", "max_tokens", "n_predict", "n_tokens",
+LENGTHS = ("length", "max_completion_tokens", "max_new_tokens", "max_tokens", "n_predict", "n_tokens",
            "num_tokens")  # fmt: skip
 COUNTS = ("best_of", "count", "n", "num_return_sequences", "num_samples")
 STOPS = ("stop_sequences", "stop_strings")

@@ -30,6 +30,7 @@ SMALLEST, LARGEST = 1e-30, 1e30
 HOTTEST = 1e4  # temperature; above, probabilities are so close together that their order is a matter of rounding
 SMALLEST_ENTROPY = 1e-6  # bits; about the resolution of float32 probabilities
 _MOST_TOKENS = 2**53  # floats represent integers exactly up to here
+_STRONGEST = 1e4  # nats of a penalty, and the factor by which it grows
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -47,6 +48,11 @@ class SamplingOptions(TypedDict, total=False):
     max_temp: float
     mirostat: float | None
     mirostat_eta: float
+    no_repeat_ngram: int
+    dry_multiplier: float
+    dry_base: float
+    dry_allowed_length: int
+    repetition_range: int
     logit_bias: Mapping[Any, float]
 
 
@@ -54,9 +60,9 @@ class SamplingOptions(TypedDict, total=False):
 class Sampling:
     """How to draw a token from a model's logits. Immutable, and validated on construction.
 
-    The pipeline runs in this order: logits + bias -> top_n_sigma -> temperature -> top_k -> typical_p -> top_p ->
-    min_p -> draw. Each filter sees probabilities renormalised over the tokens that earlier filters kept, and keeps at
-    least one token.
+    The pipeline runs in this order: logits + bias -> constraints -> repetition -> top_n_sigma -> temperature -> top_k
+    -> typical_p -> top_p -> min_p -> draw. Each filter sees probabilities renormalised over the tokens that earlier
+    filters kept, and keeps at least one token.
 
     Numbers other than 0 are at least 1e-30 and, unless noted, at most 1e30: within these bounds all backends compute
     the same.
@@ -77,6 +83,12 @@ class Sampling:
         mirostat: keep the surprise of the text near this number of bits per token (mirostat 2). Replaces the filters
             after temperature. None is off.
         mirostat_eta: learning rate of mirostat.
+        no_repeat_ngram: never repeat a run of this many tokens; 0 is off.
+        dry_multiplier: strength of the DRY penalty, in nats, for tokens that would lengthen a repetition; 0 is off.
+        dry_base: factor by which the DRY penalty grows with each further token of the repetition.
+        dry_allowed_length: shortest repetition, in tokens, that DRY penalises.
+        repetition_range: number of tokens before the next one, prompt included, within which repetitions count; 0
+            is all of them.
         logit_bias: added to the logits, by token id, at most 1e30 in size; -inf bans a token. A `LanguageModel`
             accepts characters too.
 
@@ -96,11 +108,20 @@ class Sampling:
     max_temp: float = 2.0
     mirostat: float | None = None
     mirostat_eta: float = 0.1
+    no_repeat_ngram: int = 0
+    dry_multiplier: float = 0.0
+    dry_base: float = 1.75
+    dry_allowed_length: int = 8
+    repetition_range: int = 0
     logit_bias: Mapping[Any, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         top_k = whole_number("top_k", self.top_k, 0, _MOST_TOKENS, error=SamplingError, note=", 0 is off")
         self._set("top_k", top_k)
+        for name, least in (("no_repeat_ngram", 0), ("dry_allowed_length", 1), ("repetition_range", 0)):
+            self._set(name, whole_number(name, getattr(self, name), least, _MOST_TOKENS, error=SamplingError))
+        self._check("dry_multiplier", SMALLEST, _STRONGEST, zero="off")
+        self._check("dry_base", 1, _STRONGEST)
         self._check("temperature", SMALLEST, HOTTEST, zero="greedy")
         self._check("top_p", SMALLEST, 1, note=" (off)")
         self._check("typical_p", SMALLEST, 1, note=" (off)")
@@ -137,6 +158,11 @@ class Sampling:
                     f"got {shown(self.logit_bias[key])}"
                 )
         self._set("logit_bias", biases)
+
+    @property
+    def penalizes_repetition(self) -> bool:
+        """Whether a control needs the text so far."""
+        return self.no_repeat_ngram > 0 or self.dry_multiplier > 0
 
     def _check(self, name: str, low: float, high: float, *, zero: str | None = None, note: str = "") -> None:
         """Convert a field to float and check that it is from `low` to `high`, or 0 if `zero` says what that means."""

@@ -30,14 +30,17 @@ class Vocab:
     Args:
         characters: distinct characters, in token order.
         lowercase: convert input to lower case.
+        boundary: whether there is one more token, the last one, which is no character: it stands before and after each
+            item, such as a line, of what the model was trained on.
 
     Raises:
         VocabError: if there are no characters, one is not a single code point, or one occurs twice.
     """
 
-    def __init__(self, characters: Iterable[str], *, lowercase: bool = False) -> None:
+    def __init__(self, characters: Iterable[str], *, lowercase: bool = False, boundary: bool = False) -> None:
         self.characters = tuple(characters)
         self.lowercase = lowercase
+        self.has_boundary = boundary
         if not self.characters:
             raise VocabError("a vocabulary must have at least one character, got none")
         for char in self.characters:
@@ -65,12 +68,19 @@ class Vocab:
 
     @property
     def vocab_size(self) -> int:
-        """Number of characters, V."""
-        return len(self.characters)
+        """Number of tokens, V: the characters and, if there is one, the boundary."""
+        return len(self.characters) + self.has_boundary
+
+    @property
+    def boundary(self) -> int | None:
+        """The token before and after each item; None if the model knows no items."""
+        return len(self.characters) if self.has_boundary else None
 
     @property
     def start_id(self) -> int:
-        """Token that an empty prompt starts from: the newline if it is known, otherwise token 0."""
+        """Token that an empty prompt starts from: the boundary, or the newline if it is known, otherwise token 0."""
+        if self.has_boundary:
+            return len(self.characters)
         return self.characters.index("\n") if "\n" in self.characters else 0
 
     def encode(self, text: str, *, unknown: Unknown = "error", replacement: str | None = None) -> npt.NDArray[np.int32]:
@@ -155,7 +165,7 @@ class Vocab:
         Raises:
             VocabError: if an id is outside [0, V).
         """
-        return self._points[check_tokens(tokens, self.vocab_size)].tobytes().decode("utf-32-le")
+        return self._points[check_tokens(tokens, len(self.characters))].tobytes().decode("utf-32-le")
 
     def unknown_error(
         self, text: str, *, start: int = 0, source: str = "", model: str = "the model"
@@ -182,15 +192,15 @@ class Vocab:
     def describe(self, limit: int = 100) -> str:
         """Return a description for messages, with the repr of at most `limit` characters."""
         shown = "".join(map(on_circles, self.characters[:limit]))
-        more = f" and {self.vocab_size - limit} more" if self.vocab_size > limit else ""
-        return f"{self.vocab_size} characters: {shown!r}{more}"
+        more = f" and {len(self.characters) - limit} more" if len(self.characters) > limit else ""
+        return f"{len(self.characters)} characters: {shown!r}{more}"
 
     def to_json(self) -> str:
         """Return the characters as a JSON list of strings, in token order."""
         return json.dumps(list(self.characters), ensure_ascii=False, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str, *, lowercase: bool = False) -> Vocab:
+    def from_json(cls, text: str, *, lowercase: bool = False, boundary: bool = False) -> Vocab:
         """Build a vocabulary from the result of `to_json`.
 
         Raises:
@@ -202,10 +212,10 @@ class Vocab:
             raise VocabError(f"a vocabulary must be a JSON list of characters: {error}") from error
         if not isinstance(characters, list):
             raise VocabError(f"a vocabulary must be a JSON list of characters, got {type(characters).__name__}")
-        return cls(characters, lowercase=lowercase)
+        return cls(characters, lowercase=lowercase, boundary=boundary)
 
     def __len__(self) -> int:
-        return len(self.characters)
+        return self.vocab_size
 
     def __contains__(self, char: object) -> bool:
         return isinstance(char, str) and char in self._known
@@ -213,13 +223,18 @@ class Vocab:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Vocab):
             return NotImplemented
-        return self.characters == other.characters and self.lowercase == other.lowercase
+        return self._key == other._key
 
     def __hash__(self) -> int:
-        return hash((self.characters, self.lowercase))
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[object, ...]:
+        return self.characters, self.lowercase, self.has_boundary
 
     def __repr__(self) -> str:
-        return f"Vocab({self.describe(20)}{', lowercase' if self.lowercase else ''})"
+        flags = (", lowercase" if self.lowercase else "") + (", boundary" if self.has_boundary else "")
+        return f"Vocab({self.describe(20)}{flags})"
 
     @cached_property
     def _known(self) -> frozenset[str]:
@@ -234,7 +249,7 @@ class Vocab:
     def _ids_by_point(self) -> npt.NDArray[np.int32]:
         """Token id of each code point up to one above the largest known, `_ABSENT` for unknown ones."""
         table = np.full(int(self._points.max()) + 2, _ABSENT, np.int32)
-        table[self._points] = np.arange(self.vocab_size)
+        table[self._points] = np.arange(len(self.characters))
         return table
 
 

@@ -175,12 +175,11 @@ def test_seeds_are_drawn_and_reported_by_default() -> None:
         ("generate", {"length": 10}, "generate has no argument 'length'; use max_new_tokens"),
         ("generate", {"n_tokens": 10}, "use max_new_tokens"),
         ("generate", {"max_tokens": 10}, "use max_new_tokens"),
-        ("generate", {"max_length": 10}, "use max_new_tokens"),
         ("generate", {"temp": 0.5}, "use temperature"),
         ("generate", {"num_return_sequences": 2}, r"use generate_batch\(prompts, n=...\)"),
         ("stream", {"length": 10}, "stream has no argument 'length'; use max_new_tokens"),
         ("generate_batch", {"num_return_sequences": 2}, "generate_batch has no argument 'num_return_sequences'; use n"),
-        ("generate_batch", {"temperature": 0.5}, r"use sampling=Sampling\(temperature=...\)"),
+        ("items", {"n": 5}, "use count"),
         ("sample_iter", {"length": 10}, "use max_new_tokens"),
     ],
 )

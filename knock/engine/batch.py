@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,12 @@ import numpy.typing as npt
 from knock.sampling import Sampling, TokenStats
 from knock.vocab import TokenArray
 
+if TYPE_CHECKING:
+    from knock.engine.automaton import Automaton
+
 # Why a row ended, by number; the kernels use the same numbers.
-FINISH_REASONS = ("not done", "length", "stop", "not finite")
-NOT_DONE, LENGTH, STOP, NOT_FINITE = range(4)
+FINISH_REASONS = ("not done", "length", "stop", "not finite", "end", "match", "rejected")
+NOT_DONE, LENGTH, STOP, NOT_FINITE, END, MATCH, REJECTED = range(7)
 
 # Rows of a group: the first one, the most, and the fewest that end a group of too many tokens.
 _FIRST_ROWS, _MOST_ROWS, _LEAST_ROWS, _MOST_TOKENS = 256, 16_384, 16, 2**19
@@ -31,24 +34,30 @@ class Request:
     Attributes:
         tokens: the prompt, at least one token.
         sampling: the controls.
-        automaton: recognises the stop strings, as `knock.generation.stopping.automaton` makes it; None without any.
+        automaton: what the text must match and where it ends, after the prompt; None if nothing restricts it.
         max_new_tokens: upper bound on the generated tokens.
         index: the row's number in its batch.
         prompt: the prompt as text, kept for the result.
         error: why the prompt is invalid, None if it is valid; an invalid one generates nothing.
         stop: the stop strings as text, kept for the result.
         extra: the prompt's other fields, kept for the result.
+        state: state of the automaton after the prompt.
+        is_masked: whether forbidden tokens are masked; otherwise a text that does not match is rejected.
+        is_over: whether the text matches and ends before the first token; `max_new_tokens` is then 0.
     """
 
     tokens: TokenArray
     sampling: Sampling
-    automaton: npt.NDArray[np.int64] | None
+    automaton: Automaton | None
     max_new_tokens: int
     index: int
     prompt: str = ""
     error: str | None = None
     stop: tuple[str, ...] = ()
     extra: Mapping[str, Any] | None = None
+    state: int = 0
+    is_masked: bool = True
+    is_over: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from knock.choices import Backend
-from knock.engine.batch import Job, Request
+from knock.engine.batch import NOT_DONE, NOT_FINITE, Job, Request
 from knock.engine.packed_model import PackedModel
 from knock.engine.packing import control_row, reachable
 from knock.errors import GenerationError
-from knock.sampling import Sampling, TokenStats
+from knock.sampling import TokenStats
 from knock.vocab import TokenArray
 from knock.weights import Weights
 from knock_kernels.cache.store import SPAN, Decoder, EntryPoints, Lane, Stat
@@ -62,9 +62,9 @@ class CompiledBackend:
                 raise GenerationError.not_finite(start + done)
             yield start, out
 
-    def stream(self, prompt: TokenArray, sampling: Sampling, seed: int, index: int) -> CompiledStream:
-        """Return the sequence that continues a prompt of at least one token."""
-        return CompiledStream(self._model, prompt, sampling, seed, index)
+    def stream(self, request: Request, seed: int) -> CompiledStream:
+        """Return the sequence that a request begins."""
+        return CompiledStream(self._model, request, seed)
 
     def job(self, requests: Sequence[Request], seed: int, keep_stats: bool, threads: int) -> Job:
         """Return a job that generates requests."""
@@ -76,42 +76,57 @@ class CompiledBackend:
 class CompiledStream:
     """One sequence being generated, in a lane of its own."""
 
-    def __init__(self, model: PackedModel, prompt: TokenArray, sampling: Sampling, seed: int, index: int) -> None:
-        V, T = model.config.vocab_size, model.config.T
+    def __init__(self, model: PackedModel, request: Request, seed: int) -> None:
+        V, T, sampling, automaton = model.config.vocab_size, model.config.T, request.sampling, request.automaton
+        self.finish_reason = NOT_DONE
+        self.cut = 0  # tokens to cut from the end of the text
         self._model = model
-        self._prompt = reachable(prompt, model.config)
+        self._prompt = reachable(request.tokens, model.config)
         self._decode: Decoder | None = None  # made when it is needed: a stream may never be read
         self._controls = np.array(control_row(sampling))
         self._history = np.zeros(T, np.int64)
         bias = sampling.bias_array(V)
         self._bias = np.zeros(V, np.float32) if bias is None else bias.astype(np.float32)
+        self._inputs, self._scratch = np.zeros(3 * SPAN, np.int64), model.scratch(1)
         self._lane = np.zeros(len(Lane), np.int64)
         self._lane[Lane.bias] = -1 if bias is None else 0
         self._lane[Lane.cache] = model.cache_offset(0)
         self._lane[Lane.seed] = np.uint64(seed).astype(np.int64)
-        self._lane[Lane.index] = index
+        self._lane[Lane.index] = request.index
+        self._automaton = np.zeros(1, np.int32) if automaton is None else automaton.table
+        self._lane[Lane.automaton] = -1 if automaton is None else 0
+        self._lane[Lane.state] = request.state
+        self._lane[Lane.masked] = automaton is not None and request.is_masked
+        self._lane[Lane.left] = request.max_new_tokens
+        self._context = request.tokens.astype(np.int32)
+        self._lane[Lane.context] = 0 if sampling.penalizes_repetition else -1
+        self._lane[Lane.context_size] = len(self._context)
 
     def advance(self, length: int) -> tuple[TokenArray, TokenStats]:
-        """Return the next tokens and their statistics.
+        """Return the next tokens and their statistics, fewer if the text ends.
 
         Raises:
             GenerationError: if logits are not finite.
         """
-        if length == 0:
+        if length == 0 or self.finish_reason != NOT_DONE:
             return np.empty(0, np.int32), TokenStats.from_array(np.empty((0, len(Stat))))
         if self._decode is None:
-            self._decode = self._prefilled()
+            self._prefill()
+        if self._decode is None or self._needs_room(length):
+            self._decode = self._decoder(length)
         tokens, stats = np.empty(length, np.int64), np.empty((length, len(Stat)))
         first = int(self._lane[Lane.step])
         done = self._decode(length, tokens, stats)
-        if done < length:
+        self.finish_reason = int(self._lane[Lane.finish_reason])
+        if self.finish_reason == NOT_FINITE:
             raise GenerationError.not_finite(first + done)
-        return tokens.astype(np.int32), TokenStats.from_array(stats)
+        self.cut = int(self._lane[Lane.cut])
+        return tokens[:done].astype(np.int32), TokenStats.from_array(stats[:done])
 
-    def _prefilled(self) -> Decoder:
+    def _prefill(self) -> None:
         """Read all tokens of the prompt but the last, which is read by the first step."""
-        model, lane, inputs = self._model, self._lane, np.zeros(3 * SPAN, np.int64)
-        scratch, before = model.scratch(1), self._prompt[:-1].astype(np.int64)
+        model, lane, inputs, scratch = self._model, self._lane, self._inputs, self._scratch
+        before = self._prompt[:-1].astype(np.int64)
         if len(before):
             model.kernels.read(
                 before, 0, len(before), int(lane[Lane.cache]), inputs, model.weights, scratch, model.plan
@@ -120,6 +135,18 @@ class CompiledStream:
             self._history[: len(before)] = before
         lane[Lane.token] = self._prompt[-1]
         lane[Lane.position] = len(before)
+
+    def _needs_room(self, length: int) -> bool:
+        """Whether the text so far has no room for that many tokens."""
+        lane = self._lane
+        return bool(lane[Lane.context] >= 0 and lane[Lane.context_size] + length > len(self._context))
+
+    def _decoder(self, length: int) -> Decoder:
+        """Return the function that draws tokens, with room for at least `length` of them."""
+        model = self._model
+        if self._needs_room(length):
+            self._context = np.concatenate([self._context, np.zeros(len(self._context) + length, np.int32)])
         return model.kernels.decoder(
-            lane, 1, self._controls, self._bias, self._history, inputs, model.weights, scratch, model.plan
-        )
+            self._lane, 1, self._controls, self._bias, self._automaton, self._context, self._history, self._inputs,
+            model.weights, self._scratch, model.plan,
+        )  # fmt: skip

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from knock.engine.batch import LENGTH, NOT_DONE, Request, Rows
+from knock.engine.batch import LENGTH, MATCH, NOT_DONE, Request, Rows
 from knock.engine.packed_model import PackedModel
 from knock.engine.packing import control_row, reachable
+from knock.vocab import TokenArray
 from knock_kernels.cache.store import ROWS, SPAN, Control, Lane, RowField, Shared, Stat
 
 
@@ -22,8 +23,9 @@ class CompiledJob:
         self, model: PackedModel, requests: Sequence[Request], seed: int, keep_stats: bool, threads: int
     ) -> None:
         config, V = model.config, model.config.vocab_size
-        prompts, controls, biases, automata = (_Joined(dtype) for dtype in (np.int64, np.float64, np.float32, np.int64))
+        prompts, controls, biases, automata = (_Joined(dtype) for dtype in (np.int64, np.float64, np.float32, np.int32))
         self._room = Rows.empty(requests, keep_stats)
+        contexts = _Contexts()
         signed_seed = int(np.uint64(seed).astype(np.int64))
         table = []
         for request, start in zip(requests, self._room.starts.tolist(), strict=True):
@@ -39,10 +41,14 @@ class CompiledJob:
                     request.index,
                     controls.offset(id(sampling), control_row, sampling) // len(Control),
                     biases.offset(id(sampling), sampling.bias_array, V) if sampling.logit_bias else -1,
-                    -1 if automaton is None else automata.offset(id(automaton), automaton.ravel),
+                    -1 if automaton is None else automata.offset(id(automaton), automaton.table.ravel),
+                    request.state,
+                    int(automaton is not None and request.is_masked),
+                    contexts.add(tokens, request.max_new_tokens) if sampling.penalizes_repetition else -1,
+                    len(tokens),
                     0,
                     0,
-                    LENGTH if request.max_new_tokens == 0 else NOT_DONE,
+                    NOT_DONE if request.max_new_tokens else MATCH if request.is_over else LENGTH,
                 )
             )
         self._model = model
@@ -56,6 +62,7 @@ class CompiledJob:
         self._controls, self._biases, self._automata, self._prompts = (
             joined.array() for joined in (controls, biases, automata, prompts)
         )
+        self._contexts = contexts.array()
 
     def work(self) -> None:
         """Generate rows until none is left."""
@@ -66,7 +73,7 @@ class CompiledJob:
         stats, stride = (np.empty(len(Stat)), 0) if room.stats is None else (room.stats, len(Stat))
         model.kernels.run(
             self._order, len(self._order), self._most, self._table, self._shared, self._controls, self._biases,
-            self._automata, self._prompts, lanes, controls, history, caches, inputs, model.weights,
+            self._automata, self._contexts, self._prompts, lanes, controls, history, caches, inputs, model.weights,
             model.scratch(ROWS + 1), model.plan, room.tokens, stats, stride,
         )  # fmt: skip
 
@@ -86,6 +93,28 @@ class CompiledJob:
             kept=self._table[:, RowField.kept],
             finish_reasons=self._table[:, RowField.finish_reason],
         )
+
+
+class _Contexts:
+    """Texts so far, each with room for what is drawn."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[int, TokenArray]] = []
+        self._size = 0
+
+    def add(self, prompt: TokenArray, room: int) -> int:
+        """Return the offset of a prompt with room behind it."""
+        offset = self._size
+        self._parts.append((offset, prompt))
+        self._size += len(prompt) + room
+        return offset
+
+    def array(self) -> npt.NDArray[np.int32]:
+        """Return all of them as one array, which is never empty, so that it has an address."""
+        out = np.zeros(max(self._size, 1), np.int32)
+        for offset, prompt in self._parts:
+            out[offset : offset + len(prompt)] = prompt
+        return out
 
 
 class _Joined:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from knock.choices import Backend
 from knock.config import ModelConfig
+from knock.engine.automaton import Automaton
 from knock.engine.backends import chosen, kernels
 from knock.engine.batch import NOT_FINITE, Job, Request, Rows, work_together
 from knock.errors import GenerationError, SamplingError, VocabError
@@ -103,7 +104,16 @@ class Engine:
         return self._ready(positions=len(ids)).log_probs(ids, after)
 
     def start(
-        self, tokens: npt.ArrayLike, sampling: Sampling, seed: int, index: int = 0, *, length: int = 0
+        self,
+        tokens: npt.ArrayLike,
+        sampling: Sampling,
+        seed: int,
+        index: int = 0,
+        *,
+        length: int = 0,
+        automaton: Automaton | None = None,
+        state: int = 0,
+        is_masked: bool = True,
     ) -> TokenStream:
         """Return a stream of tokens that continues `tokens`.
 
@@ -112,7 +122,11 @@ class Engine:
             sampling: the controls.
             seed: with `index` and the step, decides every draw.
             index: the row's number in its batch.
-            length: how many tokens the caller is about to draw, by which `"auto"` chooses.
+            length: how many tokens the caller is about to draw, by which `"auto"` chooses; with an automaton, the
+                most that it may draw.
+            automaton: what the text must match and where it ends; None if nothing restricts it.
+            state: state of the automaton after the prompt.
+            is_masked: whether forbidden tokens are masked; otherwise a text that does not match is rejected.
 
         Raises:
             VocabError: if there is no token, or one is not in [0, V).
@@ -121,7 +135,8 @@ class Engine:
         ids = check_tokens(tokens, self.config.vocab_size)
         if ids.size == 0:
             raise VocabError("generation needs at least one token to start from, got none")
-        return TokenStream(self._ready(steps=length).stream(ids, sampling, seed, index), seed)
+        request = Request(ids, sampling, automaton, length, index, state=state, is_masked=is_masked)
+        return TokenStream(self._ready(steps=length).stream(request, seed), seed)
 
     def run(
         self,
@@ -203,7 +218,9 @@ class TokenStream:
         self._stream = stream
 
     def advance(self, length: int) -> tuple[TokenArray, TokenStats]:
-        """Return the next `length` tokens and their statistics. They do not depend on how the calls are cut.
+        """Return the next `length` tokens and their statistics, fewer if the text ends.
+
+        They do not depend on how the calls are cut.
 
         Raises:
             SamplingError: if `length` is not a whole number of at least 0.
@@ -211,8 +228,21 @@ class TokenStream:
         """
         return self._stream.advance(whole_number("length", length, 0, error=SamplingError))
 
+    @property
+    def finish_reason(self) -> int:
+        """Why the text ended, an index into `FINISH_REASONS`; `NOT_DONE` if it continues."""
+        return self._stream.finish_reason
+
+    @property
+    def cut(self) -> int:
+        """Number of tokens to cut from the end of a text that ended: its stop string or boundary."""
+        return self._stream.cut
+
 
 class _Stream(Protocol):
+    finish_reason: int
+    cut: int
+
     def advance(self, length: int) -> tuple[TokenArray, TokenStats]: ...
 
 
@@ -225,6 +255,6 @@ class _Backend(Protocol):
 
     def log_probs(self, ids: TokenArray, targets: TokenArray) -> npt.NDArray[np.float64]: ...
 
-    def stream(self, prompt: TokenArray, sampling: Sampling, seed: int, index: int) -> _Stream: ...
+    def stream(self, request: Request, seed: int) -> _Stream: ...
 
     def job(self, requests: Sequence[Request], seed: int, keep_stats: bool, threads: int) -> Job: ...

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from knock import reference
 from knock.choices import Backend
 from knock.config import ModelConfig
-from knock.engine.batch import LENGTH, NOT_FINITE, STOP, Request, Rows
+from knock.engine.batch import LENGTH, MATCH, NOT_DONE, NOT_FINITE, Request, Rows
 from knock.errors import GenerationError
-from knock.sampling import Sampling, TokenStats
+from knock.sampling import TokenStats
 from knock.vocab import TokenArray
 from knock.weights import Weights
 
@@ -56,9 +56,9 @@ class NumpyBackend:
             out[part] = reference.log_softmax(logits)[np.arange(len(logits)), targets[part]]
         return out
 
-    def stream(self, prompt: TokenArray, sampling: Sampling, seed: int, index: int) -> NumpyStream:
-        """Return the sequence that continues a prompt of at least one token."""
-        return NumpyStream(self, prompt, sampling, seed, index)
+    def stream(self, request: Request, seed: int) -> NumpyStream:
+        """Return the sequence that a request begins."""
+        return NumpyStream(self, request, seed)
 
     def job(self, requests: Sequence[Request], seed: int, keep_stats: bool, threads: int) -> NumpyJob:
         """Return a job that generates requests."""
@@ -68,26 +68,33 @@ class NumpyBackend:
 class NumpyStream:
     """One sequence being generated."""
 
-    def __init__(self, backend: NumpyBackend, prompt: TokenArray, sampling: Sampling, seed: int, index: int) -> None:
+    def __init__(self, backend: NumpyBackend, request: Request, seed: int) -> None:
+        sampling = request.sampling
+        self.finish_reason = NOT_DONE
         self._backend = backend
-        self._sampling = sampling
+        self._request = request
         self._seed = seed
-        self._index = index
+        self._state = request.state
+        self._left = request.max_new_tokens
+        self.cut = 0  # tokens to cut from the end of the text
         self._bias = sampling.bias_array(backend.config.vocab_size)
         self._mu = 2 * sampling.mirostat if sampling.mirostat is not None else 0.0
         self._steps = 0
         self._cache = reference.empty_cache(backend.arrays, backend.config)
-        self._unread = prompt[-backend.config.receptive_field :]  # the next token depends on no earlier one
+        self._context = request.tokens.tolist()
+        self._unread = request.tokens[-backend.config.receptive_field :]  # the next token depends on no earlier one
 
     def advance(self, length: int) -> tuple[TokenArray, TokenStats]:
-        """Return the next tokens and their statistics.
+        """Return the next tokens and their statistics, fewer if the text ends.
 
         Raises:
             GenerationError: if logits are not finite.
         """
+        draws: list[reference.Draw] = []
         with np.errstate(all="ignore"):
-            draws = [self._next() for _ in range(length)]
-        table = np.array(draws, np.float64).reshape(length, len(reference.Draw._fields))
+            while len(draws) < length and self.finish_reason == NOT_DONE:
+                draws.append(self._next())
+        table = np.array(draws, np.float64).reshape(len(draws), len(reference.Draw._fields))
         columns = dict(zip(reference.Draw._fields, table.T, strict=True))
         tokens = columns.pop("token").astype(np.int32)
         del columns["mu"]
@@ -98,10 +105,17 @@ class NumpyStream:
         logits, self._cache = reference.prefill(self._unread, self._cache, backend.arrays, backend.config)
         if not np.isfinite(logits).all():
             raise GenerationError.not_finite(self._steps)
-        u = reference.uniform(self._seed, self._index, self._steps)
-        drawn = reference.sample(logits, self._sampling, u, self._mu, self._bias)
+        request, automaton = self._request, self._request.automaton
+        allowed = automaton.allowed(self._state, self._left) if automaton is not None and request.is_masked else None
+        u = reference.uniform(self._seed, request.index, self._steps)
+        context = np.array(self._context) if request.sampling.penalizes_repetition else None
+        drawn = reference.sample(logits, request.sampling, u, self._mu, self._bias, allowed, context)
         self._mu = drawn.mu
         self._steps += 1
+        self._left -= 1
+        self._context.append(drawn.token)
+        if automaton is not None:
+            self._state, self.finish_reason, self.cut = automaton.follow(self._state, drawn.token, self._left)
         self._unread = np.array([drawn.token], np.int32)
         return drawn
 
@@ -128,8 +142,8 @@ class NumpyJob:
             self._generate(i)
 
     def _generate(self, i: int) -> None:
-        request, rows, state = self._requests[i], self._rows, 0
-        stream = self._backend.stream(request.tokens, request.sampling, self._seed, request.index)
+        request, rows = self._requests[i], self._rows
+        stream = self._backend.stream(request, self._seed)
         for step in range(request.max_new_tokens):
             if self._stopped:
                 return
@@ -142,13 +156,10 @@ class NumpyJob:
             rows.tokens[offset] = token
             if rows.stats is not None:
                 rows.stats[offset] = [value[0] for value in vars(stats).values()]
-            if request.automaton is not None:
-                state = int(request.automaton[state, token])
-                cut = int(request.automaton[state, -1])
-                if cut:
-                    rows.finish(i, step + 1, step + 1 - cut, STOP)
-                    return
-        rows.finish(i, request.max_new_tokens, request.max_new_tokens, LENGTH)
+            if stream.finish_reason != NOT_DONE:
+                rows.finish(i, step + 1, step + 1 - stream.cut, stream.finish_reason)
+                return
+        rows.finish(i, request.max_new_tokens, request.max_new_tokens, MATCH if request.is_over else LENGTH)
 
     def stop(self) -> None:
         """Make the working threads return at their next step."""

@@ -130,6 +130,11 @@ def control_row(sampling: Sampling) -> list[float]:
         Control.mirostat: -1.0 if sampling.mirostat is None else sampling.mirostat,
         Control.mirostat_eta: sampling.mirostat_eta,
         Control.mu: 2 * (sampling.mirostat or 0.0),
+        Control.no_repeat_ngram: sampling.no_repeat_ngram,
+        Control.dry_multiplier: sampling.dry_multiplier,
+        Control.dry_base: sampling.dry_base,
+        Control.dry_allowed_length: sampling.dry_allowed_length,
+        Control.repetition_range: sampling.repetition_range,
     }
     return [float(row[control]) for control in Control]
 

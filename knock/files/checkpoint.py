@@ -1,7 +1,8 @@
 """Read and write model files: arrays, config, vocabulary and training record in one `.safetensors` or `.npz` file.
 
 The metadata is the same in both formats: JSON strings `knock.format` ("1"), `knock.config`, `knock.vocab` (the list of
-characters), `knock.lowercase` and `knock.training` (recipe and losses), and two SHA-256 digests in hex.
+characters), `knock.lowercase`, `knock.boundary` (only in a model of items) and `knock.training` (recipe and losses),
+and two SHA-256 digests in hex.
 `knock.digest`, over arrays, config and vocabulary, identifies the model independent of the file format.
 `knock.checksum`, over all other metadata, detects changes to the rest of the file.
 
@@ -57,7 +58,11 @@ def model_digest(weights: Weights, vocab: Vocab | None = None) -> str:
     """Return the digest that identifies a model: SHA-256 of config, vocabulary and float32 arrays, 64 hex digits."""
     sha = hashlib.sha256()
     lowercase = vocab is not None and vocab.lowercase
-    sha.update(json.dumps([_config_json(weights.config), vocab.to_json() if vocab else None, lowercase]).encode())
+    # Only what a file has counts, so that files of earlier versions keep their digest.
+    boundary = [True] if vocab is not None and vocab.has_boundary else []
+    sha.update(
+        json.dumps([_config_json(weights.config), vocab.to_json() if vocab else None, lowercase, *boundary]).encode()
+    )
     for name in sorted(weights):
         sha.update(f"{name} {weights[name].shape}".encode())
         sha.update(weights[name].astype("<f4", copy=False).data)
@@ -104,6 +109,8 @@ def write_checkpoint(
     metadata = {"knock.format": FORMAT, "knock.config": _config_json(weights.config)}
     if vocab is not None:
         metadata |= {"knock.vocab": vocab.to_json(), "knock.lowercase": json.dumps(vocab.lowercase)}
+        if vocab.has_boundary:
+            metadata["knock.boundary"] = json.dumps(True)
     if training:
         try:
             metadata["knock.training"] = json.dumps(dict(training), sort_keys=True)
@@ -201,7 +208,8 @@ def _config(metadata: Mapping[str, str]) -> ModelConfig:
 def _checkpoint(config: ModelConfig, arrays: Mapping[str, FloatArray], metadata: Mapping[str, str]) -> Checkpoint:
     vocab = None
     if "knock.vocab" in metadata:
-        vocab = Vocab.from_json(metadata["knock.vocab"], lowercase=json.loads(metadata["knock.lowercase"]))
+        lowercase, boundary = (json.loads(metadata.get(f"knock.{name}", "false")) for name in ("lowercase", "boundary"))
+        vocab = Vocab.from_json(metadata["knock.vocab"], lowercase=lowercase, boundary=boundary)
         if vocab.vocab_size != config.vocab_size:
             raise ValueError(f"the config has vocab_size {config.vocab_size}, but the vocabulary {vocab.vocab_size}")
     weights = Weights(config, arrays)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from knock.choices import Unknown
 from knock.engine.batch import Request
 from knock.errors import KnockError, SamplingError
-from knock.generation import stopping
+from knock.generation.constraints.constraint import NO_CONSTRAINT, Compiled, Constraint, compile_constraint
 from knock.generation.results import Prompt
 from knock.generation.stopping import StopStrings, warn_of_impossible
 from knock.memo import Memo
@@ -34,9 +34,10 @@ class RequestBuilder:
         max_new_tokens: their number of characters.
         unknown: how to handle characters that the model does not know.
         keep_errors: If True, an invalid prompt becomes a request with an error instead of raising.
+        constraint: what the texts must match.
 
     Raises:
-        SamplingError: if a control is out of range.
+        SamplingError: if a control is out of range, or no text matches.
     """
 
     def __init__(
@@ -47,15 +48,17 @@ class RequestBuilder:
         max_new_tokens: int,
         unknown: Unknown,
         keep_errors: bool = False,
+        constraint: Constraint = NO_CONSTRAINT,
     ) -> None:
         self._vocab = vocab
+        self._constraint = constraint
         self._unknown = unknown
         self._keep_errors = keep_errors
         self._memo = Memo()  # a batch stores equal prompts and controls once
         self._sampling = self.controls(sampling)
         self._stop = StopStrings(stop).strings
         self._max_new_tokens = _checked_length(max_new_tokens)
-        self._automaton = self._stop_automaton(self._stop, self._max_new_tokens)
+        self._compiled(self._stop, self._max_new_tokens, self._sampling)  # validate
 
     def rows(
         self, prompt: str | Prompt, first: int, n: int, sampling: str | Sampling | None = None
@@ -89,7 +92,7 @@ class RequestBuilder:
             return Request(start, self._sampling, None, 0, index, text, str(error), extra=extra)
 
     def _checked(self, prompt: str | Prompt, index: int, sampling: str | Sampling | None) -> Request:
-        automaton, length, stop = self._automaton, self._max_new_tokens, self._stop
+        length, stop = self._max_new_tokens, self._stop
         extra: Mapping[str, Any] | None = None
         if isinstance(prompt, Prompt):
             sampling = sampling if prompt.sampling is None else prompt.sampling
@@ -97,12 +100,15 @@ class RequestBuilder:
                 length = _checked_length(prompt.max_new_tokens)
             if prompt.stop is not None:
                 stop = StopStrings(prompt.stop).strings
-            if prompt.max_new_tokens is not None or prompt.stop is not None:
-                automaton = self._stop_automaton(stop, length)
             extra = prompt.extra
             prompt = prompt.text
         controls = self._sampling if sampling is None else self.controls(sampling)
-        return Request(self._tokens(prompt), controls, automaton, length, index, prompt, None, stop, extra)
+        compiled, tokens = self._compiled(stop, length, controls), self._tokens(prompt)
+        state, length, is_over = compiled.begin(tokens[1:] if self._vocab.has_boundary else tokens, length)
+        return Request(
+            tokens, controls, compiled.automaton, 0 if is_over else length, index, prompt, None, stop, extra, state,
+            compiled.is_masked, is_over,
+        )  # fmt: skip
 
     def controls(self, sampling: str | Sampling) -> Sampling:
         """Return controls, given by name or as they are, with a bias by token."""
@@ -128,14 +134,15 @@ class RequestBuilder:
         tokens: TokenArray = self._memo.get(("text", text), lambda: prompt_tokens(text, self._vocab, self._unknown))
         return tokens
 
-    def _stop_automaton(self, strings: tuple[str, ...], length: int) -> npt.NDArray[np.int64] | None:
-        if not strings:
-            return None
-        self._memo.get(("warned", strings, length), lambda: warn_of_impossible(strings, length, self._vocab))
-        table: npt.NDArray[np.int64] | None = self._memo.get(
-            ("stop", strings), lambda: _automaton(strings, self._vocab)
+    def _compiled(self, stop: tuple[str, ...], length: int, controls: Sampling) -> Compiled:
+        """Return the constraint with the stop strings and the tokens that the controls ban."""
+        if stop:
+            self._memo.get(("warned", stop, length), lambda: warn_of_impossible(stop, length, self._vocab))
+        banned = banned_tokens(controls)
+        compiled: Compiled = self._memo.get(
+            ("constraint", stop, banned), lambda: compile_constraint(self._constraint, stop, self._vocab, banned)
         )
-        return table
+        return compiled
 
 
 def several(prompts: Iterable[str | Prompt]) -> Iterable[str | Prompt]:
@@ -150,13 +157,15 @@ def several(prompts: Iterable[str | Prompt]) -> Iterable[str | Prompt]:
 
 
 def prompt_tokens(text: str, vocab: Vocab, unknown: Unknown) -> TokenArray:
-    """Return the tokens of a prompt; an empty one begins a new line.
+    """Return the tokens of a prompt; an empty one begins a new line, or, in a model of items, every one an item.
 
     Raises:
         VocabError: if it has an unknown character.
     """
     tokens = vocab.encode(text, unknown=unknown)
-    return tokens if tokens.size else np.array([vocab.start_id], np.int32)
+    if tokens.size and not vocab.has_boundary:
+        return tokens
+    return np.append(np.int32(vocab.start_id), tokens)
 
 
 def with_token_bias(sampling: Sampling, vocab: Vocab) -> Sampling:
@@ -179,11 +188,9 @@ def _token(key: object, vocab: Vocab) -> object:
     return vocab.characters.index(char)
 
 
-def _automaton(strings: tuple[str, ...], vocab: Vocab) -> npt.NDArray[np.int64] | None:
-    """Return the automaton of stop strings, without those that have a character the model never writes."""
-    written = [stopping.as_written(string, vocab) for string in strings]
-    possible = [vocab.encode(string).tolist() for string in written if all(char in vocab for char in string)]
-    return stopping.automaton(possible, vocab.vocab_size) if possible else None
+def banned_tokens(sampling: Sampling) -> tuple[int, ...]:
+    """Return the tokens that a bias of -inf bans."""
+    return tuple(sorted(token for token, bias in sampling.logit_bias.items() if bias == -math.inf))
 
 
 def _checked_length(max_new_tokens: int) -> int:

@@ -10,13 +10,14 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from knock.engine.batch import FINISH_REASONS, NOT_DONE, STOP, Request, Rows
+from knock.engine.batch import END, FINISH_REASONS, LENGTH, MATCH, NOT_DONE, REJECTED, STOP, Request, Rows
 from knock.engine.engine import TokenStream
 from knock.generation.stopping import StopStrings, as_written
 from knock.sampling import Sampling, Stats, Summary, TokenStats, summarize_rows
 from knock.vocab import Vocab
 
 _PIECE = 16  # tokens of a piece, after which stop strings are looked for
+_LONGEST_FORM = 18  # characters that one character can become in a Unicode normal form
 _COUNTED_AT_ONCE = 4096  # characters whose statistics are collected before they are summarised
 
 
@@ -26,8 +27,10 @@ class Generation:
 
     Attributes:
         prompt: the prompt that it continues.
-        text: the new characters, without the stop string.
-        finish_reason: `"length"`, `"stop"`, or `"error"` if the prompt was invalid.
+        text: the new characters, without the stop string unless it was to be kept.
+        finish_reason: why the text ended: `"length"` at the limit of its length, `"stop"` at a stop string, `"end"`
+            where a model of items ended its item, `"match"` where it matches the constraint and cannot go on,
+            `"rejected"` if it does not match and was drawn with `exact`, or `"error"` if the prompt was invalid.
         seed: the seed that was used.
         stats: summary over the characters of `text`.
         token_stats: statistics of each character of `text`, None if they were not requested. Their `log_probs` are the
@@ -96,12 +99,20 @@ class TextStream(Iterator[str]):
 
     Attributes:
         seed: the seed in use.
-        finish_reason: `"length"` or `"stop"` at the end, None before.
+        finish_reason: why the text ended, as in `Generation`; None before.
         stop_string: the stop string that ended the text, None if none did.
     """
 
     def __init__(
-        self, tokens: TokenStream, vocab: Vocab, length: int, stop: StopStrings, keep_stats: bool = False
+        self,
+        tokens: TokenStream,
+        vocab: Vocab,
+        length: int,
+        stop: StopStrings,
+        keep_stats: bool = False,
+        *,
+        keep_stop: bool = False,
+        is_over: bool = False,
     ) -> None:
         self.seed = tokens.seed
         self.finish_reason: str | None = None
@@ -109,6 +120,8 @@ class TextStream(Iterator[str]):
         self._tokens = tokens
         self._vocab = vocab
         self._left = length
+        self._keep_stop = keep_stop
+        self._is_over = is_over
         self._stop = stop
         self._summary = Summary()
         self._pending: list[TokenStats] = []  # of characters that are not summarised yet
@@ -131,14 +144,22 @@ class TextStream(Iterator[str]):
     def _advance(self) -> str:
         """Return what the next few tokens add to the text that cannot belong to a stop string, perhaps nothing."""
         if self._left == 0:
-            self.finish_reason = "length"
+            self.finish_reason = FINISH_REASONS[MATCH if self._is_over else LENGTH]
             return self._stop.flush()
         tokens, stats = self._tokens.advance(min(_PIECE, self._left))
+        reason = self._tokens.finish_reason
         self._left -= len(tokens)
+        if reason in (END, REJECTED):  # a stop string is cut from the text instead
+            kept = len(tokens) - self._tokens.cut
+            tokens, stats = tokens[:kept], stats[:kept]
         self._pending.append(stats)
         piece = self._stop.feed(self._vocab.decode(tokens))
         if self._stop.found is not None:
             self.finish_reason, self.stop_string = "stop", self._stop.found
+            return piece + self._stop.written if self._keep_stop else piece
+        if reason != NOT_DONE:
+            self.finish_reason = FINISH_REASONS[reason]
+            piece += self._stop.flush()
         return piece
 
     def _count(self) -> None:
@@ -179,7 +200,8 @@ class Score:
 
     Attributes:
         text: the text, N characters.
-        log_probs: log-probability of each character in nats, by the model's own distribution, float64 [N].
+        log_probs: log-probability of each character in nats, by the model's own distribution, float64 [N]; in a model
+            of items [N + 1], with that of the end.
     """
 
     text: str
@@ -240,18 +262,20 @@ def generations(
 
 def _stop_strings(rows: Rows, requests: Sequence[Request], vocab: Vocab) -> Iterator[str | None]:
     """Yield the stop string that ended each row, as it was given; None if none did."""
-    starts, ends = (rows.starts + rows.kept).tolist(), (rows.starts + rows.lengths).tolist()
+    starts, ends = rows.starts.tolist(), (rows.starts + rows.lengths).tolist()
     for request, start, end, reason in zip(requests, starts, ends, rows.finish_reasons.tolist(), strict=True):
         if reason != STOP:
             yield None
         elif len(request.stop) == 1:
             yield request.stop[0]
         else:
-            written = vocab.decode(rows.tokens[start:end])
-            yield next((string for string in request.stop if as_written(string, vocab) == written), written)
+            longest = max(map(len, request.stop)) * _LONGEST_FORM
+            written = vocab.decode(rows.tokens[max(start, end - longest) : end])
+            given = (string for string in request.stop if written.endswith(as_written(string, vocab)))
+            yield max(given, key=len, default=None)
 
 
-def collect(stream: TextStream, prompt: str) -> Generation:
+def collect(stream: TextStream, prompt: str, index: int = 0) -> Generation:
     """Read a stream to its end and return the text."""
     text = "".join(stream)
     assert stream.finish_reason is not None  # the stream has ended
@@ -262,5 +286,6 @@ def collect(stream: TextStream, prompt: str) -> Generation:
         seed=stream.seed,
         stats=stream.stats,
         token_stats=stream.token_stats,
+        index=index,
         stop_string=stream.stop_string,
     )

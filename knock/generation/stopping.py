@@ -26,6 +26,7 @@ class StopStrings:
     Attributes:
         strings: the strings, as given.
         found: the string that ended the text, as given; None before.
+        written: the same as the model wrote it; empty before.
 
     Raises:
         SamplingError: if one is not a string, or is empty, which would end every text before it began.
@@ -39,6 +40,7 @@ class StopStrings:
             if not isinstance(string, str) or not string:
                 raise SamplingError(f"a stop string needs at least one character, got {string!r}")
         self.found: str | None = None
+        self.written = ""
         self._looked_for = [(normalize(string), string) for string in self.strings]
         self._held = ""
 
@@ -52,7 +54,8 @@ class StopStrings:
         text = self._held + piece
         matches = [(at + len(s), at, given) for s, given in self._looked_for if (at := text.find(s)) >= 0]
         if matches:
-            _, at, self.found = min(matches, key=lambda match: match[:2])
+            end, at, self.found = min(matches, key=lambda match: match[:2])
+            self.written = text[at:end]
             self._held = ""
             return text[:at]
         hold = max((_overlap(text, s) for s, _ in self._looked_for), default=0)

@@ -31,6 +31,8 @@ from knock.reference.sampler import (
     keep_top_p,
     keep_typical_p,
     log_softmax,
+    penalize_repetition,
+    repeats,
     sample,
 )
 
@@ -56,8 +58,10 @@ __all__ = [
     "linear",
     "log_softmax",
     "mlp",
+    "penalize_repetition",
     "philox4x32",
     "prefill",
+    "repeats",
     "sample",
     "step",
     "uniform",

@@ -1,6 +1,7 @@
 """The sampling pipeline: from a model's logits to one token and its statistics.
 
-    logits + bias -> top_n_sigma -> temperature -> top_k -> typical_p -> top_p -> min_p -> draw
+    logits + bias -> constraints -> repetition -> top_n_sigma -> temperature
+    -> top_k -> typical_p -> top_p -> min_p -> draw
 
 A filter sets the logits it drops to -inf and keeps at least one. It sees probabilities renormalised over the tokens
 that earlier filters kept. Ties are broken in favour of the lower token id.
@@ -9,15 +10,18 @@ that earlier filters kept. Ties are broken in favour of the lower token id.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 _TOLERANCE = 1e-9  # bits, of Newton's method
 _LN2 = math.log(2)
+_LONGEST_REPEAT = 256  # tokens
+_LARGEST_PENALTY = 1e4  # nats
 
 
 class Controls(Protocol):
@@ -47,6 +51,16 @@ class Controls(Protocol):
     def mirostat(self) -> float | None: ...
     @property
     def mirostat_eta(self) -> float: ...
+    @property
+    def no_repeat_ngram(self) -> int: ...
+    @property
+    def dry_multiplier(self) -> float: ...
+    @property
+    def dry_base(self) -> float: ...
+    @property
+    def dry_allowed_length(self) -> int: ...
+    @property
+    def repetition_range(self) -> int: ...
 
 
 class Draw(NamedTuple):
@@ -151,6 +165,42 @@ def keep_min_p(logits: Array, min_p: float) -> Array:
     return np.where(logits >= logits.max() + math.log(min_p), logits, -np.inf)
 
 
+def repeats(context: npt.NDArray[np.integer[Any]], vocab_size: int) -> npt.NDArray[np.int64]:
+    """For each token, measure the longest end of a text that it followed earlier there: [N] -> [V].
+
+    It is -1 for tokens that the text does not have, and at most 256.
+    """
+    lengths = np.full(vocab_size, -1)
+    lengths[np.unique(context)] = 0
+    for j in range(len(context) - 1):
+        length = 0
+        while length <= j and length < _LONGEST_REPEAT and context[j - length] == context[len(context) - 1 - length]:
+            length += 1
+        lengths[context[j + 1]] = max(lengths[context[j + 1]], length)
+    return lengths
+
+
+def penalize_repetition(logits: Array, context: npt.NDArray[np.integer[Any]], controls: Controls) -> Array:
+    """Lower the logits of tokens that would repeat earlier text: [V], [N] -> [V].
+
+    DRY (p-e-w 2024, text-generation-webui #5677) subtracts multiplier * base ** (length - allowed_length) from a token
+    that would lengthen a repetition of at least `allowed_length` tokens. `no_repeat_ngram` forbids a token that would
+    complete an n-gram that the text already has (Paulus et al. 2018), unless that forbids every token.
+    """
+    recent = context[-controls.repetition_range :] if controls.repetition_range else context
+    lengths = repeats(recent, len(logits))
+    if controls.dry_multiplier > 0:
+        over = lengths - controls.dry_allowed_length
+        with np.errstate(over="ignore"):
+            penalties = controls.dry_multiplier * controls.dry_base ** np.maximum(over, 0).astype(np.float64)
+        logits = logits - np.where(over >= 0, np.minimum(penalties, _LARGEST_PENALTY), 0)
+    if controls.no_repeat_ngram > 0:
+        forbidden = lengths >= controls.no_repeat_ngram - 1
+        if (np.isfinite(logits) & ~forbidden).any():
+            logits = np.where(forbidden, -np.inf, logits)
+    return logits
+
+
 def draw(p: Array, u: float) -> int:
     """Return the first token whose cumulative probability exceeds u, in [0, 1): [V], [] -> []."""
     cumulative = np.cumsum(p)
@@ -158,7 +208,15 @@ def draw(p: Array, u: float) -> int:
     return min(token, int(np.flatnonzero(p)[-1]))  # u * sum may round up to the sum
 
 
-def sample(logits: Array, controls: Controls, u: float, mu: float = 0.0, bias: Array | None = None) -> Draw:
+def sample(
+    logits: Array,
+    controls: Controls,
+    u: float,
+    mu: float = 0.0,
+    bias: Array | None = None,
+    allowed: Mask | None = None,
+    context: npt.NDArray[np.integer[Any]] | None = None,
+) -> Draw:
     """Draw a token: run the pipeline once.
 
     Args:
@@ -167,10 +225,16 @@ def sample(logits: Array, controls: Controls, u: float, mu: float = 0.0, bias: A
         u: uniform random number in [0, 1).
         mu: mirostat's bound in bits; 2 * `controls.mirostat` at the first step.
         bias: added to the logits, [V]; -inf bans a token.
+        allowed: tokens that the constraints allow, [V], at least one; None allows all.
+        context: the text so far, [N], for the penalties of repetition; None if they are off.
     """
     model_log_p = log_softmax(logits)
     if bias is not None:
         logits = logits + bias
+    if allowed is not None:
+        logits = np.where(allowed, logits, -np.inf)
+    if context is not None:
+        logits = penalize_repetition(logits, context, controls)
     if controls.top_n_sigma > 0:
         logits = keep_top_n_sigma(logits, controls.top_n_sigma)
     temperature = controls.temperature

@@ -12,15 +12,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from knock import Generation, Interrupted, LanguageModel, ModelConfig, Prompt, ReweightGPT, Sampling
-from knock.engine.batch import FINISH_REASONS, LENGTH, STOP, Job, Request, Rows, groups, work_together
+from knock.engine.batch import FINISH_REASONS, LENGTH, Job, Request, Rows, groups, work_together
 from knock.engine.engine import Engine
 from knock.errors import GenerationError, SamplingError, VocabError
+from knock.generation.constraints.automaton import Rules, build
 from knock.generation.stopping import StopStrings, automaton
 from knock.sampling import TokenStats, summarize, summarize_rows
 from knock.weights import Weights
@@ -30,6 +30,7 @@ from tests.cases import SMALL, models, random_tokens, random_weights
 SAMPLINGS = [
     Sampling(), Sampling(temperature=0.7, top_p=0.9), Sampling(mirostat=2.0), Sampling(target_entropy=1.5),
     Sampling(logit_bias={1: 2.0, 2: float("-inf")}), Sampling(temperature=0),
+    Sampling(no_repeat_ngram=3), Sampling(dry_multiplier=1.0, dry_allowed_length=2, repetition_range=30),
 ]  # fmt: skip
 
 
@@ -39,23 +40,26 @@ def random_requests(config: ModelConfig, count: int, seed: int = 0, longest: int
     V = config.vocab_size
     samplings = [replace(s, logit_bias={}) if V < 3 else s for s in SAMPLINGS]
     prompts = [random_tokens(config, int(length), i) for i, length in enumerate(rng.integers(1, 4 * config.T + 2, 6))]
-    watched = [None, None, automaton([rng.integers(0, V, 2).tolist(), rng.integers(0, V, 1).tolist()], V)]
+    stop = [rng.integers(0, V, 2).tolist(), rng.integers(0, V, 1).tolist()]
+    forbidding = build(Rules(stop=stop, ban=[rng.integers(0, V, 2).tolist()], min_length=3), V)
+    watched = [None, None, build(Rules(stop=stop), V), forbidding]
     return [
-        Request(prompts[rng.integers(6)], samplings[rng.integers(6)], watched[rng.integers(3)],
-                int(rng.integers(0, longest)), stream)
+        Request(prompts[rng.integers(6)], samplings[rng.integers(len(samplings))], watched[rng.integers(4)],
+                int(rng.integers(3, longest)) if rng.random() < 0.9 else 0, stream, is_masked=rng.random() < 0.8)
         for stream in range(count)
     ]  # fmt: skip
 
 
-def alone(engine: Engine, request: Request, seed: int) -> tuple[npt.NDArray[np.int32], int, int]:
-    """Tokens, how many are kept, and why they end: by a stream of tokens, and a search for the stop strings."""
-    tokens, _ = engine.start(request.tokens, request.sampling, seed, request.index).advance(request.max_new_tokens)
-    state = 0
-    for i, token in enumerate(tokens if request.automaton is not None else []):
-        state = request.automaton[state, token]
-        if request.automaton[state, -1]:
-            return tokens[: i + 1], i + 1 - request.automaton[state, -1], STOP
-    return tokens, len(tokens), LENGTH
+def alone(engine: Engine, request: Request, seed: int) -> tuple[list[int], int, int, TokenStats]:
+    """Tokens, how many are kept, why they end, and their statistics: by a stream of tokens."""
+    stream = engine.start(
+        request.tokens, request.sampling, seed, request.index, length=request.max_new_tokens,
+        automaton=request.automaton, is_masked=request.is_masked,
+    )  # fmt: skip
+    parts = [stream.advance(length) for length in (request.max_new_tokens // 2, -(-request.max_new_tokens // 2))]
+    tokens = np.concatenate([tokens for tokens, _ in parts]).tolist()
+    stats = TokenStats.concatenate([stats for _, stats in parts])
+    return tokens, len(tokens) - stream.cut, stream.finish_reason or LENGTH, stats
 
 
 def texts(rows: Rows) -> list[tuple[list[int], int, int]]:
@@ -80,13 +84,10 @@ def test_row_equals_the_row_alone(kind: str, backend: str) -> None:
     requests = random_requests(engine.config, 40)
     rows = engine.run(requests, 5, threads=2, keep_stats=True)
     for request, (tokens, kept, reason), start in zip(requests, texts(rows), rows.starts, strict=True):
-        expected, expected_kept, expected_reason = alone(engine, request, 5)
-        assert (tokens, kept, reason) == (expected.tolist(), expected_kept, expected_reason)
-        if request.max_new_tokens:
-            stream = engine.start(request.tokens, request.sampling, 5, request.index)
-            stats = stream.advance(len(tokens))[1]
-            for name, column in vars(TokenStats.from_array(rows.stats[start : start + len(tokens)])).items():
-                assert np.array_equal(column, getattr(stats, name)), name
+        *expected, stats = alone(engine, request, 5)
+        assert [tokens, kept, reason] == expected
+        for name, column in vars(TokenStats.from_array(rows.stats[start : start + len(tokens)])).items():
+            assert np.array_equal(column, getattr(stats, name)), name
 
 
 @given(models(), st.integers(1, 30), st.integers(1, 4), st.integers(0, 1000))
@@ -95,8 +96,7 @@ def test_any_model_in_any_number_of_threads(weights: Weights, count: int, thread
     requests = random_requests(weights.config, count, seed, longest=20)
     rows = engine.run(requests, seed, threads=threads)
     for request, (tokens, kept, reason) in zip(requests, texts(rows), strict=True):
-        expected, expected_kept, expected_reason = alone(engine, request, seed)
-        assert (tokens, kept, reason) == (expected.tolist(), expected_kept, expected_reason)
+        assert [tokens, kept, reason] == list(alone(engine, request, seed)[:3])
 
 
 def test_rows_depend_on_nothing_else(shakespeare: LanguageModel) -> None:

@@ -31,11 +31,13 @@ def shared(model: PackedModel, caches: int) -> dict[str, Any]:
 def arguments(model: PackedModel, name: str) -> dict[str, Any]:
     """Valid arguments of a function, with no array longer than it has to be."""
     lane = np.zeros((1, len(Lane)), np.int64)
-    lane[0, Lane.cache], lane[0, Lane.bias] = model.cache_offset(0), -1
+    lane[0, Lane.cache] = model.cache_offset(0)
+    lane[0, [Lane.bias, Lane.automaton, Lane.context]] = -1
     if name == "decode":
         return {
             "lanes": lane, "count": 1, "length": 3, "controls": np.array([control_row(Sampling())]),
-            "biases": np.zeros((1, V), np.float32), "history": np.zeros((1, T), np.int64), **shared(model, 1),
+            "biases": np.zeros((1, V), np.float32), "automata": np.zeros(4, np.int32),
+            "contexts": np.zeros(4, np.int32), "history": np.zeros((1, T), np.int64), **shared(model, 1),
             "tokens": np.zeros(3, np.int64), "stats": np.zeros((3, len(Stat))),
         }  # fmt: skip
     if name == "read":
@@ -50,11 +52,12 @@ def arguments(model: PackedModel, name: str) -> dict[str, Any]:
         return {key: value for key, value in shared(model, 0).items() if key != "inputs"}
     table = np.zeros((2, len(RowField)), np.int64)
     table[:, RowField.max_new_tokens], table[:, RowField.bias], table[:, RowField.automaton] = 3, -1, -1
+    table[:, RowField.context] = -1
     table[1, RowField.out] = 3
     return {
         "order": np.arange(2), "count": 2, "most": 2, "table": table, "shared": np.zeros(len(Shared), np.int64),
         "controls": np.array(control_row(Sampling())), "biases": np.zeros(4, np.float32),
-        "automata": np.zeros(4, np.int64), "prompts": np.zeros(4, np.int64),
+        "automata": np.zeros(4, np.int32), "contexts": np.zeros(4, np.int32), "prompts": np.zeros(4, np.int64),
         "lanes": np.zeros((ROWS, len(Lane)), np.int64), "lane_controls": np.zeros((ROWS, len(Control))),
         "history": np.zeros((ROWS, T), np.int64), "caches": np.array([model.cache_offset(i) for i in range(ROWS + 1)]),
         **shared(model, ROWS + 1), "tokens": np.zeros(6, np.int32), "stats": np.zeros((6, len(Stat))),
@@ -64,7 +67,9 @@ def arguments(model: PackedModel, name: str) -> dict[str, Any]:
 
 NAMES = ("decode", "read", "run", "score", "tabulate")
 # Arrays of any length: offsets into them are in other arrays.
-OF_ANY_LENGTH = {("run", name) for name in ("controls", "biases", "automata", "prompts")}
+OF_ANY_LENGTH = {("decode", "automata"), ("decode", "contexts")} | {
+    ("run", name) for name in ("controls", "biases", "automata", "contexts", "prompts")
+}
 
 
 def call(model: PackedModel, name: str, given: dict[str, Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -18,7 +19,7 @@ from knock.engine.packing import control_row, panels
 from knock.sampling import HOTTEST, LARGEST, SMALLEST, SMALLEST_ENTROPY
 from knock_kernels.cache.store import loaded
 from knock_kernels.lang.cpu import WIDTH
-from knock_kernels.lang.layout import Control, Stat
+from knock_kernels.lang.layout import Control, Stat, StateField
 from knock_kernels.lang.simd import softmax_weights
 from knock_kernels.lang.units import UNITS
 from knock_kernels.ops import elementary as kernel_math
@@ -80,11 +81,22 @@ def run_uniform(seed: Any, stream: Any, step: Any) -> float:
 
 
 @njit
-def run_sample(logits: Any, bias: Any, has_bias: bool, controls: Any, u: float, stats: Any) -> int:
+def run_constrained(
+    logits: Any, bias: Any, has_bias: bool, automaton: Any, state: int, left: int, context: Any, controls: Any,
+    u: float, stats: Any,
+) -> int:  # fmt: skip
     work = np.empty(5 * len(logits), np.float32)
     return kernel_sampler.sample(
-        address(logits), address(bias), has_bias, len(logits), address(controls), u, address(work), address(stats)
-    )
+        address(logits), address(bias), has_bias, address(automaton), state, left, address(context), len(context),
+        len(logits), address(controls), u, address(work), address(stats),
+    )  # fmt: skip
+
+
+NOTHING = np.zeros(1, np.int32)
+
+
+def run_sample(logits: Any, bias: Any, has_bias: bool, controls: Any, u: float, stats: Any) -> int:
+    return run_constrained(logits, bias, has_bias, NOTHING, -1, 0, NOTHING, controls, u, stats)
 
 
 def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -233,6 +245,58 @@ def test_sample(controls: Sampling, V: int, scale: float, biased: bool, seed: in
         for stat in Stat:
             assert stats[stat] == pytest.approx(getattr(expected, stat.name), rel=2e-5, abs=2e-5)
         assert row[Control.mu] == pytest.approx(expected.mu, abs=1e-5)
+
+
+@st.composite
+def repetitions(draw: st.DrawFn) -> dict[str, Any]:
+    """Return controls of repetition, at least one of them on."""
+    controls = {
+        "no_repeat_ngram": draw(st.integers(0, 5)),
+        "dry_multiplier": draw(st.sampled_from([0.0, 0.5, 3.0])),
+        "dry_base": draw(st.floats(1, 4)),
+        "dry_allowed_length": draw(st.integers(1, 4)),
+        "repetition_range": draw(st.integers(0, 30)),
+    }
+    return controls if controls["no_repeat_ngram"] or controls["dry_multiplier"] else {"no_repeat_ngram": 3}
+
+
+@given(samplings(), repetitions(), st.sampled_from([2, 3, 17, 65]), st.data())
+def test_sample_with_constraints_and_repetition(
+    controls: Sampling, repetition: dict[str, Any], V: int, data: st.DataObject
+) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    states, left = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 6))
+    fields = np.zeros((states, len(StateField)), np.int32)
+    fields[:, StateField.distance] = rng.integers(0, 6, states)
+    after = rng.integers(-1, states, (states, V))
+    after[0, rng.integers(V)] = states - 1
+    fields[states - 1, StateField.distance] = 0  # so that a token is allowed, whatever is left
+    distances = np.where(after[0] >= 0, fields[after[0], StateField.distance], -1)
+    fields[0, StateField.enough] = distances.max() + 1
+    automaton = np.column_stack([after, fields]).astype(np.int32)
+    allowed = (after[0] >= 0) & (distances < left)
+    context = rng.integers(0, min(V, 4), data.draw(st.integers(1, 80))).astype(np.int32)
+    controls = replace(controls, **repetition)
+    logits, u = normal(rng, V), float(rng.random())
+    row, stats, mu = np.array(control_row(controls)), np.zeros(len(Stat)), 5.0
+    row[Control.mu] = mu
+
+    def expected(at: float) -> reference.Draw:
+        return reference.sample(logits.astype(np.float64), controls, at, mu, None, allowed, context)
+
+    token = run_constrained(logits, logits, False, automaton, 0, left, context, row, u, stats)
+    assert allowed[token]
+    assert token in {expected(min(max(u + d, 0), 1 - 1e-9)).token for d in (-2e-6, 0, 2e-6)}
+    if token == expected(u).token:
+        for stat in Stat:
+            assert stats[stat] == pytest.approx(getattr(expected(u), stat.name), rel=2e-5, abs=2e-5)
+
+
+def test_repeats_are_measured_by_their_definition() -> None:
+    """The last characters of "abcabcab" are followed by c, after "cab", "abcab" and so on."""
+    lengths = reference.repeats(np.array([0, 1, 2, 0, 1, 2, 0, 1]), 5)
+    assert lengths.tolist() == [0, 0, 5, -1, -1]
+    assert reference.repeats(np.array([3]), 5).tolist() == [-1, -1, -1, 0, -1]
 
 
 @pytest.mark.parametrize(

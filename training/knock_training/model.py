@@ -51,13 +51,18 @@ class Block(nn.Module):
             if name.startswith("blocks.0.") and ".ln" not in name:
                 self.register_parameter(name.removeprefix("blocks.0."), nn.Parameter(torch.empty(shape)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Add the output of attention, then that of the MLP, to the residual stream."""
-        x = x + self._dropped(self.attention(self.ln1(x)))
+    def forward(self, x: Tensor, items: Tensor | None = None) -> Tensor:
+        """Add the output of attention, then that of the MLP, to the residual stream.
+
+        Args:
+            x: the residual stream.
+            items: first position of the item of each position, [B, N] int64; None if the sequences are not packed.
+        """
+        x = x + self._dropped(self.attention(self.ln1(x), items))
         return x + self._dropped(F.gelu(self.ln2(x) @ self.w0, approximate="tanh") @ self.w1)
 
-    def attention(self, n: Tensor) -> Tensor:
-        """Hybrid attention over the window, [B, N, C] -> [B, N, C].
+    def attention(self, n: Tensor, items: Tensor | None = None) -> Tensor:
+        """Hybrid attention over the window, [B, N, C] -> [B, N, C]. No position sees another item.
 
         In a relative model, queries are processed in blocks of T. Each block sees its own T keys and the T keys before
         it, so the logits are [B, blocks, H, T, 2T] and memory grows linearly with N. An absolute model is a single
@@ -67,7 +72,9 @@ class Block(nn.Module):
         H, T, D = config.n_heads, config.T, config.head_width
         B, N, C = n.shape
         relative = config.position == "relative"
-        n = F.pad(n, (0, 0, 0, -N % T)) if relative and N % T else n  # at the end, where no real query sees it
+        if relative and N % T:  # pad at the end, where no real query sees it
+            n = F.pad(n, (0, 0, 0, -N % T))
+            items = None if items is None else F.pad(items, (0, -N % T), value=N)
         rows = T if relative else N
         blocks = n.shape[1] // rows
         heads = (B, blocks, rows, H, -1)
@@ -75,7 +82,11 @@ class Block(nn.Module):
         q, k, v, r = (None if part is None else part.view(heads).transpose(2, 3) for part in self.project(n))
         assert v is not None
         v = _visible_keys(v, relative)  # [B, blocks, H, columns, D]
+        if r is not None and items is not None and not relative:
+            r = _by_slot(r, items)
         mixed = _align(r, rows, relative) if r is not None else _mask(blocks, rows, relative, n)
+        if items is not None:
+            mixed = mixed.masked_fill(_elsewhere(items.view(B, blocks, 1, rows, 1), relative), -math.inf)
         if q is not None and k is not None:
             k = _visible_keys(k, relative)
             mixed = mixed.expand(B, blocks, H, rows, -1).reshape(-1, rows, k.shape[3])
@@ -117,13 +128,15 @@ class Twin(nn.Module):
     Args:
         weights: initial weights; use `Weights.random` for a new model.
         dropout: dropout probability for the outputs of embedding, attention and MLP.
+        boundary: the token before and after each item, in a model of items; attention does not cross it.
     """
 
-    def __init__(self, weights: Weights, dropout: float = 0.0) -> None:
+    def __init__(self, weights: Weights, dropout: float = 0.0, *, boundary: int | None = None) -> None:
         super().__init__()
         config = weights.config
         self.config = config
         self.dropout = dropout
+        self.boundary = boundary
         self.embed = nn.Parameter(torch.empty(config.vocab_size, config.n_emb))
         if config.position == "absolute":
             self.pos = nn.Parameter(torch.empty(config.T, config.n_emb))
@@ -133,19 +146,58 @@ class Twin(nn.Module):
         self.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in weights.items()})
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return the logits of every position, [B, N] -> [B, N, V]. In an absolute model, N is at most T."""
+        """Return the logits of every position, [B, N] -> [B, N, V]. In an absolute model, N is at most T.
+
+        With a boundary, a sequence is items one after the other; each begins with its boundary, as if it were alone.
+        """
         x = self.embed[tokens]
+        items = None if self.boundary is None else _item_starts(tokens == self.boundary)
         if self.config.position == "absolute":
-            x = x + self.pos[: tokens.shape[1]]
+            positions = torch.arange(tokens.shape[1], device=tokens.device)
+            x = x + (self.pos[positions] if items is None else self.pos[positions - items])
         x = F.dropout(x, self.dropout, self.training) if self.dropout else x
         for block in self.blocks:
-            x = block(x)
+            x = block(x, items)
         logits: Tensor = self.ln_f(x) @ self.wout
         return logits
 
     def weights(self) -> Weights:
         """Return a snapshot of the parameters as `Weights`, to save or run."""
         return Weights(self.config, {name: value.cpu().numpy() for name, value in self.state_dict().items()})
+
+
+def _item_starts(is_boundary: Tensor) -> Tensor:
+    """Return the position at which the item of each position starts, bool [B, N] -> int64 [B, N].
+
+    Position 0 starts an item, too, the end of one that is cut off there.
+    """
+    positions = torch.arange(is_boundary.shape[1], device=is_boundary.device)
+    return torch.where(is_boundary, positions, 0).cummax(1).values
+
+
+def _elsewhere(items: Tensor, relative: bool) -> Tensor:
+    """Return which keys are of another item than the query, bool [B, blocks, 1, rows, columns].
+
+    Args:
+        items: start of the item of each position, [B, blocks, 1, rows, 1].
+        relative: whether a block also sees the keys of the block before it.
+    """
+    if relative:
+        before = F.pad(items[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0))
+        keys = torch.cat([before, items], dim=3)
+    else:
+        keys = items
+    return items != keys.mT
+
+
+def _by_slot(r: Tensor, items: Tensor) -> Tensor:
+    """Move the reweight logits of an absolute model to the keys of packed items, whose slots count from each start.
+
+    [B, 1, H, N, T], [B, N] -> [B, 1, H, N, N]
+    """
+    N = items.shape[1]
+    slots = torch.arange(N, device=items.device) - items[:, None, None, :, None]  # of each key, for each query
+    return r.gather(-1, slots.clamp_min(0).expand(-1, -1, r.shape[2], -1, -1))
 
 
 def _visible_keys(x: Tensor, relative: bool) -> Tensor:

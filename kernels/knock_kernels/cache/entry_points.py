@@ -38,7 +38,7 @@ class EntryPoints:
         self._engine = engine
         self._decode, self._read, self._run, self._score, self._tabulate = (
             _function(engine, name, arity)
-            for name, arity in (("decode", 12), ("read", 8), ("run", 20), ("score", 11), ("tabulate", 3))
+            for name, arity in (("decode", 14), ("read", 8), ("run", 21), ("score", 11), ("tabulate", 3))
         )
 
     def decoder(
@@ -47,6 +47,8 @@ class EntryPoints:
         count: int,
         controls: Float64Array,
         biases: Float32Array,
+        automata: Int32Array,
+        contexts: Int32Array,
         history: Int64Array,
         inputs: Int64Array,
         weights: Float32Array,
@@ -62,6 +64,9 @@ class EntryPoints:
             count: number of lanes, 1 to ROWS.
             controls: [count, Control], updated by each call.
             biases: [count, V].
+            automata: tables of [states, V + StateField]; any element where no lane has one.
+            contexts: the texts so far, with room for what is drawn; any element where no control needs them. Updated
+                by each call.
             history: [count, T], updated by each call.
             inputs: scratch, [3, SPAN].
             weights: packed.
@@ -74,12 +79,13 @@ class EntryPoints:
         second = (
             _address("controls", controls, _F64, count * len(Control)),
             _address("biases", biases, _F32, count * int(plan[Part.V])),
+            _address("automata", automata, _I32, 1),
+            _address("contexts", contexts, _I32, 1),
             _address("history", history, _I64, count * int(plan[Part.T])),
             *model,
         )
-        return Decoder(
-            self._decode, count, first, second, (self, lanes, controls, biases, history, inputs, weights, scratch, plan)
-        )
+        owners = (self, lanes, controls, biases, automata, contexts, history, inputs, weights, scratch, plan)
+        return Decoder(self._decode, count, first, second, owners)
 
     def read(
         self,
@@ -117,7 +123,8 @@ class EntryPoints:
         shared: Int64Array,
         controls: Float64Array,
         biases: Float32Array,
-        automata: Int64Array,
+        automata: Int32Array,
+        contexts: Int32Array,
         prompts: Int64Array,
         lanes: Int64Array,
         lane_controls: Float64Array,
@@ -141,7 +148,8 @@ class EntryPoints:
             shared: [Shared], what threads share.
             controls: [any, Control].
             biases: [any, V].
-            automata: tables of [states, V + 1].
+            automata: tables of [states, V + StateField].
+            contexts: prompts, each with room for its row; written.
             prompts: tokens of all prompts.
             lanes: scratch, [ROWS, Lane].
             lane_controls: scratch, [ROWS, Control].
@@ -169,7 +177,8 @@ class EntryPoints:
             _address("shared", shared, _I64, len(Shared)),
             _address("controls", controls, _F64, 0),
             _address("biases", biases, _F32, 0),
-            _address("automata", automata, _I64, 0),
+            _address("automata", automata, _I32, 1),
+            _address("contexts", contexts, _I32, 1),
             _address("prompts", prompts, _I64, 0),
             _address("lanes", lanes, _I64, ROWS * len(Lane)),
             _address("lane_controls", lane_controls, _F64, ROWS * len(Control)),
@@ -249,7 +258,7 @@ class Decoder:
         self._owners = owners  # of the memory behind the addresses
 
     def __call__(self, length: int, tokens: Int64Array, stats: Float64Array) -> int:
-        """Generate `length` tokens for each lane; return the number of steps, fewer if logits were not finite.
+        """Generate `length` tokens for each lane; return the number of steps, fewer if a lane's text ended.
 
         Args:
             length: tokens for each lane.

@@ -82,9 +82,16 @@ class Lane(IntEnum):
     index = auto()
     step = auto()  # draws so far
     bias = auto()  # offset in biases, or -1
+    automaton = auto()  # offset in automata, or -1
+    state = auto()  # state of its automaton
+    left = auto()  # tokens that may still be drawn
+    masked = auto()  # whether the automaton forbids tokens, rather than reject the text after them
+    finish_reason = auto()  # a FinishReason
+    cut = auto()  # tokens to cut from the end of a text that ended
+    context = auto()  # offset in contexts, or -1 if no control needs the text so far
+    context_size = auto()  # number of its tokens
     # Used by `run` only
     row = auto()  # index of its row
-    state = auto()  # state of its automaton
     home = auto()  # index of its cache, controls and history
 
 
@@ -100,8 +107,12 @@ class RowField(IntEnum):
     controls = auto()  # index of its row of controls
     bias = auto()  # offset in biases, or -1
     automaton = auto()  # offset in automata, or -1
+    state = auto()  # state of the automaton after the prompt
+    masked = auto()  # see Lane
+    context = auto()  # offset in contexts of the prompt, with room for the row behind it, or -1
+    context_size = auto()  # number of tokens of the prompt
     length = auto()  # number of tokens generated
-    kept = auto()  # number of tokens before the stop string
+    kept = auto()  # number of tokens before the stop string or the boundary
     finish_reason = auto()  # a FinishReason
 
 
@@ -112,6 +123,19 @@ class FinishReason(IntEnum):
     length = auto()
     stop = auto()
     not_finite = auto()  # logits were not finite at the last step
+    end = auto()  # the boundary was drawn
+    match = auto()  # the text matches, and cannot continue
+    rejected = auto()  # the text does not match
+
+
+class StateField(IntEnum):
+    """Index of each field of an automaton's state, after its V next states."""
+
+    cut = 0  # tokens to cut from a text that ends in this state
+    reason = auto()  # why a text ends in this state, 0 if it continues
+    distance = auto()  # fewest further tokens after which a text may end
+    least = auto()  # fewest tokens left with which a text can continue; it ends if there are fewer
+    enough = auto()  # with as many tokens left, every token with a next state may be drawn; 0 if all tokens may be
 
 
 class Shared(IntEnum):
@@ -137,6 +161,11 @@ class Control(IntEnum):
     mirostat = auto()
     mirostat_eta = auto()
     mu = auto()
+    no_repeat_ngram = auto()
+    dry_multiplier = auto()
+    dry_base = auto()
+    dry_allowed_length = auto()
+    repetition_range = auto()
 
 
 class Stat(IntEnum):

@@ -7,27 +7,27 @@ from knock_kernels.lang.layout import ROWS, Control, FinishReason, Lane, Part, R
 from knock_kernels.lang.simd import at, copy_vectors
 from knock_kernels.lang.threads import look, take_next
 from knock_kernels.lang.units import f32p, f64p, i32p, i64, i64p, inlined, unit, void
-from knock_kernels.loops.decode import advance_all, draw, read_rows
+from knock_kernels.loops.decode import advance_all, advance_automaton, draw, read_rows
 
-_TOKEN, _POSITION, _CACHE, _SEED, _INDEX, _STEP, _BIAS, _ROW, _STATE, _HOME = (int(part) for part in Lane)
-(_PROMPT, _BEFORE, _MAX_NEW_TOKENS, _OUT, _ROW_SEED, _ROW_INDEX, _ROW_CONTROLS, _ROW_BIAS, _AUTOMATON, _LENGTH, _KEPT,
+(_TOKEN, _POSITION, _CACHE, _SEED, _INDEX, _STEP, _BIAS, _AUTOMATON, _STATE, _LEFT, _MASKED, _REASON, _CUT, _CONTEXT,
+ _CONTEXT_SIZE, _ROW, _HOME) = (int(part) for part in Lane)  # fmt: skip
+(_PROMPT, _BEFORE, _MAX_NEW_TOKENS, _OUT, _ROW_SEED, _ROW_INDEX, _ROW_CONTROLS, _ROW_BIAS, _ROW_AUTOMATON, _ROW_STATE,
+ _ROW_MASKED, _ROW_CONTEXT, _ROW_CONTEXT_SIZE, _LENGTH, _KEPT,
  _FINISH_REASON) = (int(part) for part in RowField)  # fmt: skip
-_FULL, _STOPPED, _NOT_FINITE = (
-    int(reason) for reason in (FinishReason.length, FinishReason.stop, FinishReason.not_finite)
-)
+_FULL, _NOT_FINITE = int(FinishReason.length), int(FinishReason.not_finite)
 _NEXT, _STOP = int(Shared.next), int(Shared.stop)
 _LANE, _ROW_SIZE, _CONTROLS = len(Lane), len(RowField), len(Control)
 _V, _T, _RELATIVE, _CACHE_SIZE = (int(part) for part in (Part.V, Part.T, Part.relative, Part.cache_size))
 
 
-_INPUTS = (i64p, i64, i64, i64p, i64p, f64p, f32p, i64p, i64p)
+_INPUTS = (i64p, i64, i64, i64p, i64p, f64p, f32p, i32p, i32p, i64p)
 _SCRATCH = (i64p, f64p, i64p, i64p, i64p)
 _MODEL_AND_OUTPUTS = (f32p, f32p, i64p, i32p, f64p, i64)
 
 
 @unit(void(*_INPUTS, *_SCRATCH, *_MODEL_AND_OUTPUTS))
-def run(order, count, most, table, shared, controls, biases, automata, prompts, lanes, lane_controls, history, caches,
-        inputs, weights, scratch, plan, tokens, stats, stats_stride):  # fmt: skip
+def run(order, count, most, table, shared, controls, biases, automata, contexts, prompts, lanes, lane_controls, history,
+        caches, inputs, weights, scratch, plan, tokens, stats, stats_stride):  # fmt: skip
     """Generate rows, up to ROWS at a time. A lane whose row ends takes the next one; threads share the rows.
 
     Args:
@@ -38,9 +38,8 @@ def run(order, count, most, table, shared, controls, biases, automata, prompts, 
         shared: [Shared], int64.
         controls: [N, Control], float64; see `RowField.controls`.
         biases: [N, V], float32; see `RowField.bias`.
-        automata: tables [states, V + 1], int64, one after the other; see `RowField.automaton`. An entry is the state
-            after a token; the last column is the number of tokens to cut off a text that ends in the state, or 0 to
-            continue.
+        automata: tables [states, V + StateField], int32, one after the other; see `RowField.automaton`.
+        contexts: int32, written; see `RowField.context`.
         prompts: int64, one after the other; see `RowField.prompt`.
         lanes: scratch [ROWS, Lane], int64.
         lane_controls: scratch [ROWS, Control], float64.
@@ -74,20 +73,17 @@ def run(order, count, most, table, shared, controls, biases, automata, prompts, 
             lane = at(lanes, i * _LANE)
             row, home, step = at(table, lane[_ROW] * _ROW_SIZE), lane[_HOME], lane[_STEP]
             place = row[_OUT] + step
-            token = draw(i, lane, at(lane_controls, home * _CONTROLS), biases, at(history, home * T), inputs, weights,
-                         scratch, plan, at(stats, place * stats_stride))  # fmt: skip
+            token = draw(i, lane, at(lane_controls, home * _CONTROLS), biases, automata, contexts,
+                         at(history, home * T), inputs, weights, scratch, plan,
+                         at(stats, place * stats_stride))  # fmt: skip
             if token < 0:
                 finish(row, step, step, _NOT_FINITE)
                 continue
             tokens[place] = token
-            if row[_AUTOMATON] >= 0:
-                automaton = at(automata, row[_AUTOMATON])
-                lane[_STATE] = automaton[lane[_STATE] * (plan[_V] + 1) + token]
-                cut = automaton[lane[_STATE] * (plan[_V] + 1) + plan[_V]]
-                if cut > 0:
-                    finish(row, step + 1, step + 1 - cut, _STOPPED)
-                    continue
-            if step + 1 == row[_MAX_NEW_TOKENS]:
+            reason = advance_automaton(lane, token, automata, plan)
+            if reason != 0:
+                finish(row, step + 1, step + 1 - lane[_CUT], reason)
+            elif lane[_LEFT] == 0:
                 finish(row, step + 1, step + 1, _FULL)
         active = close_ranks(lanes, active, table)
 
@@ -100,7 +96,9 @@ def begin(index, lane, read_last, table, controls, prompts, lane_controls, histo
     prompt, before, cache = at(prompts, row[_PROMPT]), row[_BEFORE], caches[home]
     lane[_ROW], lane[_TOKEN], lane[_POSITION], lane[_CACHE] = index, prompt[before], before, cache
     lane[_SEED], lane[_INDEX], lane[_BIAS] = row[_ROW_SEED], row[_ROW_INDEX], row[_ROW_BIAS]
-    lane[_STEP] = lane[_STATE] = 0
+    lane[_AUTOMATON], lane[_STATE], lane[_MASKED] = row[_ROW_AUTOMATON], row[_ROW_STATE], row[_ROW_MASKED]
+    lane[_CONTEXT], lane[_CONTEXT_SIZE] = row[_ROW_CONTEXT], row[_ROW_CONTEXT_SIZE]
+    lane[_STEP], lane[_LEFT], lane[_REASON] = 0, row[_MAX_NEW_TOKENS], 0
     for c in range(_CONTROLS):
         lane_controls[home * _CONTROLS + c] = controls[row[_ROW_CONTROLS] * _CONTROLS + c]
     if before == 0:

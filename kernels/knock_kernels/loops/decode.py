@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import numpy as np
 
-from knock_kernels.lang.layout import ROWS, SPAN, Control, Lane, Part, Stat
+from knock_kernels.lang.layout import ROWS, SPAN, Control, FinishReason, Lane, Part, Stat
 from knock_kernels.lang.simd import at
-from knock_kernels.lang.units import f32p, f64p, i64, i64p, inlined, unit, void
+from knock_kernels.lang.units import f32p, f64p, i32p, i64, i64p, inlined, unit, void
 from knock_kernels.loops.forward import forward, head
+from knock_kernels.ops.constraints import follow
 from knock_kernels.ops.elementary import all_finite
 from knock_kernels.ops.rng import uniform
 from knock_kernels.ops.sampler import log_probability, sample
 
-_TOKEN, _POSITION, _CACHE, _SEED, _INDEX, _STEP, _BIAS = (int(part) for part in list(Lane)[:7])
+_TOKEN, _POSITION, _CACHE, _SEED, _INDEX, _STEP, _BIAS, _AUTOMATON, _STATE, _LEFT, _MASKED, _FINISH_REASON = (
+    int(part) for part in list(Lane)[:12]
+)
+_CUT, _CONTEXT, _CONTEXT_SIZE = int(Lane.cut), int(Lane.context), int(Lane.context_size)
+_NOT_FINITE = int(FinishReason.not_finite)
 _LANE, _CONTROLS, _STATS = len(Lane), len(Control), len(Stat)
 _V, _T, _RELATIVE, _V_PADDED = (int(part) for part in (Part.V, Part.T, Part.relative, Part.V_padded))
 _LOGITS, _WORK = int(Part.logits), int(Part.work)
 _TOKENS, _POSITIONS, _CACHES = 0, SPAN, 2 * SPAN  # in inputs
 
 
-@unit(i64(i64p, i64, i64, f64p, f32p, i64p, i64p, f32p, f32p, i64p, i64p, f64p))
-def decode(lanes, count, length, controls, biases, history, inputs, weights, scratch, plan, tokens, stats):
-    """Generate `length` tokens for each lane; return the number of steps, fewer if a lane's logits were not finite.
+@unit(i64(i64p, i64, i64, f64p, f32p, i32p, i32p, i64p, i64p, f32p, f32p, i64p, i64p, f64p))
+def decode(
+    lanes, count, length, controls, biases, automata, contexts, history, inputs, weights, scratch, plan, tokens, stats
+):
+    """Generate `length` tokens for each lane; return the number of steps, fewer if the text of a lane ended.
+
+    The finish reason of that lane tells why. A step whose logits are not finite is not counted.
 
     Args:
         lanes: [count, Lane], int64, updated.
@@ -29,6 +38,8 @@ def decode(lanes, count, length, controls, biases, history, inputs, weights, scr
         length: number of tokens to generate for each lane.
         controls: [count, Control], float64; mirostat's mu is updated.
         biases: [N, V], float32; see `Lane.bias`.
+        automata: tables [states, V + StateField], int32, one after the other; see `Lane.automaton`.
+        contexts: int32; see `Lane.context`.
         history: [count, T], int64: in an absolute model, the token in each slot, without the last token.
         inputs: scratch [3 * SPAN], int64.
         weights: as laid out by `plan`.
@@ -37,17 +48,32 @@ def decode(lanes, count, length, controls, biases, history, inputs, weights, scr
         tokens: [count, length], int64, written.
         stats: [count, length, Stat], float64, written.
     """
-    T = plan[_T]
+    T, ended = plan[_T], False
     for t in range(length):
         advance_all(lanes, count, inputs, weights, scratch, plan)
         for i in range(count):
             lane = at(lanes, i * _LANE)
-            token = draw(i, lane, at(controls, i * _CONTROLS), biases, at(history, i * T), inputs, weights, scratch,
-                         plan, at(stats, (i * length + t) * _STATS))  # fmt: skip
+            token = draw(i, lane, at(controls, i * _CONTROLS), biases, automata, contexts, at(history, i * T), inputs,
+                         weights, scratch, plan, at(stats, (i * length + t) * _STATS))  # fmt: skip
             if token < 0:
+                lane[_FINISH_REASON] = _NOT_FINITE
                 return t
             tokens[i * length + t] = token
+            ended |= advance_automaton(lane, token, automata, plan) != 0
+        if ended:
+            return t + 1
     return length
+
+
+@inlined
+def advance_automaton(lane, token, automata, plan):
+    """Follow a token in the lane's automaton; return why its text ends, 0 if it continues."""
+    lane[_LEFT] -= 1
+    if lane[_AUTOMATON] < 0:
+        return 0
+    state, reason, cut = follow(at(automata, lane[_AUTOMATON]), lane[_STATE], token, lane[_LEFT], plan[_V])
+    lane[_STATE], lane[_FINISH_REASON], lane[_CUT] = state, reason, cut
+    return reason
 
 
 @inlined
@@ -64,7 +90,7 @@ def advance_all(lanes, count, inputs, weights, scratch, plan):
 
 
 @inlined
-def draw(i, lane, controls, biases, history, inputs, weights, scratch, plan, stats):
+def draw(i, lane, controls, biases, automata, contexts, history, inputs, weights, scratch, plan, stats):
     """Draw the next token of the lane whose logits are in row i; return it, or -1 if they are not finite."""
     V = plan[_V]
     if not plan[_RELATIVE]:
@@ -72,9 +98,15 @@ def draw(i, lane, controls, biases, history, inputs, weights, scratch, plan, sta
         slide(lane, history, inputs, weights, scratch, plan)
     bias = max(lane[_BIAS], 0)
     u = uniform(np.uint64(lane[_SEED]), np.uint64(lane[_INDEX]), np.uint64(lane[_STEP]))
-    token = sample(at(scratch, plan[_LOGITS] + i * plan[_V_PADDED]), at(biases, bias), lane[_BIAS] >= 0, V, controls, u,
+    state = lane[_STATE] if lane[_MASKED] else -1
+    token = sample(at(scratch, plan[_LOGITS] + i * plan[_V_PADDED]), at(biases, bias), lane[_BIAS] >= 0,
+                   at(automata, max(lane[_AUTOMATON], 0)), state, lane[_LEFT],
+                   at(contexts, max(lane[_CONTEXT], 0)), lane[_CONTEXT_SIZE], V, controls, u,
                    at(scratch, plan[_WORK]), stats)  # fmt: skip
     if token >= 0:
+        if lane[_CONTEXT] >= 0:
+            contexts[lane[_CONTEXT] + lane[_CONTEXT_SIZE]] = token
+            lane[_CONTEXT_SIZE] += 1
         lane[_TOKEN] = token
         lane[_POSITION] += 1
         lane[_STEP] += 1

@@ -1,6 +1,7 @@
 """The sampling pipeline: from a row of logits to one token and its statistics.
 
-    logits + bias -> top_n_sigma -> temperature -> top_k -> typical_p -> top_p -> min_p -> draw
+    logits + bias -> constraints -> repetition -> top_n_sigma -> temperature
+    -> top_k -> typical_p -> top_p -> min_p -> draw
 
 A filter sets the logits that it drops to -inf. Probabilities are float32, sums over them float64. Nothing is sorted: a
 filter that keeps the first tokens of an order finds its threshold by bisection over the float32 numbers.
@@ -12,11 +13,13 @@ import numpy as np
 
 from knock_kernels.lang.layout import Control, Stat
 from knock_kernels.lang.simd import at
-from knock_kernels.lang.units import f32p, f64, f64p, i64, inlined, kernel, reducing_kernel, unit
+from knock_kernels.lang.units import f32p, f64, f64p, i32p, i64, inlined, kernel, reducing_kernel, unit
+from knock_kernels.ops.constraints import constrain, forbids
 from knock_kernels.ops.elementary import LOWEST, all_finite, exp, from_key, key, maximum, minimum_above
+from knock_kernels.ops.repetition import is_penalized, penalize
 
 _TEMPERATURE, _TOP_N_SIGMA, _TOP_K, _TYPICAL_P, _TOP_P, _MIN_P, _TARGET, _RATIO = (int(c) for c in list(Control)[:8])
-_MIN_TEMP, _MAX_TEMP, _MIROSTAT, _ETA, _MU = (int(c) for c in list(Control)[8:])
+_MIN_TEMP, _MAX_TEMP, _MIROSTAT, _ETA, _MU = (int(c) for c in list(Control)[8:13])
 _ENTROPY, _SAMPLED, _CONFIDENCE, _USED, _SURPRISE = (int(s) for s in Stat)
 
 _NOTHING = np.float32(-np.inf)
@@ -30,14 +33,19 @@ _HALVINGS = 8
 _HALF = np.float32(0.5)
 
 
-@unit(i64(f32p, f32p, i64, i64, f64p, f64, f32p, f64p))
-def sample(logits, bias, has_bias, V, controls, u, work, stats):
+@unit(i64(f32p, f32p, i64, i32p, i64, i64, i32p, i64, i64, f64p, f64, f32p, f64p))
+def sample(logits, bias, has_bias, automaton, state, left, context, size, V, controls, u, work, stats):
     """Run the pipeline once and return the token, or -1 if a logit is not finite.
 
     Args:
         logits: [V], float32.
         bias: [V], float32, added to the logits if `has_bias`.
         has_bias: whether to add `bias`.
+        automaton: the constraints, [states, V + StateField], int32.
+        state: its state, or -1 if nothing is forbidden.
+        left: number of tokens that may still be drawn, this one included.
+        context: the text so far, [size], int32, if a penalty for repetition is on.
+        size: number of its tokens.
         V: vocabulary size.
         controls: [Control], float64; mirostat's `mu` is updated.
         u: uniform number in [0, 1) that selects the token.
@@ -59,12 +67,17 @@ def sample(logits, bias, has_bias, V, controls, u, work, stats):
     if has_bias:
         for i in range(V):
             z[i] += bias[i]
+    is_constrained = state >= 0 and forbids(automaton, max(state, 0), V)
+    if is_constrained:
+        constrain(z, automaton, state, left, V)
+    if is_penalized(controls):
+        penalize(z, order, context, size, V, controls)
     if controls[_TOP_N_SIGMA] > 0:
         keep_top_n_sigma(z, V, controls[_TOP_N_SIGMA])
     temperature = controls[_TEMPERATURE]
     if controls[_TARGET] >= 0:
         temperature = entropy_temperature(z, p, V, controls)
-    changed = has_bias or controls[_TOP_N_SIGMA] > 0
+    changed = has_bias or is_constrained or is_penalized(controls) or controls[_TOP_N_SIGMA] > 0
     if temperature == 0:
         token, sampled_entropy = first_largest(z, V), 0.0
     else:

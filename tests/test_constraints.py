@@ -1,0 +1,215 @@
+"""Constraints through the library: every text matches, by every way of drawing it, and `exact` is the model's own."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import pickle
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from knock import LanguageModel, ReweightGPT, Vocab
+from knock.errors import GenerationError, SamplingError, TooFewError, VocabError
+from knock.files.checkpoint import read_checkpoint
+from tests.generation.constraints.patterns import CHARACTERS, PATTERNS
+
+SHAPE = {"T": 8, "n_emb": 16, "nodes": 16, "n_blocks": 2, "n_heads": 2, "seed": 3}
+
+
+def model(characters: str, *, boundary: bool, backend: str = "compiled") -> LanguageModel:
+    vocab = Vocab(characters, boundary=boundary)
+    return LanguageModel(ReweightGPT(vocab.vocab_size, backend=backend, **SHAPE), vocab)
+
+
+PLAIN = model(CHARACTERS, boundary=False)
+ITEMS = model(CHARACTERS, boundary=True)
+
+
+@given(PATTERNS, st.booleans(), st.integers(0, 99), st.integers(1, 40))
+def test_every_text_matches_by_every_call(pattern: str, of_items: bool, seed: int, length: int) -> None:
+    lm = ITEMS if of_items else PLAIN
+    try:
+        text = lm.generate("", pattern=pattern, seed=seed, max_new_tokens=length)
+    except SamplingError:  # nothing matches within the length, which is tested elsewhere
+        return
+    assert re.fullmatch(pattern, text.text), text
+    assert text.finish_reason in (("end",) if of_items else ("length", "match"))
+    assert "".join(lm.stream("", pattern=pattern, seed=seed, max_new_tokens=length)) == text.text
+    rows = lm.generate_batch(["", ""], pattern=pattern, seed=seed, max_new_tokens=length, threads=2)
+    assert (rows[0].text, rows[0].finish_reason) == (text.text, text.finish_reason)
+    assert rows[0].stats["tokens"] == text.stats["tokens"] == len(text.text)
+    assert re.fullmatch(pattern, rows[1].text)
+
+
+@pytest.mark.parametrize("of_items", [False, True])
+def test_backends_agree(of_items: bool) -> None:
+    """The same texts but where float32 and float64 draw differently, which is rare."""
+    options = {"pattern": r"[A-C]?[abc ]{3,20}\.", "ban": "aa", "n": 40, "seed": 1, "max_new_tokens": 30}
+    texts = [
+        [row.text for row in model(CHARACTERS, boundary=of_items, backend=backend).generate_batch([""], **options)]
+        for backend in ("compiled", "numpy")
+    ]
+    assert sum(a == b for a, b in zip(*texts, strict=True)) >= 39
+
+
+def test_rows_depend_on_nothing_else() -> None:
+    options = {"pattern": "[abc]+(-[abc]+)*", "min_length": 3, "max_length": 12, "seed": 5}
+    expected = [row.text for row in ITEMS.generate_batch([""] * 300, **options, threads=1)]
+    assert [row.text for row in ITEMS.generate_batch([""] * 300, **options, threads=3)] == expected
+    some = ITEMS.sample_iter([""] * 100, first=200, **options)
+    assert [row.text for row in some] == expected[200:]
+
+
+def test_stop_strings_end_a_matching_text() -> None:
+    rows = PLAIN.generate_batch([""], n=200, pattern="[abc]{2,5}", stop=["\n", ".."], seed=2)
+    assert {row.finish_reason for row in rows} == {"stop"}
+    assert {row.stop_string for row in rows} == {"\n", ".."}
+    assert all(re.fullmatch("[abc]{2,5}", row.text) for row in rows)
+    kept = PLAIN.generate_batch([""], n=200, pattern="[abc]{2,5}", stop=["\n", ".."], seed=2, keep_stop=True)
+    assert [row.text for row in kept] == [row.text + str(row.stop_string) for row in rows]
+    assert [row.stop_string for row in kept] == [row.stop_string for row in rows]
+    assert PLAIN.generate("", pattern="[abc]{2,5}", stop=["\n", ".."], seed=2, keep_stop=True).text == kept[0].text
+
+
+def test_prompts_of_items_count_and_others_do_not() -> None:
+    text = ITEMS.generate("ab", pattern="[a-c]{4}", seed=1)
+    assert len(text.text) == 2
+    assert len(PLAIN.generate("ab", pattern="[a-c]{4}", seed=1).text) == 4
+    with pytest.raises(SamplingError, match="begins with this prompt"):
+        ITEMS.generate("A", pattern="[a-c]{4}")
+    with pytest.raises(SamplingError, match="the prompt has 5 characters, more than max_length allows"):
+        ITEMS.generate("abcab", max_length=4)
+    assert ITEMS.generate("abcab", max_length=5).text == ""
+    assert PLAIN.generate("abcab", max_length=0).text == ""
+
+
+def test_items_end_with_their_boundary_and_begin_afresh() -> None:
+    row = ITEMS.generate("", seed=4, max_new_tokens=1000)
+    assert row.finish_reason == "end"
+    assert row.stats["tokens"] == len(row.text)
+    assert "".join(ITEMS.stream("", seed=4, max_new_tokens=1000)) == row.text
+    assert ITEMS.generate_batch(["b", ""], seed=4)[1].text == ITEMS.generate_batch(["", ""], seed=4)[1].text
+    assert ITEMS.generate("", seed=4, max_new_tokens=2, min_length=0).finish_reason in ("length", "end")
+
+
+def test_score_of_an_item_includes_its_end() -> None:
+    score = ITEMS.score("abc")
+    assert score.log_probs.shape == (4,)
+    assert PLAIN.score("abc").log_probs.shape == (3,)
+    assert score.bits_per_char == pytest.approx(-score.log_probs.mean() / math.log(2))
+
+
+def test_item_models_are_saved_with_their_boundary(tmp_path) -> None:
+    for name in ("m.safetensors", "m.npz"):
+        ITEMS.save(tmp_path / name)
+        checkpoint = read_checkpoint(tmp_path / name)
+        assert checkpoint.vocab == ITEMS.vocab
+        assert checkpoint.digest == ITEMS.digest
+        assert checkpoint.vocab.has_boundary
+    assert ITEMS.digest != LanguageModel(ITEMS.model, Vocab(CHARACTERS + "x")).digest
+    assert pickle.loads(pickle.dumps(ITEMS)).vocab == ITEMS.vocab
+
+
+def test_the_boundary_is_no_character() -> None:
+    vocab = ITEMS.vocab
+    assert vocab.boundary == len(CHARACTERS) == vocab.vocab_size - 1
+    with pytest.raises(VocabError, match="must be from 0 to"):
+        vocab.decode([vocab.boundary])
+
+
+def chi_square(counts: dict[str, int], expected: dict[str, float], draws: int) -> float:
+    return sum((counts.get(text, 0) - draws * p) ** 2 / (draws * p) for text, p in expected.items())
+
+
+def test_exact_is_the_conditional_distribution_and_masking_is_not() -> None:
+    lm = model("ab", boundary=True)
+    pattern, draws = "a[ab]?|bb|aab", 20_000
+    texts = ["".join(chars) for n in range(4) for chars in itertools.product("ab", repeat=n)]
+    matching = [text for text in texts if re.fullmatch(pattern, text)]
+    probability = {text: math.exp(lm.score(text).log_probs.sum()) for text in matching}
+    exact = {text: p / sum(probability.values()) for text, p in probability.items()}
+    masked = {}
+    for text in matching:
+        p = 1.0
+        for i in range(len(text) + 1):
+            logits = lm.model.logits([lm.vocab.boundary, *lm.vocab.encode(text[:i])])[-1].astype(np.float64)
+            allowed = {c for c in (0, 1) if any(m.startswith(text[:i] + "ab"[c]) for m in matching)}
+            allowed |= {2} if text[:i] in matching else set()
+            weights = np.exp(logits)
+            token = 2 if i == len(text) else int(lm.vocab.encode(text[i])[0])
+            p *= weights[token] / sum(weights[list(allowed)])
+        masked[text] = p
+    assert sum(masked.values()) == pytest.approx(1)
+
+    def counts(**options: object) -> dict[str, int]:
+        rows = lm.generate_batch([""], n=5 * draws, seed=8, pattern=pattern, **options)
+        kept = [row.text for row in rows if row.finish_reason != "rejected"][:draws]
+        assert len(kept) == draws
+        return {text: kept.count(text) for text in matching}
+
+    limit = 25.0  # above the 99.99% quantile for up to four degrees of freedom
+    by_rejection, by_masking = counts(exact=True), counts()
+    assert chi_square(by_rejection, exact, draws) < limit
+    assert chi_square(by_masking, masked, draws) < limit
+    assert chi_square(by_masking, exact, draws) > 4 * limit
+    assert chi_square(by_rejection, masked, draws) > 4 * limit
+
+
+def test_exact_texts_are_drawn_until_one_matches() -> None:
+    text = ITEMS.generate("", pattern="[ab]{1,3}", exact=True, seed=1)
+    assert re.fullmatch("[ab]{1,3}", text.text)
+    with pytest.raises(GenerationError, match="none of 10,000 texts"):
+        model("ab", boundary=True).generate("", pattern="(a|b){60}", exact=True, seed=1)
+    with pytest.raises(SamplingError, match="a stream cannot be exact"):
+        ITEMS.stream("", pattern="a", exact=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"pattern": "("}, "not a regular expression"),
+        ({"pattern": 3}, "pattern must be a regular expression, got 3"),
+        ({"pattern": "x+"}, "no text that the model can write matches the pattern 'x+'; it does not know 'x'"),
+        ({"pattern": "a{400}"}, "the shortest text that matches the constraints takes 401 characters"),
+        ({"pattern": "a{9}b?", "max_length": 5}, "takes 10 characters, its end included, and the length limit is 6"),
+        ({"pattern": "abc", "min_length": 5}, "has at least 5 characters; change the lengths"),
+        ({"pattern": "[ab]*a[ab]{20}"}, "more than 100,000 states"),
+        ({"min_length": 5, "max_length": 3}, "min_length=5 is above max_length=3"),
+        ({"min_length": -1}, "min_length must be a whole number of at least 0"),
+        ({"max_length": 2.5}, "max_length must be a whole number"),
+        ({"pattern": "abc", "ban": "b"}, "the banned characters and strings leave no text that matches"),
+        ({"pattern": "abc", "logit_bias": {"b": -math.inf}}, "the banned characters and strings leave no text"),
+        ({"ban": ""}, "a banned string needs at least one character"),
+        ({"ban": 3}, "ban must be a string or several, got 3"),
+        ({"patern": "a"}, "unknown control patern"),
+    ],
+)
+def test_impossible_constraints_are_named(options: dict, says: str) -> None:
+    with pytest.raises(SamplingError, match=re.escape(says)):
+        ITEMS.generate("", **options)
+
+
+def test_banning_everything_is_an_error_in_a_plain_model() -> None:
+    with pytest.raises(SamplingError, match="leave nothing to write"):
+        PLAIN.generate("", ban=list(CHARACTERS))
+    assert ITEMS.generate("", ban=list(CHARACTERS)).text == ""
+
+
+def test_items_are_the_first_that_pass() -> None:
+    options = {"pattern": "[abc]{1,3}", "seed": 6, "accept": lambda text: text != "a", "novel": ["b", "cc"]}
+    found = ITEMS.items(20, **options, threads=1)
+    assert found == ITEMS.items(20, **options, threads=2)
+    assert len(set(found)) == 20
+    drawn = [row.text for row in ITEMS.sample_iter([""] * 2000, pattern="[abc]{1,3}", seed=6)]
+    expected = [text for text in dict.fromkeys(drawn) if text not in ("a", "b", "cc")]
+    assert found == expected[:20]
+    with pytest.raises(TooFewError, match=r"got 36 of 50 texts: drawn 10,000, kept 36; dropped: ") as raised:
+        ITEMS.items(50, **options)
+    assert len(raised.value.items) == 36
+    assert pickle.loads(pickle.dumps(raised.value)).items == raised.value.items
+    assert all(text.startswith("ab") for text in ITEMS.items(5, "ab", seed=1))
+    assert ITEMS.items(0) == []
