@@ -21,7 +21,7 @@ from knock.jobs.field_names import FIELDS, check_extra
 from knock.jobs.prompt_file import PromptMaker
 from knock.jobs.rows import Row, row_of
 from knock.language_model import LanguageModel, load
-from knock.sampling import Sampling, resolve_seed
+from knock.sampling import WHOLE_CONTROLS, Sampling, resolve_seed
 from knock.validation import shown, whole_number
 from knock.vocab import Vocab
 from knock.weights import Weights
@@ -257,7 +257,7 @@ def _tables(prompts: Iterable[Prompt]) -> Iterator[list[Any]]:
     import pyarrow as pa
 
     strings = {name: pa.string() for name in ("prompt", "sampling", "entropy_rule")}
-    whole = {name: pa.int64() for name in ("index", "max_new_tokens", "top_k")}
+    whole = {name: pa.int64() for name in ("index", "max_new_tokens", *WHOLE_CONTROLS)}
     other = {"stop": pa.list_(pa.string()), "logit_bias": pa.map_(pa.string(), pa.float64())}
     names = ("index", *FIELDS)
     schema = pa.schema({name: (strings | whole | other).get(name, pa.float64()) for name in names})
@@ -283,7 +283,7 @@ def _columns(prompt: Prompt) -> dict[str, Any]:
         row["stop"] = list(prompt.stop)
     if isinstance(prompt.sampling, Sampling):
         row |= {"sampling": "basic", **asdict(prompt.sampling)}
-        row["top_k"] = min(row["top_k"], LAST_INDEX)
+        row |= {name: min(row[name], LAST_INDEX) for name in WHOLE_CONTROLS}
         row["logit_bias"] = list(prompt.sampling.logit_bias.items())
     return row
 

@@ -261,6 +261,7 @@ class Sampling:
         return bias
 
 
+WHOLE_CONTROLS = tuple(f.name for f in fields(Sampling) if f.type == "int")  # the others are real numbers
 _FILTERS = ("top_k", "typical_p", "top_p", "min_p")  # those that mirostat replaces
 _OFF: dict[str, float] = {f.name: f.default for f in fields(Sampling) if isinstance(f.default, (int, float))}
 

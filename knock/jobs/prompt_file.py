@@ -16,7 +16,7 @@ from knock.generation.results import Prompt
 from knock.generation.stopping import StopStrings
 from knock.jobs.field_names import FIELDS, check_extra
 from knock.memo import Memo
-from knock.sampling import Sampling
+from knock.sampling import WHOLE_CONTROLS, Sampling
 from knock.validation import shown, whole_number
 
 _DEEPEST = 100  # levels of nesting of a field
@@ -175,7 +175,7 @@ class PromptMaker:
         if extra:
             self._memo.get(("names", *extra), lambda: check_extra(extra))
         text, stop, limit = (given.pop(name, None) for name in ("prompt", "stop", "max_new_tokens"))
-        given |= {name: _whole(given[name]) for name in ("top_k",) if name in given}
+        given |= {name: _whole(given[name]) for name in WHOLE_CONTROLS if name in given}
         if text is not None and not isinstance(text, str):
             raise PromptError(f"prompt must be a string, got {shown(text)}")
         return Prompt(
