@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -20,7 +20,6 @@ from knock.generation.constraints.constraint import (
     compile_constraint,
     split,
 )
-from knock.generation.filters import Accept, Filters, KnownRuns, KnownTexts, Source, describe
 from knock.generation.requests import (
     LAST_INDEX,
     RequestBuilder,
@@ -37,6 +36,9 @@ from knock.models import locate
 from knock.sampling import Sampling, SamplingOptions, each_sampling, resolve_seed
 from knock.validation import whole_number
 from knock.vocab import Vocab
+
+if TYPE_CHECKING:
+    from knock.generation.filters import Accept, Source
 
 # What other libraries call the arguments of generation.
 _ONE = {
@@ -330,6 +332,8 @@ class LanguageModel:
             VocabError: if the prompt has an unknown character.
             SamplingError: if an argument is out of range, or no text matches the constraint.
         """
+        from knock.generation.filters import Filters, KnownRuns, KnownTexts, describe  # a single text needs none
+
         count = whole_number("count", count, 0, error=SamplingError)
         most = max(10_000, 100 * count) if tries is None else whole_number("tries", tries, 1, error=SamplingError)
         filters = Filters(

@@ -63,7 +63,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Generate and print the text."""
-    from knock.cli.ui.greedy import blank_notice
     from knock.cli.ui.stats_box import stats_box
     from knock.language_model import load
     from knock.sampling import Sampling
@@ -71,8 +70,11 @@ def run(options: argparse.Namespace) -> int:
     prompt = prompt_text(options.prompt, escapes=options.escapes)
     model = load(options.model, backend=options.backend)
     sampling = Sampling.preset(options.sampling, sampling_options(options))  # type: ignore[arg-type]
-    if notice := blank_notice(model, prompt, sampling):
-        say(f"knock: {notice}")
+    if not prompt:
+        from knock.cli.ui.greedy import blank_notice
+
+        if notice := blank_notice(model, prompt, sampling):
+            say(f"knock: {notice}")
     with hint_at_escapes(prompt):
         stream = model.stream(
             prompt,
