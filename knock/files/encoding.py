@@ -10,6 +10,8 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from knock.files.text import RICH_TEXT
+
 _FEWEST = 8  # bytes from which UTF-16 or UTF-32 is recognised without a byte-order mark
 _MOSTLY = 0.8
 _WHITESPACE = "\t\n\f\r"
@@ -71,6 +73,7 @@ _SIGNATURES = (
     (b"\xfd7zXZ\0", _packed("it is compressed with xz", "xz -dc")),
     (b"\x28\xb5\x2f\xfd", _packed("it is compressed with zstd", "zstd -dc")),
     (b"PK\3\4", _packed("it is a ZIP archive", "unzip -p")),
+    (RICH_TEXT, Finding(what="it is a document in Rich Text Format", advice=_DOCUMENT)),
     (b"%PDF-", Finding(what="it is a PDF document", advice=_DOCUMENT)),
     (b"\xd0\xcf\x11\xe0", Finding(what="it is a Microsoft Office document", advice=_DOCUMENT)),
 )
@@ -85,7 +88,7 @@ def recognised(head: bytes, *, is_utf8: bool) -> Finding | None:
         head: its first bytes; a few thousand are enough.
         is_utf8: whether they are valid UTF-8. UTF-16 is, as long as it is ASCII: it has a NUL after each character.
     """
-    if is_utf8 and b"\0" not in head:
+    if is_utf8 and b"\0" not in head and not head.startswith(RICH_TEXT):
         return None
     if head.startswith(b"PK\3\4") and head.startswith(_FIRST_MEMBERS, _OFFSET_OF_MEMBER):
         return Finding(what="it is an Office document or an e-book", advice=_DOCUMENT)

@@ -15,6 +15,7 @@ BYTE_ORDER_MARK = "\ufeff"  # dropped at the start of a text; joined files have 
 
 _CHUNK = 2**20  # bytes
 _HEAD = 2**12  # bytes from which a file that is not UTF-8 is recognised
+RICH_TEXT = b"{\\rtf"  # the documents that are UTF-8 themselves
 _SAMPLE = 2**15  # bytes on each side of an invalid byte from which the encoding is guessed
 
 
@@ -72,7 +73,8 @@ def decoded(file: IO[bytes], source: str, path: Path | None = None) -> Iterator[
     """
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8-sig")(), translate=True)
     head = file.read(_HEAD)
-    if b"\0" in head and (error := _recognised_error(head, source, path, is_utf8=_is_utf8(head))):
+    is_suspect = b"\0" in head or head.startswith(RICH_TEXT)
+    if is_suspect and (error := _recognised_error(head, source, path, is_utf8=_is_utf8(head))):
         raise error
     done = 0
     for content in _chunks(file, head):

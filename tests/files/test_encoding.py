@@ -86,6 +86,7 @@ def test_command_unpacks(tmp_path: Path, suffix: str) -> None:
         (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "a PDF document. Save it as plain text"),
         (b"PK\3\4" + bytes(26) + b"[Content_Types].xml\xff", "an Office document or an e-book. Save it as plain text"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(9), "a Microsoft Office document. Save it as plain text"),
+        (rb"{\rtf1\ansi To be}", "a document in Rich Text Format. Save it as plain text"),
         (b"abc\0\xff", "byte 0xff at offset 4; it looks like binary data. Choose a text file"),
         ("Größe und Höhe".encode() + b"\xff", "offset 17; the text around it is UTF-8. To convert it, run: iconv -c"),
         ("Широка страна".encode("koi8-r"), "its encoding is unknown. Convert it with: iconv -f ENCODING"),
