@@ -35,7 +35,7 @@ _METHODS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("basic", "draws from the model's own distribution, at temperature 1", {}),
     ("top_p", "draws from the most likely characters with total probability 0.8", {"top_p": 0.8}),
     ("entropy", "chooses the temperature, from 0.3 to 2, at each step so that the entropy is 3 bits",
-     {"target_entropy": 3.0, "min_temp": 0.3, "max_temp": 2.0}),
+     {"target_entropy": 3.0, "entropy_rule": "exact", "min_temp": 0.3, "max_temp": 2.0}),
 )  # fmt: skip
 _MARGIN = "  | "
 _HEADS = (
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
         _say(f"\n{head_type}: {what}; {other.config.position} positions, {other.weights.n_parameters:,} weights\n")
         _show(other, vocab, options, "basic", {})
     _say(
-        "\nTo an untrained model all characters are about equally likely, so the entropy rule ends at its lowest "
+        "\nTo an untrained model all characters are about equally likely, so the entropy rule stays at its lowest "
         "temperature.\n\nUse a trained model:\n  knock generate ROMEO: --entropy 2\n"
         "Train your own:\n  knock train corpus.txt --out my.safetensors\n"
     )

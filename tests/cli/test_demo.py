@@ -24,7 +24,7 @@ def test_texts_match_the_library(capsys: pytest.CaptureFixture[str]) -> None:
     for head_type, sampling, controls in (
         ("hybrid", "basic", {}),
         ("hybrid", "top_p", {"top_p": 0.8}),
-        ("hybrid", "entropy", {"target_entropy": 3.0}),
+        ("hybrid", "entropy", {"target_entropy": 3.0, "entropy_rule": "exact", "max_temp": 2.0}),
         ("reweight", "basic", {}),
         ("content", "basic", {}),
         ("hybrid", "basic", {}),
