@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from knock.choices import PRESET_NAMES
 from knock.cli.completion import SHELLS
 from knock.cli.main import COMMANDS, main
 from knock.models import shipped
@@ -44,7 +45,7 @@ def test_script_contains_every_command_and_model(
         (["ge"], {"generate"}),
         ([""], set(COMMANDS)),
         (["generate", "--temp"], {"--temperature"}),
-        (["generate", "--sampling", ""], {"basic", "top_k", "top_p", "entropy"}),
+        (["generate", "--sampling", ""], set(PRESET_NAMES)),
         (["generate", "--model", "shakespeare-n"], {"shakespeare-nano"}),
         (["info", "m"], {"mine.safetensors"}),
         (["models", "--m"], {"--measure"}),
