@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from knock.choices import UNKNOWN
 from knock.cli.ui.options import add_backend_argument
-from knock.cli.ui.terminal import for_output, printable, read_input, say, wrapped, write
+from knock.cli.ui.terminal import columns, for_output, is_wrapped, printable, read_input, say, wrapped, write
 from knock.errors import KnockError, TextError
 from knock.models import DEFAULT
 
@@ -270,8 +270,18 @@ def _table(scorers: list[Scorer]) -> Iterator[str]:
 
 
 def _aligned(rows: Sequence[Sequence[str]], texts: int) -> Iterator[str]:
-    """Yield the lines of a table: the first columns are texts, the others numbers."""
+    """Yield the lines of a table: the first columns are texts, the others numbers.
+
+    If it is too wide for the terminal, each row becomes a table of its own, with a line for each column.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if is_wrapped() and sum(widths) + 2 * (len(widths) - 1) > columns():
+        names, *rest = rows
+        for number, row in enumerate(rest):
+            if number:
+                yield ""
+            yield from (f"{name:<{max(map(len, names))}}  {cell}" for name, cell in zip(names, row, strict=True))
+        return
     for row in rows:
         cells = zip(row, widths, strict=True)
         yield "  ".join(cell.rjust(width) if i >= texts else cell.ljust(width) for i, (cell, width) in enumerate(cells))

@@ -468,6 +468,22 @@ def test_standard_input_is_read_in_pieces(
     assert offsets[-1] == 90_000
 
 
+def test_table_too_wide_for_the_terminal_has_a_line_per_figure(
+    tmp_path: Path, models: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "t.txt"
+    path.write_text("abc\n", encoding="utf-8")
+    arguments = ["score", str(path), *(f"--model={model}" for model in models[:2]), "--unknown=skip"]
+    monkeypatch.setenv("COLUMNS", "500")
+    table = run(capsys, *arguments)[1].splitlines()
+    monkeypatch.setenv("COLUMNS", "40")
+    first, second = run(capsys, *arguments)[1].rstrip("\n").split("\n\n")
+    for row, block in zip(table[1:], (first, second), strict=True):
+        assert [line.split() for line in block.splitlines()] == [
+            list(pair) for pair in zip(table[0].split(), row.split(), strict=True)
+        ]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_heat_map_fits_the_terminal(tmp_path: Path, models: list[str]) -> None:
     pty = pytest.importorskip("pty")
