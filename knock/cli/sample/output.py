@@ -168,12 +168,12 @@ def write(rows: Iterator[Row], writer: RowWriter, prompts: PromptFile, bar: Bar)
         prompts.confirm(writer.place.index)
         writer.place.prompts, writer.place.skipped = prompts.digest, prompts.skipped
         writer.flush()
-        bar.chars(chars)
 
     try:
         for row in rows:
             writer.add(row)
             chars += len(row["text"])
+            bar.chars(chars)
             if "error" in row:
                 errors.report(f"row {row['index']}: {row['error']}")
             if time.monotonic() - last > _FLUSH_SECONDS:

@@ -34,14 +34,22 @@ class Bar(AbstractContextManager["Bar"]):
         self._progress = None
         if is_shown and is_live():
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+            from rich.text import Text
 
-            speed, left = TextColumn("{task.fields[speed]}"), [TimeRemainingColumn()] if total else []
+            bar = self
+
+            class Speed(ProgressColumn):
+                def render(self, task: Task) -> Text:
+                    return Text(bar.speed if bar._chars else "", no_wrap=True)
+
+            left = [TimeRemainingColumn(compact=True), TextColumn("left")] if total else []
+            of = "{task.completed:,}/{task.total:,}" if total is not None else "{task.completed:,}"
             self._progress = Progress(
-                BarColumn(), MofNCompleteColumn(), TextColumn("text" if total == 1 else "texts"), speed, *left,
+                BarColumn(), TextColumn(of), TextColumn("text" if total == 1 else "texts"), Speed(), *left,
                 console=Console(stderr=True), transient=True,
             )  # fmt: skip
-            self._task = self._progress.add_task("", total=total, completed=done, speed="")
+            self._task = self._progress.add_task("", total=total, completed=done)
 
     def __enter__(self) -> Self:
         if self._progress is not None:
@@ -65,10 +73,8 @@ class Bar(AbstractContextManager["Bar"]):
             self._progress.update(self._task, completed=done if self._total is None else min(done, self._total))
 
     def chars(self, count: int) -> None:
-        """Set the number of characters written in this run."""
+        """Set the number of characters written in this run; cheap enough for each row."""
         self._chars = count
-        if self._progress is not None:
-            self._progress.update(self._task, speed=self.speed)
 
     @property
     def speed(self) -> str:
