@@ -1,7 +1,8 @@
 """Compile the kernels for this machine and print where they are.
 
 Other commands compile the kernels when it pays off; use this command in images and installers, or to retry after a
-failure. The kernels are stored in the folder KNOCK_CACHE_DIR if that is set, or else in the user's cache folder.
+failure. The kernels are stored in the folder KNOCK_CACHE_DIR if that is set, or else in the user's cache folder. The
+last example compiles them for all users.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from knock.errors import KnockError
 EXAMPLES = """examples:
   knock warmup
   knock warmup --check
-  mkdir -m 755 /opt/knock && KNOCK_CACHE_DIR=/opt/knock knock warmup   (for all users)
+  mkdir -m 755 /opt/knock && KNOCK_CACHE_DIR=/opt/knock knock warmup
 """
 
 

@@ -47,7 +47,7 @@ EXAMPLES = r"""examples:
 
 A line of prompts.jsonl; every field is optional, and others, such as an id, are
 carried into the rows:
-  {"prompt": "ROMEO:", "max_new_tokens": 100, "stop": ["\n\n"], "temperature": 0.8}
+  {"id": 7, "prompt": "ROMEO:", "temperature": 0.5, "stop": ["\n\n"]}
 """
 
 _ENGINES = ("local", "ray")
