@@ -47,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--full", action="store_true",
                         help="also print the reweight patterns of each head, and standard deviations")  # fmt: skip
     parser.add_argument("--plot", type=_path_of(".png", ".svg"), metavar="FILE",
-                        help="plot the patterns to FILE, .png or .svg, instead of printing them")  # fmt: skip
+                        help="plot the patterns to FILE, .png or .svg, instead of printing them; needs "
+                             "Matplotlib")  # fmt: skip
     parser.add_argument("--html", type=_path_of(".html", ".htm"), metavar="FILE",
                         help="write an interactive, self-contained web page to FILE instead of printing")  # fmt: skip
     add_force_argument(parser)

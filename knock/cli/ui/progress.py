@@ -15,6 +15,7 @@ from typing import Self
 from knock.cli.ui.terminal import is_live, say
 
 _PATIENCE = 1.0  # seconds before a percentage is shown
+_NARROW = 60  # columns; narrower terminals have no room for the speed
 _SILENCE = 10.0  # seconds without a line after which there is one
 
 
@@ -37,7 +38,7 @@ class Bar(AbstractContextManager["Bar"]):
             from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
             from rich.text import Text
 
-            bar = self
+            bar, console = self, Console(stderr=True)
 
             class Speed(ProgressColumn):
                 def render(self, task: Task) -> Text:
@@ -45,9 +46,10 @@ class Bar(AbstractContextManager["Bar"]):
 
             left = [TimeRemainingColumn(compact=True), TextColumn("left")] if total else []
             of = "{task.completed:,}/{task.total:,}" if total is not None else "{task.completed:,}"
+            speed = [Speed()] if console.width >= _NARROW else []
             self._progress = Progress(
-                BarColumn(), TextColumn(of), TextColumn("text" if total == 1 else "texts"), Speed(), *left,
-                console=Console(stderr=True), transient=True,
+                BarColumn(), TextColumn(of), TextColumn("text" if total == 1 else "texts"), *speed, *left,
+                console=console, transient=True,
             )  # fmt: skip
             self._task = self._progress.add_task("", total=total, completed=done)
 

@@ -24,6 +24,7 @@ def frame(bar: Bar) -> str:
 def test_bar_counts_texts_and_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     """The speed is that of all characters so far, even between two writes to the file."""
     monkeypatch.setattr(progress, "is_live", lambda: True)
+    monkeypatch.setenv("COLUMNS", "100")
     bar = Bar(20_000, 1_000)
     assert "1,000/20,000 texts" in frame(bar)
     assert "characters/s" not in frame(bar)
@@ -34,6 +35,15 @@ def test_bar_counts_texts_and_characters(monkeypatch: pytest.MonkeyPatch) -> Non
         bar.chars(chars)
     assert "1,256/20,000 texts" in frame(bar)
     assert "38,400 characters/s" in frame(bar)
+
+
+def test_narrow_bar_has_no_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "is_live", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    bar = Bar(20_000, 0)
+    bar.chars(76_800)
+    assert "characters/s" not in frame(bar)
+    assert "0/20,000 texts" in frame(bar)
 
 
 def test_bar_without_a_total(monkeypatch: pytest.MonkeyPatch) -> None:
