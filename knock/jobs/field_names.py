@@ -39,7 +39,7 @@ def check_extra(names: Iterable[str], what: str = "field") -> None:
     for name in names:
         if name in ROW_FIELDS:
             hint = ", or give the seed with --seed, or with seed= in Python" if name == "seed" else ""
-            raise PromptError(f"{what} {shown(name)} is one that knock writes into the rows; rename it{hint}")
+            raise PromptError(f"{what} {shown(name)} is one that knock writes into the rows; rename or remove it{hint}")
         if hint := _MEANT.get(name) or _correction(name):
             raise PromptError(f"unknown {what} {shown(name)}; {hint} To carry it into the rows, rename it")
 

@@ -62,9 +62,9 @@ def test_other_fields_are_carried_into_the_rows(capsys: pytest.CaptureFixture[st
         ("max_tokens", "unknown field 'max_tokens'; write max_new_tokens."),
         ("n", "unknown field 'n'; give the number of texts per prompt with --count"),
         ("temp", "unknown field 'temp'; write temperature."),
-        ("text", "field 'text' is one that knock writes into the rows; rename it"),
-        ("error", "field 'error' is one that knock writes into the rows; rename it"),
-        ("seed", "field 'seed' is one that knock writes into the rows; rename it, or give the seed with --seed"),
+        ("text", "field 'text' is one that knock writes into the rows; rename or remove it"),
+        ("error", "field 'error' is one that knock writes into the rows; rename or remove it"),
+        ("seed", "rename or remove it, or give the seed with --seed"),
     ],
 )
 def test_fields_that_are_meant_for_knock_are_rejected(
