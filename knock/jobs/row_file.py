@@ -312,7 +312,7 @@ def locked(path: Path) -> Iterator[None]:
 
     Raises:
         OutputError: if another process holds it.
-        OSError: if the folder does not exist.
+        OSError: if the folder does not exist, or takes no files.
     """
     from filelock import FileLock, Timeout
 
@@ -327,6 +327,8 @@ def locked(path: Path) -> Iterator[None]:
                 with contextlib.suppress(OSError):  # Windows cannot remove an open file
                     lock.unlink()
     except Timeout:
+        if not lock.exists():
+            lock.touch()  # raises why the folder takes no files, such as /proc: FileLock waits as for another process
         raise OutputError(f"another process is writing {str(path)!r}; wait for it, or choose another name") from None
 
 

@@ -657,6 +657,13 @@ def test_comparing_can_be_interrupted(cuts: list[int]) -> None:
             assert [each.name for each in Path(folder).iterdir()] == ["o.txt"]
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that takes no files")
+def test_folder_that_takes_no_files(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "sample", "A", "--out", "/proc/o.jsonl")
+    assert (code, err.count("\n")) == (1, 1)
+    assert err.startswith("knock: error: cannot write '/proc/o.jsonl': ")
+
+
 def test_file_of_a_running_process_is_rejected(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "o.jsonl"
     with RowFile(out, {}, "jsonl", unique=False, resume=False):
@@ -969,7 +976,7 @@ def test_row_that_is_too_long_becomes_an_error_row(capsys: pytest.CaptureFixture
         ("temperature", ["1"], "string", "must hold numbers, got string"),
         ("top_k", [True], "bool_", "must hold numbers, got bool"),
         ("promt", ["A"], "string", "unknown column 'promt'; did you mean prompt?"),
-        ("text", ["A"], "string", "column 'text' is one that knock writes into the rows; rename it"),
+        ("text", ["A"], "string", "column 'text' is one that knock writes into the rows; rename or remove it"),
     ],
 )
 def test_invalid_columns(
