@@ -8,7 +8,7 @@ from typing import Any
 
 from knock.choices import HEAD_TYPES, POSITIONS, HeadType, Position
 from knock.errors import ConfigError
-from knock.validation import real_number, shown, whole_number
+from knock.validation import is_one_of, real_number, shown, whole_number
 
 # Far above any practical size, but low enough to reject a damaged file or a typo before allocating memory.
 _LARGEST = {"vocab_size": 2**21, "T": 2**20, "n_emb": 2**20, "nodes": 2**20, "n_blocks": 1000, "n_heads": 2**20}
@@ -57,12 +57,12 @@ class ModelConfig:
                 f"n_emb must be a multiple of n_heads, got n_emb={self.n_emb} and n_heads={self.n_heads}; "
                 f"n_heads={nearest} fits"
             )
-        if self.head_type not in HEAD_TYPES:
+        if not is_one_of(self.head_type, HEAD_TYPES):
             raise ConfigError(f"head_type must be one of {', '.join(HEAD_TYPES)}, got {shown(self.head_type)}")
         if self.position is None:
             object.__setattr__(self, "position", "absolute" if self.head_type == "content" else "relative")
-        if self.position not in POSITIONS:
-            raise ConfigError(f"position must be one of {', '.join(POSITIONS)}, got {self.position!r}")
+        if not is_one_of(self.position, POSITIONS):
+            raise ConfigError(f"position must be one of {', '.join(POSITIONS)}, got {shown(self.position)}")
         alpha = real_number(self.alpha)
         if not 0 <= alpha <= 1:
             raise ConfigError(f"alpha must be a number from 0 to 1, got {shown(self.alpha)}")

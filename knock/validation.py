@@ -1,10 +1,11 @@
-"""Validate user-supplied numbers, Python's or NumPy's, and convert them to Python's; show values in messages."""
+"""Validate user-supplied names and numbers, Python's or NumPy's; show values in messages."""
 
 from __future__ import annotations
 
 import math
 import operator
 import unicodedata
+from collections.abc import Collection
 from typing import Any
 
 from knock.errors import KnockError
@@ -48,10 +49,15 @@ def real_number(value: Any) -> float:
         return math.nan
 
 
+def is_one_of(value: Any, names: Collection[str]) -> bool:
+    """Return whether `value` is one of the names; an array, which compares item by item, is not."""
+    return isinstance(value, str) and value in names
+
+
 def shown(value: Any, limit: int = 60) -> str:
-    """Return the repr of a value for an error message, truncated to `limit` characters."""
+    """Return the repr of a value for an error message, on one line and truncated to `limit` characters."""
     try:
-        text = quoted(value) if isinstance(value, str) else repr(value)
+        text = quoted(value) if isinstance(value, str) else " ".join(map(str.strip, repr(value).splitlines()))
     except ValueError:  # Python refuses to format ints of more than a few thousand digits
         text = f"a {type(value).__name__} too long to show"
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -37,6 +37,8 @@ def test_receptive_field() -> None:
         ({"n_emb": 65}, "n_heads=5 fits"),
         ({"head_type": "hybird"}, "hybrid, reweight, content"),
         ({"position": "rotary"}, "relative, absolute"),
+        ({"head_type": np.zeros((2, 2))}, r"hybrid, reweight, content, got array\(\[\[0., 0.\], "),
+        ({"position": np.zeros(2)}, "relative, absolute, got array"),
         ({"n_blocks": 1001}, "from 1 to 1000"),
         ({"vocab_size": 10**18}, "vocab_size"),
         ({"T": 10**5000}, "too long to show"),
