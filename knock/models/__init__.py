@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from knock.errors import CheckpointError
+from knock.validation import shown
 
 DEFAULT = "shakespeare-small"
 SAFETENSORS, NPZ = ".safetensors", ".npz"
@@ -23,6 +24,8 @@ def locate(model: str | os.PathLike[str]) -> Path:
     Raises:
         CheckpointError: if there is no such model.
     """
+    if not isinstance(model, str | os.PathLike) or not os.fspath(model):
+        raise CheckpointError(f"a model must be a name or a path, got {shown(model)}; the default is {DEFAULT!r}")
     by_name = shipped()
     if str(model) in by_name:
         return by_name[str(model)]

@@ -124,6 +124,12 @@ def test_folder_must_hold_one_model(file: Path) -> None:
         locate(file.parent)
 
 
+@pytest.mark.parametrize("model", [None, 3, b"m.npz", ["m.npz"], np.zeros(2), ""])
+def test_model_must_be_a_name_or_a_path(model: object) -> None:
+    with pytest.raises(CheckpointError, match=r"must be a name or a path, got .*; the default is 'shakespeare-small'"):
+        knock.load(model)  # type: ignore[arg-type]
+
+
 def test_format_is_detected_from_the_content(file: Path) -> None:
     other = file.with_suffix(".model")
     file.rename(other)
