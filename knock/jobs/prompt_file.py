@@ -135,7 +135,9 @@ class PromptFile:
         try:
             content = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise PromptError(f'not JSON: {error}; write an object, such as {{"prompt": "..."}}') from error
+            # A JSONDecodeError counts lines, too, of which a prompt is one
+            problem = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+            raise PromptError(f'not JSON: {problem}; write an object, such as {{"prompt": "..."}}') from error
         return self._maker.prompt(content)
 
 

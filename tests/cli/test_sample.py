@@ -115,7 +115,7 @@ def test_controls_per_line(capsys: pytest.CaptureFixture[str], tmp_path: Path, s
 
 
 BAD_LINES = [
-    (b"no", "not JSON: Expecting value"),
+    (b"no", "not JSON: Expecting value at column 1; write an object"),
     (b'["A"]', "expected a JSON object with a prompt, got ['A']"),
     (b"[" * 100_000, "not JSON"),
     (b'{"promt": "A"}', "unknown field 'promt'; did you mean prompt? To carry it into the rows, rename it"),
