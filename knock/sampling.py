@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from knock.choices import ENTROPY_RULES, EntropyRule, Preset
 from knock.errors import SamplingError
-from knock.validation import real_number, shown, whole_number
+from knock.validation import is_one_of, real_number, shown, whole_number
 
 PRESETS: dict[Preset, dict[str, Any]] = {
     "balanced": {"temperature": 0.8, "top_p": 0.95},
@@ -132,8 +132,10 @@ class Sampling:
         if self.max_temp < self.min_temp:
             raise SamplingError(f"max_temp must be at least min_temp ({self.min_temp:g}), got {self.max_temp:g}")
         self._check("mirostat_eta", SMALLEST, LARGEST)
-        if self.entropy_rule not in ENTROPY_RULES:
-            raise SamplingError(f"entropy_rule must be one of {', '.join(ENTROPY_RULES)}, got {self.entropy_rule!r}")
+        if not is_one_of(self.entropy_rule, ENTROPY_RULES):
+            raise SamplingError(
+                f"entropy_rule must be one of {', '.join(ENTROPY_RULES)}, got {shown(self.entropy_rule)}"
+            )
         if self.target_entropy is not None:
             self._check("target_entropy", SMALLEST_ENTROPY, LARGEST, zero="always min_temp", note=" bits")
             if self.temperature != 1:
@@ -169,9 +171,10 @@ class Sampling:
         value = real_number(getattr(self, name))
         if not (low <= value <= high or (zero is not None and value == 0)):
             or_zero = "" if zero is None else f"0 ({zero}) or "
-            raise SamplingError(
-                f"{name} must be {or_zero}from {low:g} to {high:g}{note}, got {shown(getattr(self, name))}"
-            )
+            range_ = f"above 0 and at most {high:g}" if low == SMALLEST else f"from {low:g} to {high:g}"
+            if SMALLEST > value > 0 and low == SMALLEST:
+                range_ = f"from {low:g} to {high:g}"
+            raise SamplingError(f"{name} must be {or_zero}{range_}{note}, got {shown(getattr(self, name))}")
         self._set(name, value)
 
     def _set(self, name: str, value: object) -> None:

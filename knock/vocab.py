@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from knock.choices import UNKNOWN, Unknown
 from knock.errors import UnknownCharacterError, VocabError, warn
-from knock.validation import on_circles, quoted
+from knock.validation import is_one_of, on_circles, quoted, shown
 
 if TYPE_CHECKING:
     from knock.normal_forms import Respelling
@@ -99,8 +99,8 @@ class Vocab:
             VocabError: if a character is unknown and `unknown` is `"error"`; the message names it and its offset. Also
                 if `replacement` is unknown.
         """
-        if unknown not in UNKNOWN:
-            raise VocabError(f"unknown must be one of {', '.join(UNKNOWN)}, got {unknown!r}")
+        if not is_one_of(unknown, UNKNOWN):
+            raise VocabError(f"unknown must be one of {', '.join(UNKNOWN)}, got {shown(unknown)}")
         ids = self._ids(_checked(text))
         absent = ids == _ABSENT
         if not absent.any():

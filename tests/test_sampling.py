@@ -25,16 +25,16 @@ from knock.sampling import (
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"temperature": -0.1}, r"temperature must be 0 \(greedy\) or from 1e-30 to 10000, got -0.1"),
+        ({"temperature": -0.1}, r"temperature must be 0 \(greedy\) or above 0 and at most 10000, got -0.1"),
         ({"temperature": math.nan}, "temperature"),
         ({"temperature": math.inf}, "temperature"),
         ({"temperature": "hot"}, "temperature"),
         ({"top_k": -1}, "top_k"),
         ({"top_k": 2.0}, "top_k"),
-        ({"top_p": 0.0}, r"top_p must be from 1e-30 to 1 \(off\), got 0.0"),
+        ({"top_p": 0.0}, r"top_p must be above 0 and at most 1 \(off\), got 0.0"),
         ({"top_p": 1.1}, "top_p"),
         ({"typical_p": 0}, "typical_p"),
-        ({"min_p": -0.1}, r"min_p must be 0 \(off\) or from 1e-30 to 1"),
+        ({"min_p": -0.1}, r"min_p must be 0 \(off\) or above 0 and at most 1"),
         ({"top_n_sigma": -1}, "top_n_sigma"),
         ({"min_temp": 0}, "min_temp"),
         ({"min_temp": 1.0, "max_temp": 0.5}, r"at least min_temp \(1\), got 0.5"),
@@ -64,7 +64,7 @@ def test_control_out_of_range_is_rejected_by_name(options: dict, says: str) -> N
 
 
 REAL = ("temperature", "top_p", "typical_p", "min_p", "top_n_sigma", "target_entropy", "min_temp", "max_temp",
-        "mirostat", "mirostat_eta")  # fmt: skip
+        "mirostat", "mirostat_eta", "dry_multiplier", "dry_base")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -80,6 +80,9 @@ def test_every_number_has_bounds() -> None:
 
 
 EXTREME = [
+    {"dry_multiplier": SMALLEST, "dry_base": 1e4, "dry_allowed_length": 1},
+    {"dry_multiplier": 1e4, "dry_base": 1e4, "dry_allowed_length": 1, "no_repeat_ngram": 1},
+    {"dry_multiplier": 1e4, "dry_base": 1.0, "repetition_range": 2**53},
     {"temperature": SMALLEST},
     {"temperature": HOTTEST},
     {"temperature": HOTTEST, "top_k": 2**53, "typical_p": SMALLEST, "top_p": SMALLEST, "min_p": 1.0},

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from knock.choices import BACKENDS, Backend
 from knock.errors import KnockError
-from knock.validation import shown
+from knock.validation import is_one_of, shown
 
 if TYPE_CHECKING:
     from knock_kernels.cache.entry_points import EntryPoints
@@ -35,7 +35,7 @@ def chosen(backend: str) -> Backend:
     Raises:
         KnockError: if there is no such backend.
     """
-    if backend not in BACKENDS:
+    if not is_one_of(backend, BACKENDS):
         raise KnockError(f"backend must be one of {', '.join(BACKENDS)}, got {shown(backend)}")
     from_environment = os.environ.get(VARIABLE) or "auto"
     if from_environment not in BACKENDS:

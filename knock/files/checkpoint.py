@@ -11,6 +11,7 @@ Files are canonical: equal models with equal training records give equal bytes.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
@@ -27,12 +28,13 @@ from knock.config import ModelConfig
 from knock.errors import CheckpointError, KnockError
 from knock.files.output import temporary_path, write_whole
 from knock.models import NPZ, SUFFIXES
-from knock.validation import shown
+from knock.validation import is_one_of, shown
 from knock.vocab import Vocab
 from knock.weights import FloatArray, Weights
 
 FORMAT = "1"
 
+_HEAD = 4096  # bytes that are looked at to recognise a text
 _ALIGNMENT = 8  # bytes; the arrays of a safetensors file start at a multiple of it
 _ZIP_MAGIC = b"PK\x03\x04"  # every `.npz` file begins with it, and no `.safetensors` file can
 
@@ -92,8 +94,10 @@ def write_checkpoint(
             `stored` does not fit.
     """
     target, is_npz = _target(path), Path(path).suffix == NPZ
-    if stored not in STORED_TYPES:
-        raise CheckpointError(f"stored must be one of {', '.join(STORED_TYPES)}, got {stored!r}")
+    if not is_one_of(stored, STORED_TYPES):
+        raise CheckpointError(f"stored must be one of {', '.join(STORED_TYPES)}, got {shown(stored)}")
+    if vocab is not None and not isinstance(vocab, Vocab):
+        raise CheckpointError(f"vocab must be a Vocab, got {shown(vocab)}")
     if is_npz and stored != "float32":
         raise CheckpointError(f"an {NPZ} file holds float32, got {stored!r}; write a .safetensors file")
     if vocab is not None and vocab.vocab_size != weights.config.vocab_size:
@@ -160,7 +164,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     Raises:
         CheckpointError: if the file is missing or invalid.
     """
-    path = Path(path)
+    path = _path(path)
     try:
         if path.exists() and not path.is_file():  # a pipe or a device may never end
             raise CheckpointError(f"cannot read the model file {str(path)!r}: it is not a regular file; pass a file")
@@ -172,9 +176,28 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     try:
         return _parse_npz(content) if path.suffix == NPZ or content.startswith(_ZIP_MAGIC) else _parse(content)
     except (KnockError, ValueError, KeyError, TypeError, RecursionError) as error:
+        if _is_text(content):
+            raise CheckpointError(f"{str(path)!r} is not a valid knock model file: it is a text; pass a model's name or file") from error
         raise CheckpointError(
             f"{str(path)!r} is not a valid knock model file: {error}. Download or train it again"
         ) from error
+
+
+def _path(path: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(path)
+    except TypeError as error:
+        raise CheckpointError(f"a model file must be given by its path, got {shown(path)}") from error
+
+
+def _is_text(content: bytes) -> bool:
+    """Whether the beginning of a file is UTF-8 text, as no model file is."""
+    head = content[:_HEAD]
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut off
+    except UnicodeDecodeError:
+        return False
+    return bool(head) and b"\0" not in head
 
 
 def _parse(content: bytes) -> Checkpoint:
@@ -290,7 +313,7 @@ def _from_bfloat16(bits: npt.NDArray[np.uint16]) -> FloatArray:
 
 def _target(path: str | os.PathLike[str]) -> Path:
     """Return the file to write, with links resolved: a link is kept and its target replaced."""
-    path = Path(path)
+    path = _path(path)
     if path.suffix not in SUFFIXES:
         raise CheckpointError(
             f"a model file must end in {' or '.join(SUFFIXES)}, got {str(path)!r}; choose another name"

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -344,3 +345,20 @@ def test_check_writable(tmp_path: Path) -> None:
 def test_vocabulary_of_another_size_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="11 tokens and the vocabulary 2"):
         write_checkpoint(tmp_path / "m.safetensors", random_weights(CONFIG, 0), Vocab("ab"))
+
+
+def test_a_text_is_not_a_model(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    path.write_text("To be, or not to be é" * 300, encoding="utf-8")
+    with pytest.raises(CheckpointError, match="it is a text; pass"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("path", [None, 3, b"m.npz", ["m.npz"]])
+def test_a_path_must_be_a_path(path: Any) -> None:
+    weights = random_weights(SMALL["hybrid-relative"], 0)
+    for call in (lambda: read_checkpoint(path), lambda: write_checkpoint(path, weights)):
+        with pytest.raises(CheckpointError, match="must be given by its path, got"):
+            call()
+    with pytest.raises(CheckpointError, match="vocab must be a Vocab, got True"):
+        write_checkpoint("m.npz", weights, True)  # type: ignore[arg-type]

@@ -78,6 +78,12 @@ def writable(folder: Path) -> Path:
         raise RefusedError(f"{folder} cannot be used: {reason(error)}") from error
     if not os.access(folder, os.W_OK):
         raise RefusedError(f"{folder} cannot be written to")
+    trial = folder / f".{os.urandom(8).hex()}.tmp"
+    try:  # root may write everywhere, but /proc takes no files
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise RefusedError(f"{folder} cannot be written to: {reason(error)}") from error
     return folder
 
 
