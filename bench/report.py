@@ -230,16 +230,19 @@ def other_table(run: Run) -> str:
 
 def model_table() -> str:
     """The shipped models with their sizes and the losses recorded in their files."""
-    lines = ["| model | parameters | receptive field | block 256 | stream |", "|---|---:|---:|---:|---:|"]
-    for name, path in shipped().items():
-        checkpoint = read_checkpoint(path)
-        losses = checkpoint.training["evaluation"]
-        block, stream = (f"{losses[key]['nats_per_char']:.4f}" for key in ("block_256", "stream"))
-        weights = checkpoint.weights
-        lines.append(
-            f"| `{name}` | {weights.n_parameters:,} | {weights.config.receptive_field:,} characters "
-            f"| {block} | {stream} |"
-        )
+    checkpoints = {name: read_checkpoint(path) for name, path in shipped().items()}
+    kinds = ["block_256", "stream", "items"]  # the last is that of models of items
+    kinds = [kind for kind in kinds if any(kind in each.training["evaluation"] for each in checkpoints.values())]
+    names = [kind.replace("_", " ") for kind in kinds]
+    lines = [
+        f"| {' | '.join(['model', 'parameters', 'receptive field', *names])} |",
+        f"|---|{(2 + len(kinds)) * '---:|'}",
+    ]
+    for name, checkpoint in checkpoints.items():
+        weights, losses = checkpoint.weights, checkpoint.training["evaluation"]
+        cells = [f"{losses[kind]['nats_per_char']:.4f}" if kind in losses else "" for kind in kinds]
+        facts = [f"`{name}`", f"{weights.n_parameters:,}", f"{weights.config.receptive_field:,} characters", *cells]
+        lines.append(f"| {' | '.join(facts)} |")
     return "\n".join(lines)
 
 

@@ -25,7 +25,7 @@ BACKENDS: tuple[Backend, ...] = get_args(Backend)
 StoredType = Literal["float32", "bfloat16"]
 STORED_TYPES: tuple[StoredType, ...] = get_args(StoredType)
 
-LineFormat = Literal["jsonl", "txt"]
+LineFormat = Literal["jsonl", "txt", "table"]
 
-RowFormat = Literal["jsonl", "txt", "parquet"]
+RowFormat = Literal["jsonl", "txt", "csv", "tsv", "parquet"]
 ROW_FORMATS: tuple[RowFormat, ...] = get_args(RowFormat)

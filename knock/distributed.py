@@ -9,10 +9,11 @@ import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from knock.choices import Backend, Unknown
 from knock.errors import KnockError, PromptError, SamplingError, missing_package
+from knock.generation.constraints.constraint import Constraint, ConstraintOptions
 from knock.generation.requests import LAST_INDEX, RequestBuilder
 from knock.generation.results import Prompt
 from knock.generation.stopping import StopStrings
@@ -47,6 +48,7 @@ def sample_dataset(
     entropies: bool = False,
     workers: int | None = None,
     batch_size: int = _BATCH,
+    **constraints: Unpack[ConstraintOptions],
 ) -> ray.data.Dataset:
     """Generate texts for a dataset of prompts on the workers of a Ray cluster.
 
@@ -71,6 +73,7 @@ def sample_dataset(
         entropies: include the model's entropy at each character, in bits.
         workers: maximum number of workers, with one CPU each; by default the number of CPUs of the cluster.
         batch_size: prompts per batch of a worker.
+        constraints: the fields of `Constraint`, such as `pattern=r"[A-Z][a-z]+"`.
 
     Returns:
         A lazily evaluated dataset with the columns `index`, `prompt`, `text`, `finish_reason`, `stop_string`, `seed`
@@ -91,7 +94,8 @@ def sample_dataset(
         raise PromptError(f"expected a Ray dataset of prompts, got {shown(dataset)}; use ray.data.from_items")
     lm = model if isinstance(model, LanguageModel) else load(model)
     stops = StopStrings(stop).strings
-    RequestBuilder(lm.vocab, sampling, stops, max_new_tokens, unknown)  # validate
+    constraint = lm.constrained(Constraint(**constraints))
+    RequestBuilder(lm.vocab, sampling, stops, max_new_tokens, unknown, constraint=constraint)  # validate
     lm.vocab.encode("", unknown=unknown)
     columns = dataset.columns() or []
     check_extra(_extra(columns), "column")
@@ -104,7 +108,7 @@ def sample_dataset(
         sampling=Sampling.resolve(sampling),
         seed=resolve_seed(seed),
         n=n,
-        options={"max_new_tokens": max_new_tokens, "stop": stops, "unknown": unknown},
+        options={"max_new_tokens": max_new_tokens, "stop": stops, "unknown": unknown, **asdict(constraint)},
         kept={"log_probs": log_probs, "entropies": entropies},
     )
     return dataset.map_batches(

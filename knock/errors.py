@@ -64,6 +64,10 @@ class OutputError(KnockError):
     """An output file cannot be written or resumed."""
 
 
+class SchemaError(KnockError, ValueError):
+    """The schema of a table is invalid, or does not fit what it is used for."""
+
+
 class GenerationError(KnockError):
     """Generation failed: the model's logits are not finite."""
 

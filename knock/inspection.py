@@ -30,6 +30,7 @@ Kind = Literal["weights", "reweight", "content"]
 
 LONGEST_TEXT = 4096  # characters
 OWN_TEXT_SEED = 0
+OWN_ITEMS = 50  # of which the longest is inspected
 _OWN_TEXT = 300  # minimum length of a generated text
 _MAX_NUMBERS = 2**25  # numbers per array, to bound memory: the reference expands the keys of every position's window
 # Parameters of a block that each kind of attention leaves out.
@@ -259,10 +260,16 @@ def with_character(model: LanguageModel, seen: Attention, char: str) -> tuple[At
 
 
 def own_text(model: LanguageModel) -> str:
-    """Generate a text to inspect, with a fixed seed; it spans at least two windows if `longest_text` allows."""
+    """Generate a text to inspect, with a fixed seed; it spans at least two windows if `longest_text` allows.
+
+    In a model of items, it is the longest of several; empty only if all of them are.
+    """
     config = model.model.config
     length = min(max(_OWN_TEXT, 2 * config.T), longest_text(config))
-    return model.generate(max_new_tokens=length, seed=OWN_TEXT_SEED).text
+    if not model.vocab.has_boundary:
+        return model.generate(max_new_tokens=length, seed=OWN_TEXT_SEED).text
+    items = model.generate_batch([""], n=OWN_ITEMS, max_new_tokens=length, seed=OWN_TEXT_SEED)
+    return max((item.text for item in items), key=len)
 
 
 def longest_text(config: ModelConfig) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from knock.choices import Backend, Unknown
 from knock.engine.batch import NOT_DONE, Request, groups
-from knock.errors import CheckpointError, GenerationError, SamplingError, TooFewError
+from knock.errors import CheckpointError, GenerationError, SamplingError, SchemaError, TooFewError
 from knock.files.checkpoint import model_digest, read_checkpoint, write_checkpoint
 from knock.generation.constraints.constraint import (
     NO_CONSTRAINT,
@@ -24,6 +25,7 @@ from knock.generation.requests import (
     LAST_INDEX,
     RequestBuilder,
     banned_tokens,
+    default_length,
     prompt_tokens,
     several,
     with_token_bias,
@@ -39,6 +41,7 @@ from knock.vocab import Vocab
 
 if TYPE_CHECKING:
     from knock.generation.filters import Accept, Source
+    from knock.generation.search import MostLikely
 
 # What other libraries call the arguments of generation.
 _ONE = {
@@ -53,8 +56,11 @@ _MANY = {
 }
 
 
+_LIKELIEST = {**dict.fromkeys(LENGTHS, "max_new_tokens"), **dict.fromkeys(COUNTS, "n"), **dict.fromkeys(STOPS, "stop")}
 _ITEMS = {**_ONE, **dict.fromkeys(COUNTS, "count"), "n": "count"}
 _MOST_TRIES = 10_000  # texts drawn for one exact one
+_TRIED_ALONE = 8  # of them, before the others are drawn as a batch
+_MOST_PREFIXES = 100_000  # beginnings of texts that are looked at for the likeliest
 
 
 class TextOptions(SamplingOptions, ConstraintOptions, total=False):
@@ -88,6 +94,56 @@ class LanguageModel:
         """SHA-256 of shape, vocabulary and weights, which identifies the model: 64 hex digits."""
         return model_digest(self.model.weights, self.vocab)
 
+    @property
+    def schema(self) -> dict[str, Any] | None:
+        """What the columns of a table hold, of a model of its rows; None otherwise. Every text matches its pattern.
+
+        It is a part of the training record, as in `knock.generation.constraints.schema`, and can be replaced.
+
+        Raises:
+            SchemaError: if a new one is invalid, or the model is not one of items.
+        """
+        return self.training.get("schema")
+
+    @schema.setter
+    def schema(self, schema: dict[str, Any]) -> None:
+        from knock.generation.constraints.schema import check
+
+        check(schema)
+        if not self.vocab.has_boundary:
+            raise SchemaError("this model writes text, not rows of a table, so it takes no schema; train with --rows")
+        self.training["schema"] = schema
+
+    @property
+    def default_length(self) -> int:
+        """The number of characters that a text may have if nothing else is said: enough for any row of a table."""
+        length = default_length(self.vocab)
+        if self.schema is None:
+            return length
+        from knock.generation.constraints.schema import longest_row
+
+        return max(length, longest_row(self.schema) + 1)
+
+    def constrained(self, constraint: Constraint) -> Constraint:
+        """Return a constraint on texts of this model: with the pattern of the schema, if there is one.
+
+        Raises:
+            SamplingError: if the constraint has a pattern of its own, too.
+            SchemaError: if the schema is invalid.
+        """
+        if self.schema is None:
+            return constraint
+        if constraint.pattern is not None:
+            raise SamplingError("the schema of the table is the pattern of its rows; change the schema instead")
+        from knock.generation.constraints.schema import pattern_of
+
+        pattern = pattern_of(self.schema)
+        return replace(constraint, pattern=f"(?i:{pattern})" if self.vocab.lowercase else pattern)
+
+    def _split(self, options: Mapping[str, Any]) -> tuple[SamplingOptions, Constraint]:
+        given, constraint = split(options)
+        return given, self.constrained(constraint)
+
     @hint_at(_ONE)
     def stream(
         self,
@@ -106,7 +162,7 @@ class LanguageModel:
         Characters that may belong to a stop string are held back until that is decided. A stream cannot be `exact`,
         because its beginning would be out before it is known whether the text matches.
         """
-        given, constraint = split(options)
+        given, constraint = self._split(options)
         if constraint.exact:
             raise SamplingError("a stream cannot be exact, since a text is rejected as a whole; use generate")
         return self._stream(prompt, max_new_tokens, sampling, seed, stop, unknown, token_stats, given, constraint)
@@ -159,9 +215,10 @@ class LanguageModel:
         """Generate text.
 
         Args:
-            prompt: the text to continue. An empty prompt begins a new line.
-            max_new_tokens: number of characters to generate.
-            sampling: a `Sampling`, or a preset: `"basic"`, `"top_k"`, `"top_p"` or `"entropy"`.
+            prompt: the text to continue. An empty prompt begins a new line. In a model of items, it is the beginning of
+                an item, which ends the text.
+            max_new_tokens: number of characters to generate, unless the text ends before.
+            sampling: a `Sampling`, or a preset: `"balanced"`, `"basic"`, `"top_k"`, `"top_p"` or `"entropy"`.
             seed: decides every draw. The same seed gives the same text on the same type of CPU and backend. If None, a
                 seed is drawn and reported in the result.
             stop: one or more strings; the text ends before the first that is completed. The prompt does not count. One
@@ -169,21 +226,32 @@ class LanguageModel:
             unknown: how to handle characters of the prompt that the model does not know: `"error"`, `"skip"` or
                 `"replace"`.
             token_stats: whether to keep the statistics of each character, besides their summary.
-            options: controls that override those of the preset, such as `temperature=0.8`, and the fields of
-                `Constraint`, such as `pattern=r"[A-Z][a-z]+"`.
+            options: controls that override those of the preset, such as `temperature=0.8` or `no_repeat_ngram=12`, and
+                what the text must match: `pattern`, a regular expression for the whole text in the syntax of `re`,
+                `min_length`, `max_length`, and `ban`, one or more strings; `keep_stop` keeps the stop string.
+                Characters after which the text could not match are never drawn, which changes how probable texts are
+                among themselves. With `exact`, texts are drawn freely until one matches. `Sampling` and `Constraint`
+                describe each of them.
 
         Raises:
             VocabError: if the prompt has an unknown character.
             SamplingError: if a control or the length is out of range, or no text matches.
             GenerationError: if `exact` is set, and none of 10,000 texts matched.
         """
-        given, constraint = split(options)
+        given, constraint = self._split(options)
         seed = resolve_seed(seed)
-        for index in range(_MOST_TRIES):
+        for index in range(_TRIED_ALONE):
             stream = self._stream(
                 prompt, max_new_tokens, sampling, seed, stop, unknown, token_stats, given, constraint, index
             )
             text = collect(stream, prompt, index)
+            if text.finish_reason != "rejected":
+                return text
+        others = self.sample_iter(
+            itertools.repeat(prompt, _MOST_TRIES - _TRIED_ALONE), sampling, seed=seed, max_new_tokens=max_new_tokens,
+            stop=stop, unknown=unknown, token_stats=token_stats, first=_TRIED_ALONE, **options,
+        )  # fmt: skip
+        for text in others:
             if text.finish_reason != "rejected":
                 return text
         raise GenerationError(
@@ -232,7 +300,7 @@ class LanguageModel:
             Interrupted: on Ctrl-C; it holds the texts that were finished by then.
         """
         prompts, n, resolved = list(several(prompts)), whole_number("n", n, 1, error=SamplingError), resolve_seed(seed)
-        given, constraint = split(options)
+        given, constraint = self._split(options)
         sampling = _overridden(sampling, given)
         builder = RequestBuilder(self.vocab, "basic", stop, max_new_tokens, unknown, keep_errors, constraint)
         # Every row is validated before the first is generated.
@@ -268,22 +336,24 @@ class LanguageModel:
         threads: int | None = None,
         progress: Callable[[int], None] | None = None,
         first: int = 0,
+        at_once: Callable[[], int] | None = None,
         **options: Unpack[TextOptions],
     ) -> Iterator[Generation]:
         """Generate a text for each of any number of prompts: in order, as they are finished, in bounded memory.
 
         Takes the arguments of `generate_batch`, except that `sampling` is for all prompts and `prompts` may be endless.
         `first` is the index of the first row, to resume a batch. An error raised by the iterable, or by an invalid
-        prompt, is raised after the texts of the prompts before it.
+        prompt, is raised after the texts of the prompts before it. Texts are generated in groups; `at_once`, called
+        before each, returns how many it may have, so that a caller who needs only the first few wastes little.
         """
         n, first = (whole_number(*each, error=SamplingError) for each in (("n", n, 1), ("first", first, 0, LAST_INDEX)))
-        given, constraint = split(options)
+        given, constraint = self._split(options)
         sampling = Sampling.resolve(sampling, given)
         builder = RequestBuilder(self.vocab, sampling, stop, max_new_tokens, unknown, keep_errors, constraint)
         requests = (
             request for i, prompt in enumerate(several(prompts)) for request in builder.rows(prompt, first + i * n, n)
         )
-        return self._sample(requests, resolve_seed(seed), token_stats, threads, progress)
+        return self._sample(requests, resolve_seed(seed), token_stats, threads, progress, at_once=at_once)
 
     @hint_at(_ITEMS)
     def items(
@@ -297,7 +367,7 @@ class LanguageModel:
         accept: Accept | None = None,
         keep_cut: bool = False,
         tries: int | None = None,
-        max_new_tokens: int = 300,
+        max_new_tokens: int | None = None,
         sampling: str | Sampling = "basic",
         seed: int | None = None,
         stop: str | Iterable[str] | None = None,
@@ -315,12 +385,14 @@ class LanguageModel:
             unique: drop texts that equal an earlier one.
             novel: texts that are not new: a file with one per line, or an iterable of texts.
             max_overlap: a number of characters, and texts of which no run of that length may be copied: a file or an
-                iterable. Needs 8 bytes of memory per character of theirs.
+                iterable. Needs about 12 bytes of memory per character of theirs.
             accept: regular expression that a text must match as a whole, in all of Python's syntax, or a function that
                 returns whether to keep a text.
-            keep_cut: keep texts that were cut at the limit of their length.
+            keep_cut: keep texts that were cut at the limit of their length. A text that nothing else can end, neither
+                `stop` nor the end of an item, is not cut.
             tries: most texts to draw; by default 100 for each one that is wanted, and at least 10,000.
-            max_new_tokens: as in `generate`.
+            max_new_tokens: number of characters of each text; None for as many as a row of a table may have, 1,000 in
+                another model of items, otherwise 300.
             sampling: as in `generate`.
             seed: seed of the batch; None draws one.
             stop: as in `generate`.
@@ -332,21 +404,31 @@ class LanguageModel:
             VocabError: if the prompt has an unknown character.
             SamplingError: if an argument is out of range, or no text matches the constraint.
         """
-        from knock.generation.filters import Filters, KnownRuns, KnownTexts, describe  # a single text needs none
+        from knock.files.tables import as_items
+        from knock.generation.filters import (  # a single text needs none
+            Filters,
+            KnownRuns,
+            KnownTexts,
+            default_tries,
+            describe,
+            is_open_ended,
+        )
 
         count = whole_number("count", count, 0, error=SamplingError)
-        most = max(10_000, 100 * count) if tries is None else whole_number("tries", tries, 1, error=SamplingError)
+        most = default_tries(count) if tries is None else whole_number("tries", tries, 1, error=SamplingError)
+        strings = StopStrings(stop).strings
         filters = Filters(
             unique=unique,
-            novel=None if novel is None else KnownTexts(novel),
+            novel=None if novel is None else KnownTexts(novel if self.schema is None else as_items(novel)),
             overlap=None if max_overlap is None else KnownRuns(*max_overlap),
             accept=accept,
-            keep_cut=keep_cut,
+            keep_cut=keep_cut or is_open_ended(self.vocab, strings),
         )
         prefix, found = prompt if self.vocab.has_boundary else "", list[str]()
         texts = self.sample_iter(
-            itertools.repeat(prompt, most if count else 0), sampling, seed=seed, max_new_tokens=max_new_tokens,
-            stop=stop, threads=threads, **options,
+            itertools.repeat(prompt, most if count else 0), sampling, seed=seed,
+            max_new_tokens=self.default_length if max_new_tokens is None else max_new_tokens, stop=strings,
+            threads=threads, at_once=lambda: filters.ahead(count), **options,
         )  # fmt: skip
         for text in texts:
             if filters.keep(prefix + text.text, text.finish_reason):
@@ -357,6 +439,63 @@ class LanguageModel:
             raise TooFewError(found, count, describe(filters))
         return found
 
+    @hint_at(_LIKELIEST)
+    def most_likely(
+        self,
+        n: int,
+        prompt: str = "",
+        *,
+        pattern: str | None = None,
+        min_length: int = 0,
+        max_length: int | None = None,
+        ban: str | Iterable[str] = (),
+        stop: str | Iterable[str] | None = None,
+        keep_stop: bool = False,
+        max_new_tokens: int = 300,
+        limit: int = _MOST_PREFIXES,
+        unknown: Unknown = "error",
+        progress: Callable[[int], None] | None = None,
+    ) -> MostLikely:
+        """Find the most probable whole texts by the model's own distribution; nothing is drawn.
+
+        In a model of items, each is a whole item, with the prompt; otherwise it is the text after the prompt, and a
+        stop string, `max_length` or a pattern says where it ends. The end is a part of the text's probability: with
+        several stop strings, a text counts once for each that ends it.
+
+        The search looks at beginnings of texts, the most probable first. A text cannot be more probable than its
+        beginning, so the result is exact, unless the search stops at its limit: then `is_exact` is False.
+
+        Args:
+            n: number of texts.
+            prompt: the text to continue, or the beginning of an item.
+            pattern: as in `Constraint`.
+            min_length: as in `Constraint`.
+            max_length: as in `Constraint`.
+            ban: as in `Constraint`.
+            stop: as in `generate`.
+            keep_stop: as in `Constraint`.
+            max_new_tokens: most characters of a text; longer ones are left out.
+            limit: most beginnings of texts to look at. Each takes about a kilobyte of memory.
+            unknown: as in `generate`.
+            progress: called periodically with the number of beginnings that were looked at.
+
+        Returns:
+            A sequence of texts, each with its `log_prob`, `bits` and `probability`; fewer than `n` if there are fewer.
+
+        Raises:
+            VocabError: if the prompt has an unknown character.
+            SamplingError: if an argument is out of range, no text matches, or nothing says where a text ends.
+            GenerationError: if the model's logits are not finite.
+        """
+        from knock.generation.search import most_likely
+
+        constraint = self.constrained(
+            Constraint(pattern=pattern, min_length=min_length, max_length=max_length, ban=ban, keep_stop=keep_stop)
+        )
+        return most_likely(
+            self.model.engine, self.vocab, n, prompt, constraint, stop, max_new_tokens, limit, unknown, progress
+        )
+
     def _sample(
         self,
         requests: Iterable[Request],
@@ -365,9 +504,10 @@ class LanguageModel:
         threads: int | None,
         progress: Callable[[int], None] | None,
         total_steps: int | None = None,
+        at_once: Callable[[], int] | None = None,
     ) -> Iterator[Generation]:
         done = 0
-        for group in groups(requests):
+        for group in groups(requests, at_once=at_once):
             counted = None if progress is None else _counting_from(progress, done)
             rows = self.model.engine.run(
                 group, seed, threads=threads, keep_stats=True, progress=counted, total_steps=total_steps

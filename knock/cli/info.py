@@ -6,12 +6,15 @@ import argparse
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knock.cli.ui.terminal import columns, is_wrapped, printable, write
+from knock.errors import SchemaError
 from knock.models import DEFAULT, locate, shipped
 from knock.validation import on_circles
+from knock.words import counted
 
 if TYPE_CHECKING:
     from knock.files.checkpoint import Checkpoint
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   knock info
   knock info my.safetensors
+  knock info customers.safetensors --schema > schema.json
 """
 
 _LABEL = 16  # columns, with the space after it
@@ -30,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("model", nargs="?", default=DEFAULT, metavar="MODEL",
                         help=f"a shipped model, a file or a folder (default: {DEFAULT})")  # fmt: skip
+    parser.add_argument("--schema", action="store_true",
+                        help="print only the schema of the table whose rows the model writes, as JSON to edit for knock "
+                             "sample --schema")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
@@ -37,6 +44,12 @@ def run(options: argparse.Namespace) -> int:
     from knock.files.checkpoint import read_checkpoint
 
     path = locate(options.model)
+    if options.schema:
+        schema = read_checkpoint(path).training.get("schema")
+        if schema is None:
+            raise SchemaError(f"{str(path)!r} has no schema: it was not trained on the rows of a table, with --rows")
+        write(json.dumps(schema, indent=2, ensure_ascii=False) + "\n")
+        return 0
     for label, fact in _facts(path, read_checkpoint(path)):
         line = f"{label:<{_LABEL}}{printable(fact)}"
         if is_wrapped() and label not in ("file", "digest"):  # they are copied whole; a path may have spaces
@@ -64,32 +77,78 @@ def _facts(path: Path, checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
         yield "vocabulary", f"{config.vocab_size:,} tokens without characters"
     else:
         case = "; upper case is read as lower case" if vocab.lowercase else ""
-        yield "vocabulary", f"{vocab.vocab_size:,} characters: {_characters(vocab)}{case}"
-    if not checkpoint.training:
-        yield "training", "no record in the file"
-        return
+        yield "vocabulary", f"{len(vocab.characters):,} characters: {_characters(vocab)}{case}"
+    if vocab is not None and vocab.has_boundary:
+        yield "items", "the model knows where an item begins and ends"
+    record = {name: value for name, value in checkpoint.training.items() if name != "schema"}
     try:
-        facts = list(_training_facts(checkpoint.training))
+        facts = list(_training_facts(record)) if record else [("training", "no record in the file")]
     except (KeyError, TypeError, ValueError, AttributeError):  # not written by knock: show it as it is
-        facts = [("training", json.dumps(checkpoint.training))]
+        facts = [("training", json.dumps(record))]
     yield from facts
+    if "schema" in checkpoint.training:
+        yield from _schema_facts(checkpoint.training["schema"])
 
 
 def _training_facts(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     corpus, recipe = training["corpus"], training["recipe"]
-    yield "trained on", f"{corpus['name']}, {corpus['characters']:,} characters"
+    items = corpus.get("items")
+    counted_items = "" if items is None else f"{corpus['item_count']:,} {_kind(items)}, "
+    with_ends = "" if items is None else " with the ends of items"
+    yield "trained on", f"{corpus['name']}, {counted_items}{corpus['characters']:,} characters{with_ends}"
+    if "from" in training:
+        yield "started from", f"{training['from']['name']}, digest {training['from']['digest'][:16]}"
     with_muon = f"Muon at {recipe['matrix_learning_rate']:g}, " if recipe["optimizer"] == "muon" else ""
     batch = f"{recipe['batch_chars']:,} characters per step in sequences of {recipe['sequence_length']:,}"
     yield "recipe", f"{with_muon}AdamW at {recipe['learning_rate']:g}, {batch}, seed {recipe['seed']}"
     yield "steps", f"{training['steps_done']:,} of {recipe['steps']:,}, best at {training['best_step']:,}"
     yield "training time", _duration(training["seconds"])
-    yield "validation", f"the last {corpus['validation_characters']:,} characters"
+    yield "validation", _held_out(corpus, training.get("validation") or {"how": "end"})
     for name, loss in training.get("evaluation", {}).items():
-        every = corpus["validation_characters"] - 1
+        every = corpus["validation_characters"] - (items is None)
         count = loss.get("characters", every)
-        part = f", on the first {count:,} of them" if count < every else ""
-        fact = f"{loss['nats_per_char']:.4f} nats/char, {loss['bits_per_char']:.4f} bits{part}"
+        part = f", on the first {count:,} characters" if count < every else ""
+        per_item = f"; {loss['nats_per_item']:.2f} nats/item" if "nats_per_item" in loss else ""
+        fact = f"{loss['nats_per_char']:.4f} nats/char, {loss['bits_per_char']:.4f} bits{per_item}{part}"
         yield f"loss, {name.replace('_', ' ')}", fact
+    if "yardsticks" in training:
+        measured = sorted(training["yardsticks"]["bits_per_char"].items(), key=itemgetter(1))
+        yield "yardsticks", ", ".join(f"{name} {bits:.4f}" for name, bits in measured) + " bits/char"
+    if "sample" in training:
+        sample = training["sample"]
+        copies, repeats = (f"{sample[name] / sample['items']:.1%}" for name in ("copies", "repeats"))
+        yield "sample", f"of {sample['items']:,} items, {copies} are training items and {repeats} repeat another one"
+
+
+def _kind(items: Mapping[str, Any]) -> str:
+    """Return what the items of a corpus are, in words."""
+    return f"cells of the column {items['column']}" if items["kind"] == "column" else str(items["kind"])
+
+
+def _held_out(corpus: Mapping[str, Any], split: Mapping[str, Any]) -> str:
+    """Return what was held out of training, in words."""
+    characters = f"{corpus['validation_characters']:,} characters"
+    if "items" in corpus:
+        characters = f"{corpus['validation_items']:,} items, {characters}"
+    if split["how"] == "end":
+        return f"the last {characters}"
+    if split["how"] == "file":
+        return f"{split['file']}, {characters}"
+    by = "in blocks chosen by" if split["how"] == "blocks" else "chosen by their text and"
+    return f"{characters}, {by} seed {split['seed']}"
+
+
+def _schema_facts(schema: Any) -> Iterator[tuple[str, str]]:
+    from knock.generation.constraints.schema import check, described
+
+    try:
+        check(schema)
+    except SchemaError as error:
+        yield "table", f"the schema is invalid: {error}"
+        return
+    yield "table", f"{counted(len(schema['columns']), 'column')}, as {schema['format'].upper()}"
+    for name, what in described(schema):
+        yield "column", f"{name}: {what}"
 
 
 def _characters(vocab: Vocab) -> str:

@@ -24,6 +24,7 @@ DONE, FAILED = 0, 1
 COMMANDS = {
     "generate": "Generate text from a model.",
     "sample": "Generate many texts: from one prompt, or from a file of them.",
+    "top": "Find the most probable texts of a model.",
     "repl": "Generate text interactively, one prompt per line.",
     "train": "Train a model on a text.",
     "score": "Measure how well models predict a text: bits per character, perplexity, heat map.",

@@ -93,3 +93,9 @@ class Automaton:
         if left < self.table[state, V + Column.enough]:
             allowed = allowed & (self.table[following, V + Column.distance] < left)
         return allowed
+
+    def ends(self, states: npt.NDArray[np.int32], left: int) -> npt.NDArray[np.bool_]:
+        """Return whether a text ends in each of some states if that many tokens may still be drawn: [N] -> bool [N]."""
+        fields = self.table[states, self.vocab_size :]
+        ends: npt.NDArray[np.bool_] = (fields[:, Column.reason] > 0) | (left < fields[:, Column.least])
+        return ends

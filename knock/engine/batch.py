@@ -148,24 +148,35 @@ def work_together(job: Job, threads: int, progress: Callable[[int], None] | None
         progress(job.done())
 
 
-def groups(requests: Iterable[Request], clock: Callable[[], float] = time.monotonic) -> Iterator[list[Request]]:
+def groups(
+    requests: Iterable[Request],
+    clock: Callable[[], float] = time.monotonic,
+    at_once: Callable[[], int] | None = None,
+) -> Iterator[list[Request]]:
     """Yield requests in groups to be generated one after the other: large enough to keep all threads busy.
 
     The first group is small, so that the first results come soon; the next is larger if that took little time. An
     exception of `requests` is raised after the group of the requests before it.
+
+    Args:
+        requests: the requests.
+        clock: returns the time in seconds.
+        at_once: called before each group; returns the most rows that it may have, at least 1.
     """
     group: list[Request] = []
     tokens, rows = 0, _FIRST_ROWS
+    most = rows if at_once is None else min(rows, at_once())
     try:
         for request in requests:
             group.append(request)
             tokens += request.max_new_tokens
             is_long = tokens >= (_MOST_TOKENS if len(group) >= _LEAST_ROWS else _MOST_ROOM)
-            if len(group) >= rows or is_long:
+            if len(group) >= most or is_long:
                 full, group, tokens, started = group, [], 0, clock()
                 yield full
                 if clock() - started < _SHORT:
                     rows = min(2 * rows, _MOST_ROWS)
+                most = rows if at_once is None else min(rows, at_once())
     except Exception:
         if group:
             yield group

@@ -18,10 +18,17 @@ SUFFIX = ".txt"  # files to read in a folder
 
 
 class CorpusFile(NamedTuple):
-    """A file of a corpus: its name in messages, and a function that returns its text in chunks from the beginning."""
+    """A file of a corpus.
+
+    Attributes:
+        name: its name in messages.
+        chunks: returns its text in chunks, from the beginning.
+        path: its path; None for a stream.
+    """
 
     name: str
     chunks: Callable[[], Iterable[str]]
+    path: Path | None = None
 
     @classmethod
     def at(cls, path: Path, opened: contextlib.ExitStack) -> CorpusFile:
@@ -36,7 +43,7 @@ class CorpusFile(NamedTuple):
         """
         # os.path returns False where pathlib would raise, for example for a name that is too long.
         if not os.path.exists(path) or os.path.isfile(path):  # noqa: PTH110, PTH113
-            return cls(str(path), lambda: read_chunks(path))
+            return cls(str(path), lambda: read_chunks(path), path)
         try:
             with path.open("rb") as pipe:
                 return cls.of_stream(pipe, str(path), opened)
@@ -90,8 +97,12 @@ def joined(files: Sequence[CorpusFile]) -> Iterator[Part]:
             last = text[-1]
 
 
-def files_at(path: Path) -> Iterator[Path]:
+def files_at(path: Path, *, every: bool = False) -> Iterator[Path]:
     """Yield the files that a path stands for: itself, or the .txt files below a folder, in natural order.
+
+    Args:
+        path: the path.
+        every: whether a folder stands for all files below it that are not hidden, whatever they are called.
 
     Raises:
         TextError: if a folder has none.
@@ -99,20 +110,31 @@ def files_at(path: Path) -> Iterator[Path]:
     if not os.path.isdir(path):  # noqa: PTH112  # does not raise for a name that is too long
         yield path
         return
-    files = sorted((file for file in path.rglob(f"*{SUFFIX}") if file.is_file()), key=natural_order)
+    found = path.rglob("*" if every else f"*{SUFFIX}")
+    files = sorted(
+        (file for file in found if file.is_file() and not (every and _is_hidden(file, path))), key=natural_order
+    )
     if not files:
-        raise TextError(f"folder {str(path)!r} has no {SUFFIX} files; pass the files themselves")
+        raise TextError(f"folder {str(path)!r} has no {'' if every else f'{SUFFIX} '}files; pass the files themselves")
     yield from files
 
 
-def check_readable(paths: Iterable[str | os.PathLike[str]]) -> None:
+def _is_hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+
+
+def check_readable(paths: Iterable[str | os.PathLike[str]], *, every: bool = False) -> None:
     """Check that the files at some paths are there, without reading them.
+
+    Args:
+        paths: the paths.
+        every: as in `files_at`.
 
     Raises:
         TextError: if one is not, or a folder has no files.
     """
     for path in paths:
-        for file in files_at(Path(path)):
+        for file in files_at(Path(path), every=every):
             try:
                 file.stat()
             except (OSError, ValueError) as error:  # ValueError: a NUL in the path

@@ -168,6 +168,11 @@ def prompt_tokens(text: str, vocab: Vocab, unknown: Unknown) -> TokenArray:
     return np.append(np.int32(vocab.start_id), tokens)
 
 
+def default_length(vocab: Vocab) -> int:
+    """Return the default number of characters of a text: more for an item, which ends by itself."""
+    return 1000 if vocab.has_boundary else 300
+
+
 def with_token_bias(sampling: Sampling, vocab: Vocab) -> Sampling:
     """Return controls whose bias is by token instead of by character.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -16,6 +18,7 @@ from knock.config import ModelConfig
 from knock.cpus import available_threads
 from knock.engine.engine import Engine
 from knock.files.text import BYTE_ORDER_MARK
+from knock.generation.loss import Loss
 from knock.vocab import TokenArray, Vocab
 
 _SPAN = 2**14  # positions that a thread computes at a time
@@ -70,40 +73,41 @@ class Scorer:
         surprise = np.full(len(text), math.nan)
         if len(tokens):
             read = np.concatenate((self._context, tokens))
-            log_probs = log_probs_from(self._engine, read, len(self._context), progress)
+            surprise = self._surprise(log_probs_from(self._engine, read, len(self._context), progress), widths)
             self._context = read[_reach(len(read), self._engine.config) :]
-            bits = 0.0 - log_probs / math.log(2)  # 0 -, not -: there is no -0.0
-            surprise[widths > 0] = np.add.reduceat(bits, (np.cumsum(widths) - widths)[widths > 0])
-            self.chars += len(bits)
-            self._bits += float(bits.sum())
+        return surprise
+
+    def _surprise(self, log_probs: npt.NDArray[np.float64], widths: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+        """Add up the surprise of tokens, and return that of the characters in bits, NaN for those without a token.
+
+        Args:
+            log_probs: log-probabilities of the tokens in nats, [N].
+            widths: number of tokens of each character.
+        """
+        surprise = np.full(len(widths), math.nan)
+        bits = 0.0 - log_probs / math.log(2)  # 0 -, not -: there is no -0.0
+        surprise[widths > 0] = np.add.reduceat(bits, (np.cumsum(widths) - widths)[widths > 0])
+        self.chars += len(bits)
+        self._bits += float(bits.sum())
         return surprise
 
     @property
-    def bits_per_char(self) -> float:
-        """Mean cross-entropy in bits; NaN before the first character."""
-        return self._bits / self.chars if self.chars else math.nan
+    def loss(self) -> Loss:
+        """Mean cross-entropy so far; NaN before the first character."""
+        return Loss(self._bits * math.log(2) / self.chars if self.chars else math.nan, self.chars)
 
-    @property
-    def nats_per_char(self) -> float:
-        """Mean cross-entropy in nats."""
-        return self.bits_per_char * math.log(2)
-
-    @property
-    def perplexity(self) -> float:
-        """2 to the power of the mean cross-entropy in bits; infinite if a float cannot hold it."""
-        return math.inf if self.bits_per_char >= 1024 else math.exp2(self.bits_per_char)
-
-    def _encode(self, text: str) -> tuple[TokenArray, npt.NDArray[np.intp]]:
+    def _encode(self, text: str, source: str = "") -> tuple[TokenArray, npt.NDArray[np.intp]]:
         """Return the tokens, and how many of them each character has, [len(text)]."""
         vocab = self._vocab
         is_mark = np.zeros(len(text), np.bool_)
         if BYTE_ORDER_MARK in text and BYTE_ORDER_MARK not in vocab:
             is_mark[:] = [char == BYTE_ORDER_MARK for char in text]
-            text = text.replace(BYTE_ORDER_MARK, vocab.characters[vocab.start_id])  # removed below
+            known = vocab.characters[0 if vocab.has_boundary else vocab.start_id]
+            text = text.replace(BYTE_ORDER_MARK, known)  # removed below
             self.marks += int(is_mark.sum())
         unknown, changes = vocab.examine(text)
         if unknown.size and self._unknown == "error":
-            raise vocab.unknown_error(text, start=self._read, model=repr(self.name))
+            raise vocab.unknown_error(text, start=self._read, source=source, model=repr(self.name))
         self.unknown_chars.update(text[offset] for offset in unknown)
         widths = np.ones(len(text), np.intp)
         widths[unknown] = 0 if self._unknown == "skip" else 1
@@ -115,20 +119,78 @@ class Scorer:
         return tokens, widths
 
 
+class ItemScorer(Scorer):
+    """Measures the surprise of a model of items, at whole items. Each is scored alone, with its end.
+
+    The end counts as a character of its item. Arguments and further attributes are those of `Scorer`.
+
+    Attributes:
+        items: number of items scored.
+    """
+
+    def __init__(self, name: str, engine: Engine, vocab: Vocab, unknown: Unknown) -> None:
+        super().__init__(name, engine, vocab, unknown)
+        self.items = 0
+
+    def feed_items(
+        self, items: Sequence[str], progress: Callable[[float], None] = lambda share: None
+    ) -> npt.NDArray[np.float64]:
+        """Return the surprise of each character and, after those of each item, of its end, in bits.
+
+        Args:
+            items: the next items.
+            progress: called with the share of them done so far.
+
+        Raises:
+            VocabError: if the model does not know a character and `unknown` is `"error"`.
+        """
+        if not items:
+            return np.empty(0)
+        boundary = np.array([self._vocab.boundary], np.int32)
+        end = np.ones(1, np.intp)
+        tokens: list[TokenArray] = [boundary]
+        widths: list[npt.NDArray[np.intp]] = []
+        for number, item in enumerate(items, self.items + 1):
+            of_item, of_chars = self._encode(item, f"item {number:,}")
+            tokens += [of_item, boundary]
+            widths += [of_chars, end]
+        log_probs = log_probs_from(self._engine, np.concatenate(tokens), 1, progress, boundary=self._vocab.boundary)
+        self.items += len(items)
+        return self._surprise(log_probs, np.concatenate(widths))
+
+    @property
+    def loss(self) -> Loss:
+        """Mean cross-entropy so far; NaN before the first item."""
+        return replace(super().loss, items=self.items)
+
+
 def log_probs_from(
-    engine: Engine, tokens: TokenArray, first: int, progress: Callable[[float], None] = lambda share: None
+    engine: Engine,
+    tokens: TokenArray,
+    first: int,
+    progress: Callable[[float], None] = lambda share: None,
+    *,
+    boundary: int | None = None,
 ) -> npt.NDArray[np.float64]:
     """Return the log-probability of each token of one sequence from `first` on, in nats, computed in threads.
 
     Args:
         engine: runs the model.
-        tokens: one uninterrupted sequence, [N].
+        tokens: one uninterrupted sequence, or items separated by boundaries, [N].
         first: at least 1: a token is predicted from those before it.
         progress: called with the share done so far.
+        boundary: the token that starts an item, which is scored as if it were alone; None for plain text.
     """
     span = positions_at_once(engine.config)
+    starts_of_items = None if boundary is None else np.flatnonzero(tokens == boundary)
+
+    def between(start: int) -> npt.NDArray[np.float64]:
+        if starts_of_items is None:
+            return log_probs_between(engine, tokens, start, start + span)
+        return log_probs_of_items(engine, tokens, starts_of_items, start, start + span)
+
     parts, starts = [np.empty(0)], range(first, len(tokens), span)
-    for part in in_threads(engine, lambda start: log_probs_between(engine, tokens, start, start + span), starts):
+    for part in in_threads(engine, between, starts):
         parts.append(part)
         progress((len(parts) - 1) / len(starts))
     return np.concatenate(parts)
@@ -138,6 +200,29 @@ def log_probs_between(engine: Engine, tokens: npt.NDArray[np.integer], start: in
     """Return the log-probability of each token of one sequence from `start` up to `end`, in nats, in this thread."""
     reach = _reach(start, engine.config)
     return engine.log_probs(tokens[reach : min(end, len(tokens)) - 1], tokens[reach + 1 : end])[start - reach - 1 :]
+
+
+def log_probs_of_items(
+    engine: Engine, tokens: npt.NDArray[np.integer], boundaries: npt.NDArray[np.intp], start: int, end: int
+) -> npt.NDArray[np.float64]:
+    """Return the same of items separated by boundaries: a token depends on its item alone.
+
+    Args:
+        engine: runs the model.
+        tokens: the items, [N].
+        boundaries: offsets of the boundaries, ascending. What precedes the first one is the rest of an item.
+        start: offset of the first token to score, at least 1.
+        end: offset after the last one.
+    """
+    end = min(end, len(tokens))
+    # The items that begin before a token to score; the first of them may have begun before the tokens.
+    since, until = np.searchsorted(boundaries, [start, end - 1])
+    begins = [int(boundaries[since - 1]) if since else 0, *boundaries[since:until].tolist()]
+    parts = [np.empty(0)]
+    for begin, following in itertools.pairwise([*begins, end - 1]):
+        item = tokens[begin : following + 1]
+        parts.append(log_probs_between(engine, item, max(1, start - begin), len(item)))
+    return np.concatenate(parts)
 
 
 def positions_at_once(config: ModelConfig) -> int:

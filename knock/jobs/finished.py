@@ -1,19 +1,24 @@
-"""Recognise the JSON lines of a finished run: some of its rows are generated again and compared."""
+"""Recognise the JSON lines of a finished run: some of its rows, and of those dropped, are generated again."""
 
 from __future__ import annotations
 
 import json
 import operator
+from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
 from knock.errors import OutputError
+from knock.generation.filters import Verdict
 from knock.generation.results import Prompt
-from knock.jobs.rows import Place
+from knock.jobs.row_filter import RowFilter
+from knock.jobs.rows import Place, Row
 from knock.words import counted
 
-_COMPARED = 256  # rows, evenly spaced
+_COMPARED = 256  # rows, evenly spaced, and as many of those that are missing
+_MISSING: Verdict = "in an earlier run"  # why rows were dropped that are not in the file
 
 
 class FinishedRows:
@@ -21,7 +26,7 @@ class FinishedRows:
 
     Args:
         path: path of the file; each line is a row.
-        is_dense: whether the run has dropped no row.
+        filter_: which rows the run kept; None if it kept all.
 
     Attributes:
         place: progress of the run after the last complete row.
@@ -31,9 +36,10 @@ class FinishedRows:
         OutputError: if a line is no row, or the rows are not in order.
     """
 
-    def __init__(self, path: Path, *, is_dense: bool) -> None:
+    def __init__(self, path: Path, filter_: RowFilter | None) -> None:
         self._path = path
-        self._is_dense = is_dense
+        self._filter = filter_
+        self._indices = array("q")  # of all rows
         self.place = place = Place()
         with path.open("rb") as lines:
             total = sum(1 for _ in lines)
@@ -46,6 +52,7 @@ class FinishedRows:
                 index, is_error = self._read(line)
                 if place.rows % step == 0 or place.rows == total - 1:
                     self._lines[index] = place.rows, line
+                self._indices.append(index)
                 place.size += len(line)
                 place.rows += 1
                 place.index = index + 1
@@ -73,14 +80,20 @@ class FinishedRows:
         Raises:
             OutputError: if the file has too many rows, or too few.
         """
-        seen, is_counted = 0, False
+        seen, missing, is_counted = 0, 0, False
+        step = -(-(self.end - self.place.rows) // _COMPARED) or 1
         for prompt in prompts:
             assert prompt.index is not None
             if prompt.index < self.end:
                 seen += 1
                 passed(prompt.index)
-                if prompt.index not in self._lines:
-                    continue
+                if self._has(prompt.index):
+                    if prompt.index not in self._lines:
+                        continue
+                else:
+                    missing += 1
+                    if self._filter is None or missing % step:
+                        continue
             elif not is_counted:
                 self._count(seen)
                 is_counted = True
@@ -89,25 +102,45 @@ class FinishedRows:
             self._count(seen)
 
     def _count(self, seen: int) -> None:
-        """Compare the number of rows with that of their prompts; those that are missing were duplicates."""
+        """Compare the number of rows with that of their prompts; those that are missing were dropped."""
         if seen < self.place.rows:
             raise OutputError(
                 f"{str(self._path)!r} has more than the {counted(seen, 'row')} of this run; resume with the original "
                 "settings, or choose another name"
             )
-        if self._is_dense and seen > self.place.rows:
-            self.reject(self.place.rows - 1)
-        self.place.duplicates = seen - self.place.rows
+        missing = seen - self.place.rows
+        if self._filter is None:
+            if missing:
+                self.reject(self.place.rows - 1)
+            return
+        self.place.dropped = {_MISSING: missing} if missing else {}
+        self._filter.resume(self.place.rows - self.place.errors, self.place.dropped)
 
-    def compare(self, index: int, line: bytes) -> None:
-        """Compare a row with that of the file.
+    def _has(self, index: int) -> bool:
+        """Return whether the file has a row."""
+        place = bisect_left(self._indices, index)
+        return place < len(self._indices) and self._indices[place] == index
+
+    def compare(self, row: Row, line: bytes, identity: str) -> None:
+        """Compare a row with that of the file, or with the reason why it may be missing there.
+
+        Args:
+            row: the row.
+            line: the row as it is written.
+            identity: what must not repeat.
 
         Raises:
             OutputError: if they differ.
         """
-        row, expected = self._lines.pop(index)
-        if line != expected:
-            self.reject(row)
+        index, verdict = row["index"], None
+        if self._filter is not None and "error" not in row:
+            verdict = self._filter.verdict(row, identity)
+        if self._has(index):
+            number, expected = self._lines.pop(index)
+            if line != expected or verdict not in (None, "repeats"):  # it is the one that others repeat
+                self.reject(number)
+        elif verdict is None:
+            self.reject(bisect_left(self._indices, index))
 
     def finish(self) -> None:
         """Call after the last comparison.

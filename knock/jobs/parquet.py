@@ -15,6 +15,7 @@ from knock.jobs.extra_columns import ExtraColumns
 from knock.jobs.field_names import FIELDS, check_extra
 from knock.jobs.prompt_file import Record
 from knock.jobs.row_file import locked, output_errors
+from knock.jobs.row_filter import RowFilter
 from knock.jobs.rows import Row, RowWriter
 
 _READ_AT_ONCE = 1024  # rows
@@ -62,7 +63,7 @@ class RowTable(RowWriter):
         path: path of the file.
         columns: optional columns to add: `log_probs`, `entropies`.
         extra: pyarrow schema of the prompts' other columns; if None, it is inferred from the rows.
-        unique: drop duplicate texts, as in `RowWriter`.
+        filter_: which rows to keep, as in `RowWriter`.
         force: overwrite an existing file.
 
     Raises:
@@ -76,10 +77,10 @@ class RowTable(RowWriter):
         columns: Sequence[str] = (),
         *,
         extra: Any = None,
-        unique: bool = False,
+        filter_: RowFilter | None = None,
         force: bool = False,
     ) -> None:
-        super().__init__("parquet", unique=unique)
+        super().__init__("parquet", filter_=filter_)
         parquet = _parquet()
         self._path = Path(path)
         self._part = self._path.with_name(self._path.name + ".run-part")

@@ -6,7 +6,7 @@ file is truncated to the last size that it still reaches, and the run continues 
 
 A finished file needs no journal, since its rows can be generated again: they are compared with the file, which is
 changed only if it is the beginning of what the run writes. Of JSON lines, which have an index, some are compared; of
-.txt lines all.
+.txt lines and the rows of tables all.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from knock.choices import LineFormat
+from knock.choices import LineFormat, RowFormat
 from knock.errors import OutputError
+from knock.escapes import unescape
 from knock.files.output import check_free
 from knock.generation.results import Prompt
 from knock.jobs.finished import FinishedRows
-from knock.jobs.rows import Place, Row, RowWriter, line_of, write_all
+from knock.jobs.row_filter import RowFilter
+from knock.jobs.rows import Place, Row, RowWriter, write_all, written_text
+from knock.jobs.table_rows import TableLines
 from knock.words import counted
 
 _CHANGED = "cannot resume {!r}: it has been changed since it was written; choose another name"
@@ -42,10 +45,11 @@ class RowFile(RowWriter):
         path: path of the file.
         run: settings that determine the rows, JSON serialisable: the model's digest, controls, seed and so on.
         form: the row format.
-        unique: drop duplicate texts, as in `RowWriter`.
+        filter_: which rows to keep, as in `RowWriter`.
         resume: continue an existing file; a missing one is started.
         force: overwrite an existing file.
         only_new: leave out the prompt, as in `RowWriter`.
+        table: writes the rows of a table, as in `RowWriter`.
 
     Attributes:
         has_grown: whether rows have been written.
@@ -57,10 +61,11 @@ class RowFile(RowWriter):
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], run: Mapping[str, Any], form: LineFormat, *, unique: bool,
-        resume: bool, force: bool = False, only_new: bool = False,
+        self, path: str | os.PathLike[str], run: Mapping[str, Any], form: LineFormat, *,
+        filter_: RowFilter | None = None, resume: bool, force: bool = False, only_new: bool = False,
+        table: TableLines | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(form, unique=unique, only_new=only_new)
+        super().__init__(form, filter_=filter_, only_new=only_new, table=table)
         self._path = Path(path)
         self._run = _line(run)
         self._unchecked = 0  # bytes after the last known row that are still to be compared with rows
@@ -77,10 +82,9 @@ class RowFile(RowWriter):
                 self._journal = opened.enter_context(_journal(self._path).open("r+b", buffering=0))
                 self._check_end()
                 self._cut()
-            if unique and self._written.size:
-                with self._path.open("rb") as lines:
-                    self._recall(self._texts(itertools.islice(lines, self._written.rows)))
             self.place = replace(self._written) if self._rows is None else self._rows.place
+            if filter_ is not None:
+                self._resume(filter_)
             self._opened = opened.pop_all()
 
     def __exit__(self, *exception: object) -> None:
@@ -97,9 +101,13 @@ class RowFile(RowWriter):
             OutputError: if they differ.
         """
         if self._rows is not None and row["index"] < self._rows.end:
-            self._rows.compare(row["index"], self._lines([row]))
+            self._rows.compare(row, self._lines([row]), written_text(row))
         else:
             super().add(row)
+
+    def takes(self, index: int) -> bool:
+        """Whether the row of an index is needed: to be compared, or as a new one."""
+        return (self._rows is not None and index < self._rows.end) or super().takes(index)
 
     def flush(self) -> None:
         """Write the pending rows, and record the progress in the journal.
@@ -119,10 +127,7 @@ class RowFile(RowWriter):
         if self._rows is not None:
             self._rows.finish()
         if self._unchecked:
-            raise OutputError(
-                f"{str(self._path)!r} has more than the {counted(self.place.rows, 'row')} of this run; resume with the "
-                "original settings, or choose another name"
-            )
+            raise self._too_many(self.place.rows)
         if self._journal is not None:
             with output_errors(self._path):
                 self._journal.close()
@@ -167,7 +172,7 @@ class RowFile(RowWriter):
         if before is None and size:
             self.is_finished = True
             if self._form == "jsonl":
-                self._rows = FinishedRows(self._path, is_dense=self._seen is None)
+                self._rows = FinishedRows(self._path, self.filter)
             place = Place() if self._rows is None else replace(self._rows.place)
             self._unchecked = size - place.size
             return place, 0
@@ -233,13 +238,30 @@ class RowFile(RowWriter):
             if self._file.read(1) != b"\n":
                 raise OutputError(_CHANGED.format(str(self._path)))
 
-    def _texts(self, lines: Iterator[bytes]) -> Iterator[bytes]:
-        """Yield the file's rows as .txt lines; in JSON, rows with an error are left out."""
+    def _resume(self, filter_: RowFilter) -> None:
+        """Restore what the filters know of the rows that the file has."""
+        place = self._written
+        kept = place.rows - (place.errors if self._form == "jsonl" else 0)
+        if filter_.count is not None and kept > filter_.count:
+            raise self._too_many(filter_.count)
+        with self._path.open("rb") as lines:
+            texts = self._texts(itertools.islice(lines, place.rows)) if self._table is None else self._table.read(lines)
+            filter_.resume(kept, place.dropped, itertools.islice(texts, place.rows))
+
+    def _too_many(self, rows: int) -> OutputError:
+        return OutputError(
+            f"{str(self._path)!r} has more than the {counted(rows, 'row')} of this run; resume with the original "
+            "settings, or choose another name"
+        )
+
+    def _texts(self, lines: Iterator[bytes]) -> Iterator[str]:
+        """Yield the texts of the file's rows, as `written_text` returns them, without those with an error."""
         try:
             for line in lines:
-                row = json.loads(line) if self._form == "jsonl" else {}
-                if "error" not in row:
-                    yield line_of(row, "txt") if self._form == "jsonl" else line
+                if self._form == "txt":
+                    yield unescape(line.decode().removesuffix("\n"))
+                elif "error" not in (row := json.loads(line)):
+                    yield written_text(row)
         except (KeyError, TypeError, ValueError) as error:
             raise OutputError(_CHANGED.format(str(self._path))) from error
 
@@ -272,7 +294,7 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     return run if isinstance(run, dict) else None
 
 
-def read_seed(path: str | os.PathLike[str], form: LineFormat) -> int | None:
+def read_seed(path: str | os.PathLike[str], form: LineFormat | RowFormat) -> int | None:
     """Return the seed in the first row of a file; None if the file is missing or empty.
 
     Raises:
@@ -285,7 +307,7 @@ def read_seed(path: str | os.PathLike[str], form: LineFormat) -> int | None:
             first = file.readline()
     if not first:
         return None
-    if form == "txt":
+    if form != "jsonl" or _is_other_object(first):
         raise OutputError(
             f"{str(path)!r} has no journal: it is finished, or another program wrote it. To compare it with this run, "
             "and to continue it, pass the run's --seed"
@@ -294,6 +316,15 @@ def read_seed(path: str | os.PathLike[str], form: LineFormat) -> int | None:
         return int(json.loads(first)["seed"])
     except (ValueError, TypeError, KeyError) as error:
         raise OutputError(f"{str(path)!r} is not the output of this run: its first line is no row") from error
+
+
+def _is_other_object(line: bytes) -> bool:
+    """Return whether a line is a JSON object that is no row of knock, as in a table."""
+    try:
+        content = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(content, dict) and "index" not in content
 
 
 @contextlib.contextmanager

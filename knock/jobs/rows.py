@@ -1,18 +1,20 @@
-"""Generated texts as output rows: their fields and format, and the writers that count and deduplicate them."""
+"""Generated texts as output rows: their fields and format, and the writers that filter and count them."""
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from knock.choices import LineFormat, RowFormat
 from knock.escapes import escape
+from knock.generation.filters import Verdict
 from knock.generation.results import Generation, Prompt
 from knock.jobs.as_json import json_of
+from knock.jobs.row_filter import RowFilter
+from knock.jobs.table_rows import TableLines
 
 Row = Mapping[str, Any]
 
@@ -20,7 +22,6 @@ Row = Mapping[str, Any]
 ROW_FIELDS = ("index", "prompt", "text", "finish_reason", "stop_string", "seed", "error", "log_probs", "entropies")
 
 _DIGITS = 6  # decimals of log-probabilities and entropies
-_DIGEST = 16  # bytes: the chance of a collision among a billion rows is about 10^-21
 
 
 def row_of(text: Generation, *, log_probs: bool = False, entropies: bool = False) -> dict[str, Any]:
@@ -55,6 +56,8 @@ def row_of(text: Generation, *, log_probs: bool = False, entropies: bool = False
 def line_of(row: Row, form: LineFormat, *, only_new: bool = False) -> bytes:
     """Return a row as a line: JSON, or the prompt and the text as `escape` writes them; empty for errors.
 
+    The row of a table has been reduced to its line.
+
     Args:
         row: the row.
         form: the format.
@@ -62,8 +65,16 @@ def line_of(row: Row, form: LineFormat, *, only_new: bool = False) -> bytes:
     """
     if form == "jsonl":
         return (json_of(row) + "\n").encode()
-    text: str = "" if "error" in row else row["text"] if only_new else row["prompt"] + row["text"]
+    if form == "table":
+        return f"{row['line']}\n".encode()
+    text = "" if "error" in row else written_text(row, only_new=only_new)
     return (escape(text) + "\n").encode()
+
+
+def written_text(row: Row, *, only_new: bool = False) -> str:
+    """Return the text that a .txt line of a row stands for: prompt and text, or the text alone."""
+    text: str = row["text"] if only_new else row["prompt"] + row["text"]
+    return text
 
 
 @dataclass
@@ -74,7 +85,7 @@ class Place:
         size: bytes written.
         rows: rows accepted.
         index: index of the next row.
-        duplicates: rows dropped as duplicates.
+        dropped: number of rows dropped by filters, by reason.
         errors: rows with an error instead of a text.
         skipped: invalid prompt lines skipped.
         prompts: digest of the prompt lines used.
@@ -83,7 +94,7 @@ class Place:
     size: int = 0
     rows: int = 0
     index: int = 0
-    duplicates: int = 0
+    dropped: dict[Verdict, int] = field(default_factory=dict)
     errors: int = 0
     skipped: int = 0
     prompts: str = ""
@@ -93,19 +104,29 @@ class RowWriter(AbstractContextManager["RowWriter"], ABC):
     """Base class of writers: `add` takes the rows of a run in order, `flush` writes them. A context manager.
 
     Args:
-        unique: drop rows whose prompt and text equal an earlier row's; needs about 100 bytes of memory per row.
-        form: the format of the rows. In .txt, rows with an error are compared as the empty lines that they are.
-        only_new: leave the prompt out of .txt lines, and out of the comparison.
+        form: the format of the rows.
+        filter_: which rows to keep; None for all. Rows that differ neither in the prompt nor in the text are repeats. A
+            row with an error is kept, except in .txt, where it would be an empty line.
+        only_new: leave the prompt out of .txt lines; rows with the same text are then repeats.
+        table: writes the rows of a table; texts that are none count as errors, and are left out.
 
     Attributes:
         place: progress of the run, including pending rows; the caller sets `skipped` and `prompts`.
     """
 
-    def __init__(self, form: RowFormat, *, unique: bool = False, only_new: bool = False) -> None:
+    def __init__(
+        self,
+        form: LineFormat | RowFormat,
+        *,
+        filter_: RowFilter | None = None,
+        only_new: bool = False,
+        table: TableLines | None = None,
+    ) -> None:
         self.place = Place()
+        self._table = table
+        self.filter = filter_
         self._form = form
         self._only_new = only_new and form == "txt"
-        self._seen: set[bytes] | None = set() if unique else None
         self._pending: list[Row] = []
 
     def __exit__(self, *exception: object) -> None:
@@ -120,18 +141,29 @@ class RowWriter(AbstractContextManager["RowWriter"], ABC):
         """
         return prompts
 
+    def takes(self, index: int) -> bool:
+        """Whether the row of an index is needed, which none is after there are enough."""
+        return self.filter is None or not self.filter.is_enough
+
     def add(self, row: Row) -> None:
         """Add the next row; it is written by the next `flush`."""
         place = self.place
         place.index = row["index"] + 1
         place.errors += "error" in row
-        if self._seen is not None and ("error" not in row or self._form == "txt"):
-            digest = _digest(line_of(row, "txt", only_new=self._only_new))
-            if digest in self._seen:
-                place.duplicates += 1
+        line = None if self._table is None else self._table.line(row)
+        if self._table is not None and "error" in row:
+            return
+        if self.filter is not None:
+            if "error" in row:
+                if self._form == "txt":
+                    return
+            elif not self.filter.keep(row, line or written_text(row, only_new=self._only_new)):
+                place.dropped = dict(self.filter.filters.dropped)
                 return
-            self._seen.add(digest)
-        self._pending.append(row)
+        if self._table is not None and line is None:
+            place.errors += 1
+            return
+        self._pending.append(row if line is None else {"line": line})
         place.rows += 1
 
     def flush(self) -> None:
@@ -145,12 +177,9 @@ class RowWriter(AbstractContextManager["RowWriter"], ABC):
 
     def _lines(self, rows: Iterable[Row]) -> bytes:
         """Return rows of a format of lines as they are written."""
-        form: LineFormat = "txt" if self._form == "txt" else "jsonl"
-        return b"".join(line_of(row, form, only_new=self._only_new) for row in rows)
-
-    def _recall(self, lines: Iterable[bytes]) -> None:
-        """Restore the texts of earlier rows, given as .txt lines, for `unique`."""
-        self._seen = {_digest(line) for line in lines}
+        form: LineFormat = self._form if self._form in ("txt", "table") else "jsonl"
+        header = self._table.header if self._table is not None and not self.place.size else b""
+        return header + b"".join(line_of(row, form, only_new=self._only_new) for row in rows)
 
     @abstractmethod
     def _write(self, rows: Sequence[Row]) -> None:
@@ -163,8 +192,9 @@ class LineWriter(RowWriter):
     Args:
         write: writes bytes, and returns how many it has written.
         form: the row format.
-        unique: drop duplicate texts, as in `RowWriter`.
+        filter_: which rows to keep, as in `RowWriter`.
         only_new: leave out the prompt, as in `RowWriter`.
+        table: writes the rows of a table, as in `RowWriter`.
     """
 
     def __init__(
@@ -172,10 +202,11 @@ class LineWriter(RowWriter):
         write: Callable[[memoryview], int | None],
         form: LineFormat,
         *,
-        unique: bool = False,
+        filter_: RowFilter | None = None,
         only_new: bool = False,
+        table: TableLines | None = None,
     ) -> None:
-        super().__init__(form, unique=unique, only_new=only_new)
+        super().__init__(form, filter_=filter_, only_new=only_new, table=table)
         self._write_some = write
 
     def _write(self, rows: Sequence[Row]) -> None:
@@ -189,7 +220,3 @@ def write_all(write: Callable[[memoryview], int | None], content: bytes) -> None
     left = memoryview(content)
     while left:
         left = left[write(left) or 0 :]
-
-
-def _digest(line: bytes) -> bytes:
-    return hashlib.blake2b(line, digest_size=_DIGEST).digest()

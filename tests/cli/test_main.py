@@ -107,7 +107,8 @@ def test_every_control_reaches_the_pipeline(
     given = {
         "temperature": 0.5, "top_k": 7, "top_p": 0.9, "min_p": 0.01, "typical_p": 0.8, "top_n_sigma": 2.0,
         "target_entropy": 2.5, "entropy_rule": "ratio", "min_temp": 0.4, "max_temp": 1.5, "mirostat": 3.0,
-        "mirostat_eta": 0.2,
+        "mirostat_eta": 0.2, "no_repeat_ngram": 6, "dry_multiplier": 0.8, "dry_base": 1.5, "dry_allowed_length": 4,
+        "repetition_range": 100,
     }  # fmt: skip
     assert given.keys() == set(CONTROLS) == Sampling.__dataclass_fields__.keys() - {"logit_bias"}
     seen: dict[str, object] = {}

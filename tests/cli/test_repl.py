@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -115,10 +116,17 @@ def test_empty_line_before_any_prompt_starts_a_line(script: Script, nano: Langua
         (["/sampling top_k", "/minp 0.5", "/mirostat 3"], {"mirostat": 3}),
         (["/entropy 2", "/mirostat 3"], {"target_entropy": 2, "mirostat": 3}),
         (["/mirostat 3", "/mirostat off"], {"temperature": 0.8, "top_p": 0.95}),
+        (["/norepeat 5"], {"temperature": 0.8, "top_p": 0.95, "no_repeat_ngram": 5}),
+        (["/dry 0.8", "/sampling basic", "/dry 2"], {"dry_multiplier": 2}),
+        (["/pattern [A-Z]{3,30}[a-z: ]*", "/minlen 5", "/maxlen 9"],
+         {"temperature": 0.8, "top_p": 0.95, "pattern": "[A-Z]{3,30}[a-z: ]*", "min_length": 5, "max_length": 9}),
+        (['/ban e "th " \\n'], {"temperature": 0.8, "top_p": 0.95, "ban": ["e", "th ", "\n"]}),
+        (["/ban a b", "/ban off", "/pattern [a-z]+", "/pattern off", "/maxlen 3", "/maxlen off"],
+         {"temperature": 0.8, "top_p": 0.95}),
     ],
 )  # fmt: skip
 def test_commands_set_the_pipeline(
-    script: Script, nano: LanguageModel, lines: list[str], controls: dict[str, float]
+    script: Script, nano: LanguageModel, lines: list[str], controls: dict[str, Any]
 ) -> None:
     code, out, _ = script(*lines, "/len 40", "/seed 9", "KING")
     expected = "KING" + nano.generate("KING", max_new_tokens=40, seed=9, **controls).text
@@ -152,6 +160,10 @@ def test_a_session_starts_with_the_default_preset_of_the_command_line() -> None:
         (["/minp 0.1", "/mirostat 3"], "minp has no effect now: mirostat"),
         (["/mirostat 3", "/minp 0.1"], "minp has no effect now: mirostat"),
         (["/minp 0.1", "/temp 0"], "minp has no effect now: temperature 0"),
+        (["/minlen 5"], "minlen has no effect now: texts of this model end only after /len characters"),
+        (["/pattern [a-z ]+", "/minlen 5", "/pattern off"], "minlen has no effect now: texts of this model end only"),
+        (["/maxlen 20"], "maxlen has no effect now: texts end after 20 characters; /len allows more"),
+        (["/maxlen 15", "/len 10"], "maxlen has no effect now: texts end after 10 characters"),
     ],
 )  # fmt: skip
 def test_settings_without_effect_are_reported(
@@ -166,13 +178,15 @@ def test_settings_without_effect_are_reported(
 
 def test_settings_with_effect_are_not_reported(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
     for line in ("/sampling top_k", "/topk 5", "/temp 0.5", "/minp 0.1", "/len 5", "/seed 1", "/temp 1",
-                 "/topk 0", "/minp 0", "/mirostat 3", "/sampling basic", "/sampling entropy"):  # fmt: skip
+                 "/topk 0", "/minp 0", "/mirostat 3", "/sampling basic", "/sampling entropy", "/norepeat 5", "/dry 1", "/len 20",
+                 "/pattern [a-z ]+", "/minlen 5", "/maxlen 9", "/ban e"):  # fmt: skip
         handle(session, line)
     assert "no effect" not in capsys.readouterr().err
 
 
 SET_BY = {
     "/len": "300", "/temp": "0.8", "/sampling": "balanced", "/topk": "0", "/topp": "0.95", "/minp": "0",
+    "/norepeat": "0", "/dry": "0", "/pattern": "off", "/minlen": "0", "/maxlen": "off", "/ban": "off",
     "/entropy": "off", "/rule": "exact", "/bounds": "0.3 2", "/mirostat": "off", "/seed": "random", "/model": NANO,
     "/heat": "off", "/stats": "off", "/unknown": "error", "/escapes": "off",
 }  # fmt: skip
@@ -187,6 +201,12 @@ WRONG = {
     "/rule": ("1", "exactly", "exact ratio"),
     "/bounds": ("1", "2 1", "0 1", "-1 1", "a b", "1 2 3", "1 inf"),
     "/mirostat": ("0", "-1", "on", "1 2", "inf"),
+    "/norepeat": ("-1", "1.5", "x", "1 2", "inf"),
+    "/dry": ("-1", "x", "1 2", "inf", "nan"),
+    "/pattern": ("(", "(?=a)b", r"(a)\1", r"\bA", "\u00e9", "a{400}", "[ab]*a[ab]{20}", "(a?){3000}", "a{1000000}"),
+    "/minlen": ("-1", "1.5", "x", "1 2", "400", "1000000", "9" * 5000),
+    "/maxlen": ("-1", "1.5", "x", "1 2", "on"),
+    "/ban": ('"', "'a", '""', "a b ''"),
     "/seed": ("-1", "1.5", "x", str(2**64), "1 2"),
     "/model": ("nowhere", "a" * 300, "x\0y", "/", "\x1b[31m"),
     "/unknown": ("drop", "skip replace", "1"),

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 
 from knock import LanguageModel, ReweightGPT, Vocab, load
 from knock.choices import Unknown
-from knock.cli import score
 from knock.cli.main import main
+from knock.cli.score import output, pieces
 from knock.cli.ui import progress
 from knock.errors import VocabError
 from knock.files import text as text_module
@@ -77,9 +77,9 @@ def test_surprise_matches_the_naive_model(name: str) -> None:
     expected = [-math.log2(naive.softmax(row)[token]) for row, token in zip(rows, tokens[1:], strict=True)]
     reader = scorer_of(name, small(name), "error")
     assert reader.feed(text) == pytest.approx(expected, abs=1e-4)
-    assert reader.bits_per_char == pytest.approx(sum(expected) / len(text), abs=1e-4)
-    assert reader.nats_per_char == pytest.approx(reader.bits_per_char * 0.6931472)
-    assert reader.perplexity == pytest.approx(2**reader.bits_per_char)
+    assert reader.loss.bits == pytest.approx(sum(expected) / len(text), abs=1e-4)
+    assert reader.loss.nats == pytest.approx(reader.loss.bits * 0.6931472)
+    assert reader.loss.perplexity == pytest.approx(2**reader.loss.bits)
     assert reader.chars == len(text)
 
 
@@ -96,7 +96,7 @@ def test_pieces_and_threads_give_identical_scores(name: str, cuts: list[int], sp
         patch.setattr(scorer, "_SPAN", span)
         pieces = [reader.feed(LONG[start:end]) for start, end in itertools.pairwise(ends)]
     assert np.array_equal(np.concatenate(pieces), WHOLE[name])
-    assert reader.bits_per_char == pytest.approx(WHOLE[name].mean(), rel=1e-12)
+    assert reader.loss.bits == pytest.approx(WHOLE[name].mean(), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -189,7 +189,7 @@ def test_a_long_text_is_scored_in_pieces(
     whole = [run(capsys, *arguments, *form) for form in ([], ["--chars"], ["--heat"])]
     assert [json.loads(line)["index"] for line in whole[1][1].splitlines()] == list(range(len(LONG)))
     fed = []
-    monkeypatch.setattr(score, "_PIECE", 100)
+    monkeypatch.setattr(pieces, "_PIECE", 100)
     monkeypatch.setattr(
         Scorer, "feed", lambda self, text, *more, feed=Scorer.feed: (fed.append(len(text)), feed(self, text, *more))[1]
     )
@@ -380,7 +380,7 @@ def test_progress_is_shown_and_cleared_on_a_terminal(
 ) -> None:
     path = tmp_path / "long.txt"
     path.write_text(LONG, encoding="utf-8")
-    monkeypatch.setattr(score, "_PIECE", 300)
+    monkeypatch.setattr(pieces, "_PIECE", 300)
     monkeypatch.setattr(scorer, "_SPAN", 150)
     arguments = ["score", str(path), "--model", models[0], *form]
     code, out, err = run(capsys, *arguments)
@@ -406,7 +406,7 @@ def test_progress_never_shares_a_line_with_the_output(
     """On a terminal that shows both, the line is cleared before anything is written."""
     path = tmp_path / "long.txt"
     path.write_text("abc\n" * 250, encoding="utf-8")
-    monkeypatch.setattr(score, "_PIECE", 300)
+    monkeypatch.setattr(pieces, "_PIECE", 300)
     screen = io.StringIO()
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", screen)
@@ -433,7 +433,7 @@ class Input(io.BytesIO):
 def test_progress_of_standard_input_counts_characters(
     capsys: pytest.CaptureFixture[str], models: list[str], monkeypatch: pytest.MonkeyPatch, live: None
 ) -> None:
-    monkeypatch.setattr(score, "_PIECE", 300)
+    monkeypatch.setattr(pieces, "_PIECE", 300)
     monkeypatch.setattr(scorer, "_SPAN", 150)
     monkeypatch.setattr(sys, "stdin", Input(LONG.encode()))
     code, out, err = run(capsys, "score", "-", "--model", models[0])
@@ -444,9 +444,10 @@ def test_progress_of_standard_input_counts_characters(
 def test_standard_input_from_a_file_has_a_size(tmp_path: Path) -> None:
     path = tmp_path / "t.txt"
     path.write_bytes(b"abc" * 100)
-    chunks, size, _ = score._text(str(path))
+    chunks, size, _ = pieces.text_at(str(path))[:3]
     assert (size, "".join(chunks)) == (300, "abc" * 100)
-    code = "from knock.cli.score import _text; chunks, *sizes = _text('-'); print(sizes, len(''.join(chunks)))"
+    code = "from knock.cli.score.pieces import text_at; chunks, *sizes, _ = text_at('-'); "
+    code += "print(sizes, len(''.join(chunks)))"
     with path.open("rb") as file:
         redirected = subprocess.run([sys.executable, "-c", code], stdin=file, capture_output=True, check=True)
     assert redirected.stdout.split() == [b"[300,", b"300]", b"300"]
@@ -462,7 +463,7 @@ def test_standard_input_is_read_in_pieces(
     stdin = Input(LONG.encode() * 100)
     monkeypatch.setattr(sys, "stdin", stdin)
     offsets = list[int]()
-    monkeypatch.setattr(score, "write", lambda text: offsets.append(stdin.tell()))
+    monkeypatch.setattr(output, "write", lambda text: offsets.append(stdin.tell()))
     assert run(capsys, "score", "-", "--model", models[0], "--chars")[0] == 0
     assert offsets[0] < 10_000
     assert offsets[-1] == 90_000
@@ -551,11 +552,11 @@ def test_held_out_part_is_that_of_training(
         assert float(bits) == pytest.approx(expected / math.log(2), abs=6e-5)
         assert float(perplexity.replace(",", "")) == pytest.approx(math.exp(expected), rel=1e-4)
     assert err.splitlines() == [
-        f"knock: replaced {read.unknown_count} characters that {str(path)!r} does not know"
+        f"knock: replaced {read.text.unknown_count} characters that {str(path)!r} does not know"
         for path in paths
         if not lowercase
     ]
-    assert read.unknown_count == (0 if lowercase else 90)
+    assert read.text.unknown_count == (0 if lowercase else 90)
 
 
 def test_held_out_as_json(capsys: pytest.CaptureFixture[str], corpus: Path, models: list[str]) -> None:

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from knock import ModelConfig, Vocab
 from knock.errors import TextError, TrainingError, VocabError
-from knock.files import corpus as corpus_module
 from knock.files import text as text_module
+from knock.files import tokenizing
 from knock.files.checkpoint import read_checkpoint, write_checkpoint
 from knock.files.text import decode_utf8, read_text
 from knock.weights import Weights
@@ -85,7 +85,7 @@ def test_files_and_folders_form_one_corpus(tmp_path: Path) -> None:
     (tmp_path / "books" / "notes.md").write_text("not this", encoding="utf-8")
     corpus = Corpus.read([tmp_path / "books", tmp_path / "d"])
     expected = Corpus.from_text("one \ntwo\nthree\n four", "books + d")
-    assert (corpus.name, corpus.sha256) == (expected.name, expected.sha256)
+    assert (corpus.name, corpus.text.sha256) == (expected.name, expected.text.sha256)
     assert corpus.vocab.characters == expected.vocab.characters
     assert torch.equal(torch.cat([corpus.train, corpus.validation]), torch.cat([expected.train, expected.validation]))
     (tmp_path / "none").mkdir()
@@ -119,9 +119,9 @@ def test_unknown_characters_are_located_and_counted(tmp_path: Path, monkeypatch:
     with pytest.raises(VocabError, match=r"unknown character 'é' \(U\+00E9\) at offset 3 of '.*b.txt'"):
         Corpus.read(files, vocab=vocab)
     skipped, replaced = (Corpus.read(files, vocab=vocab, unknown=how) for how in ("skip", "replace"))
-    assert (skipped.unknown_count, len(skipped)) == (3, 9)
-    assert (replaced.unknown_count, len(replaced)) == (3, 12)
-    assert Corpus.read(files[:1], vocab=vocab).unknown_count == 0
+    assert (skipped.text.unknown_count, len(skipped)) == (3, 9)
+    assert (replaced.text.unknown_count, len(replaced)) == (3, 12)
+    assert Corpus.read(files[:1], vocab=vocab).text.unknown_count == 0
 
 
 def test_command_reports_unknown_characters(
@@ -139,15 +139,15 @@ def test_command_reports_unknown_characters(
 
 def test_large_corpus_is_memory_mapped(corpus_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = Corpus.read(corpus_file)
-    monkeypatch.setattr(corpus_module, "_LARGE", 100)
+    monkeypatch.setattr(tokenizing, "_LARGE", 100)
     monkeypatch.setattr(text_module, "_CHUNK", 64)
     mapped: list[Any] = []
     monkeypatch.setattr(
-        corpus_module.np, "memmap", lambda *args, _make=np.memmap, **kw: mapped.append(_make(*args, **kw)) or mapped[0]
+        tokenizing.np, "memmap", lambda *args, _make=np.memmap, **kw: mapped.append(_make(*args, **kw)) or mapped[0]
     )
     corpus = Corpus.read(corpus_file)
     assert len(mapped) == 1
-    assert corpus.sha256 == expected.sha256
+    assert corpus.text.sha256 == expected.text.sha256
     assert torch.equal(corpus.train, expected.train)
     assert torch.equal(corpus.validation, expected.validation)
     assert corpus.train.data_ptr() == mapped[0].ctypes.data

@@ -234,6 +234,21 @@ def test_groups_grow_and_hold_every_request() -> None:
     assert [len(part) for part in groups(some)] == [32, 8]
 
 
+def test_groups_are_as_small_as_the_caller_says() -> None:
+    """It is asked before each group, when the rows of the one before have been used."""
+    requests = [Request(np.zeros(1, np.int32), Sampling(), None, 10, i) for i in range(1000)]
+    used, asked = [0], []
+
+    def at_once() -> int:
+        asked.append(used[0])
+        return 700 - used[0] if used[0] < 700 else 10
+
+    for part in groups(requests[:720], at_once=at_once):
+        used[0] += len(part)
+    assert asked == [0, 256, 700, 710, 720]
+    assert [len(part) for part in groups(requests, at_once=lambda: 10**9)] == [256, 512, 232]
+
+
 def test_progress_counts_rows(shakespeare: LanguageModel) -> None:
     counts: list[int] = []
     shakespeare.generate_batch(["A"], n=600, max_new_tokens=3, progress=counts.append)

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
+from knock_training import yardsticks as module
 from knock_training.yardsticks import ngram_bits, yardsticks
 
 
@@ -48,7 +49,9 @@ def test_a_uniform_text_has_its_entropy() -> None:
     rng = np.random.default_rng(0)
     train, text = rng.integers(0, 4, 60_000), rng.integers(0, 4, 6000)
     assert ngram_bits(train, text, 4, order=2) == pytest.approx(2, abs=0.01)
-    assert all(2 < bits < 2.6 for bits in yardsticks(train, text, 4)[1:])
+    measured = yardsticks(train, text, 4)
+    assert measured is not None
+    assert all(2 < bits < 2.6 for bits in (measured.xz, measured.bzip2))
 
 
 def test_no_ngram_reaches_across_a_boundary() -> None:
@@ -65,4 +68,54 @@ def test_no_ngram_reaches_across_a_boundary() -> None:
 
 def test_an_empty_text_has_no_loss() -> None:
     nothing = np.empty(0, np.int64)
-    assert all(map(math.isnan, yardsticks(np.arange(9), nothing, 10)))
+    measured = yardsticks(np.arange(9), nothing, 10)
+    assert measured is not None
+    assert all(map(math.isnan, measured[:3]))
+    assert measured[3:] == (9, 0)
+
+
+@pytest.mark.parametrize("V", [70, 5000])  # keys are numbers, or strings of bytes
+def test_a_large_alphabet(V: int) -> None:
+    rng = np.random.default_rng(2)
+    train, text = (rng.integers(0, 3, size) * (V // 3) for size in (400, 80))
+    assert ngram_bits(train, text, V) == pytest.approx(definition(train.tolist(), text.tolist(), V, 6))
+
+
+def test_parts_of_a_large_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_TRAIN", 1000)
+    monkeypatch.setattr(module, "MAX_HELD_OUT", 100)
+    rng = np.random.default_rng(3)
+    train, text = rng.integers(0, 4, 5000), rng.integers(0, 4, 500)
+    measured = yardsticks(train, text, 4)
+    assert measured == yardsticks(train[-1000:], text[:100], 4)
+    assert measured is not None
+    assert measured[3:] == (1000, 100)
+
+
+def test_the_part_of_sorted_items_is_spread_over_them() -> None:
+    """The items of the first half have another alphabet than those of the second; both are needed."""
+    items = np.array([[4, first, first + 2] for first in (0, 1) for _ in range(500)])
+    part = module._part(np.append(items.ravel(), 4), 600, 4, from_end=True)
+    assert part[::3].tolist() == [4] * 200 or part[-1] == 4
+    assert 590 <= len(part) <= 610
+    assert set(part.tolist()) == {0, 1, 2, 3, 4}
+    assert abs(np.count_nonzero(part == 0) - np.count_nonzero(part == 1)) <= 1
+
+
+def test_a_time_limit_makes_the_part_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 1.0])  # the trial, 1/32 of the work, takes a second
+    monkeypatch.setattr(module.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(module, "_LEAST", 1000)
+    rng = np.random.default_rng(4)
+    train, text = rng.integers(0, 4, 6400), rng.integers(0, 4, 640)
+    measured = yardsticks(train, text, 4, seconds=17)
+    assert measured is not None
+    assert measured[3:] == (3200, 320)
+
+
+def test_too_little_time_gives_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 1.0])
+    monkeypatch.setattr(module.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(module, "_LEAST", 1000)
+    train = np.random.default_rng(5).integers(0, 4, 6400)
+    assert yardsticks(train, train[:640], 4, seconds=2) is None

@@ -5,99 +5,147 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from knock.choices import Unknown
-from knock.files.corpus import TokenizedText
+from knock.files.corpus import ItemSettings, Settings, TokenizedText
 from knock.vocab import Vocab
 
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """A tokenised text, split into training and validation data.
+    """A tokenised corpus, split into training and validation data.
 
     Attributes:
-        name: file name, or several joined by " + ".
-        sha256: SHA-256 of the text in UTF-8, in hexadecimal.
-        vocab: vocabulary that encodes the text.
-        unknown: how characters outside the vocabulary were handled.
-        unknown_count: number of characters outside the vocabulary.
-        min_count: how often a character had to occur to be part of a vocabulary built from the text.
-        occurrences: how often each distinct character occurs, [K] int64, ascending.
-        marks: number of byte-order marks (U+FEFF) that were dropped inside the text.
-        train: tokens of the first 90% of the text, [N], uint8, int16 or int32.
-        validation: tokens of the last 10%, of the same type.
+        text: the corpus, and what is known of it.
+        train: tokens to train on, [N], uint8, int16 or int32. With items, a boundary comes first, and after each item.
+        validation: tokens that are held out, of the same form.
+        schema: schema of the table whose rows are the items, for the training record; None for another corpus.
     """
 
-    name: str
-    sha256: str
-    vocab: Vocab
-    unknown: Unknown
-    unknown_count: int
-    min_count: int
-    occurrences: npt.NDArray[np.int64]
-    marks: int
+    text: TokenizedText
     train: Tensor
     validation: Tensor
+    schema: dict[str, Any] | None = None
 
     @classmethod
-    def from_text(
-        cls,
-        text: str,
-        name: str,
-        *,
-        vocab: Vocab | None = None,
-        lowercase: bool = False,
-        unknown: Unknown = "error",
-        min_count: int = 1,
-    ) -> Corpus:
+    def from_text(cls, text: str, name: str, **settings: Unpack[Settings]) -> Corpus:
         """Tokenise and split a text. Arguments and errors are those of `TokenizedText.from_text`."""
-        return cls.of(
-            TokenizedText.from_text(text, name, vocab=vocab, lowercase=lowercase, unknown=unknown, min_count=min_count)
-        )
+        return cls.of(TokenizedText.from_text(text, name, **settings))
+
+    @classmethod
+    def from_items(cls, items: Sequence[str], name: str, **settings: Unpack[ItemSettings]) -> Corpus:
+        """Tokenise and split items. Arguments and errors are those of `TokenizedText.from_items`."""
+        return cls.of(TokenizedText.from_items(items, name, **settings))
 
     @classmethod
     def read(
-        cls,
-        paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-        *,
-        vocab: Vocab | None = None,
-        lowercase: bool = False,
-        unknown: Unknown = "error",
-        min_count: int = 1,
+        cls, paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], **settings: Unpack[Settings]
     ) -> Corpus:
         """Read, tokenise and split files. Arguments and errors are those of `TokenizedText.read`."""
-        return cls.of(TokenizedText.read(paths, vocab=vocab, lowercase=lowercase, unknown=unknown, min_count=min_count))
+        return cls.of(TokenizedText.read(paths, **settings))
 
     @classmethod
     def of(cls, text: TokenizedText) -> Corpus:
         """Return a tokenised text as tensors, which share its memory."""
-        return cls(
-            name=text.name,
-            sha256=text.sha256,
-            vocab=text.vocab,
-            unknown=text.unknown,
-            unknown_count=text.unknown_count,
-            min_count=text.min_count,
-            occurrences=text.occurrences,
-            marks=text.marks,
-            train=torch.from_numpy(text.train),
-            validation=torch.from_numpy(text.held_out),
-        )
+        return cls(text=text, train=torch.from_numpy(text.train), validation=torch.from_numpy(text.held_out))
+
+    @property
+    def name(self) -> str:
+        """File name, or several joined by " + "."""
+        return self.text.name
+
+    @property
+    def vocab(self) -> Vocab:
+        """Vocabulary that encodes the corpus."""
+        return self.text.vocab
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the tokens depend on, as a JSON-serialisable dict."""
+        text = self.text
+        return {
+            "corpus": text.sha256,
+            "vocabulary": text.vocab.to_json(),
+            "lowercase": text.vocab.lowercase,
+            "unknown": text.unknown,
+            "min_count": text.min_count,
+            "items": None if text.items is None else text.items.to_record(),
+            "validation": text.split.to_record(),
+        }
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the training record says about the corpus, as a JSON-serialisable dict."""
+        text = self.text
+        first = 0 if text.items is None else 1  # a boundary that ends no item
+        record = {
+            "name": text.name,
+            "sha256": text.sha256,
+            "characters": len(self),
+            "validation_characters": len(self.validation) - first,
+        }
+        if text.items is None:
+            return record
+        counts = {"item_count": text.train_items + text.held_out_items, "validation_items": text.held_out_items}
+        return record | {"items": text.items.to_record()} | counts
+
+    @cached_property
+    def boundaries(self) -> npt.NDArray[np.intp] | None:
+        """Offsets of the boundaries in the training tokens, ascending; None if the corpus is one text."""
+        boundary = self.vocab.boundary
+        return None if boundary is None else np.flatnonzero(self.text.train == boundary)
 
     def __len__(self) -> int:
-        return len(self.train) + len(self.validation)
+        """Number of characters; of items, their ends included."""
+        return len(self.text)
 
 
-def random_batch(tokens: Tensor, sequences: int, length: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Return inputs and targets from random offsets of a text, both int64 [sequences, length].
+def random_batch(
+    tokens: Tensor,
+    sequences: int,
+    length: int,
+    rng: np.random.Generator,
+    boundaries: npt.NDArray[np.intp] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return inputs and targets from random offsets, both int64 [sequences, length].
 
-    A target is the token that follows its input.
+    A target is the token that follows its input. Items form a circle, so that each is drawn equally often, however
+    few there are: the last one ends with the boundary that begins the first. A sequence begins with an item, unless it
+    would begin inside one that it cannot hold.
+
+    Args:
+        tokens: a text, or a stream of items, [N].
+        sequences: number of sequences.
+        length: their length.
+        rng: chooses the offsets.
+        boundaries: offsets of the boundaries in a stream of items, ascending; None for a text.
     """
-    starts = torch.from_numpy(rng.integers(len(tokens) - length, size=(sequences, 1)))
-    drawn = tokens[starts + torch.arange(length + 1)].long()
+    if boundaries is None:
+        starts = torch.from_numpy(rng.integers(len(tokens) - length, size=(sequences, 1)))
+        drawn = tokens[starts + torch.arange(length + 1)].long()
+    else:
+        period = len(tokens) - 1
+        offsets = torch.from_numpy(item_starts(boundaries, rng.integers(period, size=(sequences, 1)), length))
+        drawn = tokens[(offsets + torch.arange(length + 1)) % period].long()
     return drawn[:, :-1], drawn[:, 1:]
+
+
+def item_starts(
+    boundaries: npt.NDArray[np.intp], offsets: npt.NDArray[np.integer], length: int
+) -> npt.NDArray[np.integer]:
+    """Return offsets moved back to the beginning of their items, except in items that are longer than `length` tokens.
+
+    Args:
+        boundaries: offsets of the boundaries of a stream of items, [items + 1], ascending.
+        offsets: offsets in the stream, before its last boundary.
+        length: the limit.
+    """
+    number = np.searchsorted(boundaries, offsets, side="right") - 1
+    start = boundaries[number]
+    return np.where(boundaries[number + 1] - start <= length, start, offsets)

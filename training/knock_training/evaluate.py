@@ -25,6 +25,7 @@ def evaluate(
     weights: Weights,
     tokens: npt.ArrayLike,
     *,
+    boundary: int | None = None,
     seconds: float | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> dict[str, Loss]:
@@ -32,7 +33,8 @@ def evaluate(
 
     Args:
         weights: the model.
-        tokens: text, [N].
+        tokens: text, or items, [N].
+        boundary: the boundary of items; None for plain text.
         seconds: approximate time limit. If the text takes longer, only its beginning is evaluated.
         progress: called with the share of the work done so far.
 
@@ -40,7 +42,9 @@ def evaluate(
         TextError: if there are fewer than two tokens.
         GenerationError: if the logits of a position are not finite.
     """
-    return evaluation.evaluate(Engine(weights), np.asarray(tokens), seconds=seconds, progress=progress)
+    return evaluation.evaluate(
+        Engine(weights), np.asarray(tokens), boundary=boundary, seconds=seconds, progress=progress
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -64,7 +64,7 @@ class Average:
     def __init__(self, twin: Twin, decay: float) -> None:
         self._source: list[Tensor] = list(twin.parameters())
         self._decay = decay
-        self.twin = Twin(twin.weights()).to(self._source[0].device)
+        self.twin = Twin(twin.weights(), boundary=twin.boundary).to(self._source[0].device)
 
     @torch.no_grad()
     def update(self, step: int) -> None:

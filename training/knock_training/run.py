@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
@@ -15,7 +16,6 @@ from torch import Tensor
 
 from knock.config import ModelConfig
 from knock.errors import ConfigError, TextError, WeightsError
-from knock.files.corpus import held_out_length
 from knock.weights import Weights
 from knock_training.data import Corpus, random_batch
 from knock_training.losses import block_loss, unigram_loss
@@ -32,6 +32,7 @@ _MARGIN = 0.1  # nats above the unigram loss, from which a loss counts as worse;
 _SETTLED = 50  # steps after warm-up from which a run can be declared diverged
 # A run has diverged after this number of hopeless evaluations in a row that also cover this share of its steps.
 _HOPELESS, _HOPELESS_SHARE = 3, 0.1
+_BEFORE_LAST, _FALLING = 0.9, 1e-3  # a loss is still falling if it fell by this share after these steps
 _REPLANS = 5  # corrections of the plan between two evaluations
 
 
@@ -42,21 +43,35 @@ def sequence_length(config: ModelConfig, corpus: Corpus, recipe: Recipe) -> int:
     """Return the length of a training sequence: that of the recipe, unless the corpus is shorter.
 
     Raises:
-        TextError: if the corpus is shorter than a window.
+        TextError: if a text is shorter than a window, or what is held out is too short to evaluate.
     """
-
-    def enough(characters: int) -> bool:
-        validation = held_out_length(characters)
-        return characters - validation > config.T and validation >= 2
-
-    if not enough(len(corpus)):
-        shortest = next(characters for characters in itertools.count(config.T) if enough(characters))
-        raise TextError(
-            f"corpus {corpus.name!r} has {len(corpus)} characters, but a window of {config.T} needs at least "
-            f"{shortest}; use a longer text or a smaller window"
-        )
+    if not corpus.vocab.has_boundary:  # of items, any number is enough
+        _check_length(config.T, corpus)
     windows = recipe.windows if config.position == "relative" else 1
     return min(windows * config.T, len(corpus.train) - 1)
+
+
+def _check_length(T: int, corpus: Corpus) -> None:
+    """Check that a text has a window to train on, and a character to predict in what is held out.
+
+    Raises:
+        TextError: if it does not.
+    """
+    split = corpus.text.split
+    if len(corpus.train) > T and len(corpus.validation) >= 2:
+        return
+    if split.how == "file" and len(corpus.train) > T:
+        raise TextError(f"validation text {split.file!r} has 1 character, but needs at least 2; use a longer one")
+
+    def enough(characters: int) -> bool:
+        validation = split.held_out_length(characters)
+        return characters - validation > T and (validation >= 2 or split.how == "file")
+
+    given = len(corpus.train) if split.how == "file" else len(corpus)
+    raise TextError(
+        f"corpus {corpus.name!r} has {given} characters, but a window of {T} needs at least "
+        f"{next(filter(enough, itertools.count(T)))}; use a longer text or a smaller window"
+    )
 
 
 def environment(team: Team, threads: Threads | None) -> dict[str, Any]:
@@ -106,6 +121,7 @@ class Run:
         best: weights with the lowest validation loss; None before the first evaluation.
         best_step: step at which `best` was evaluated.
         best_loss: validation loss of `best`; infinite before the first evaluation.
+        origin: what the training record says about the model that the run starts from; None if it starts from scratch.
         unigram_loss: validation loss of the unigram distribution, in nats/char.
         is_lost: whether both losses of the last evaluation are above those of the unigram distribution.
     """
@@ -132,13 +148,15 @@ class Run:
         self._config = config
         self.team, self.recipe = team, recipe
         self._threads, self._watched = threads, watched
-        self._twin = Twin(start or Weights.random(config, recipe.seed), recipe.dropout).to(team.device)
+        weights = start or Weights.random(config, recipe.seed)
+        self._twin = Twin(weights, recipe.dropout, boundary=corpus.vocab.boundary).to(team.device)
         self._wrapped = team.wrapped(self._twin)
         self._optimizers = Optimizers(self._twin, recipe)
         self.average = Average(self._twin, recipe.ema)
         self.step = self.best_step = self._seen = 0
         self.best: Weights | None = None
         self.best_loss = math.inf
+        self.origin: dict[str, Any] | None = None
         self._worse = self._hopeless = 0  # evaluations since the best; consecutive ones that suggest divergence
         self._seconds = 0.0
         self.losses: list[float] = []
@@ -155,11 +173,7 @@ class Run:
     def identity(self) -> dict[str, Any]:
         """JSON-serialisable dict that identifies the run: a state file must match it to be resumed."""
         return {
-            "corpus": self._corpus.sha256,
-            "vocabulary": self._corpus.vocab.to_json(),
-            "lowercase": self._corpus.vocab.lowercase,
-            "unknown": self._corpus.unknown,
-            "min_count": self._corpus.min_count,
+            **self._corpus.identity,
             "config": self._config.to_dict(),
             "recipe": {
                 name: list(value) if isinstance(value, tuple) else value for name, value in vars(self.recipe).items()
@@ -174,7 +188,7 @@ class Run:
         rng = np.random.default_rng((recipe.seed, self.step))
         sequences = max(1, recipe.batch_chars_at(self.step) // self._length)
         sequences = -(-sequences // team.size) * team.size
-        inputs, targets = random_batch(self._corpus.train, sequences, self._length, rng)
+        inputs, targets = random_batch(self._corpus.train, sequences, self._length, rng, self._corpus.boundaries)
         torch.manual_seed(int(rng.integers(2**63)) + team.rank)  # dropout
         batch = team.share(inputs), team.share(targets)
         with self._threads.step() if self._threads else contextlib.nullcontext():
@@ -212,6 +226,16 @@ class Run:
             return self.average.twin.weights()
         except WeightsError:
             return None
+
+    def evaluate_start(self, origin: Mapping[str, Any]) -> float:
+        """Evaluate the initial weights, so that the best weights are never worse; return their validation loss.
+
+        Args:
+            origin: what the training record says about the model that they are of.
+        """
+        _, loss = self.evaluate()
+        self.origin = {**origin, "validation_loss": loss if math.isfinite(loss) else None}
+        return loss
 
     def evaluate(self) -> tuple[Weights | None, float]:
         """Evaluate the averaged weights and keep them if they are the best so far.
@@ -275,6 +299,22 @@ class Run:
         """Whether the validation loss has not improved for `patience` evaluations."""
         return self.recipe.patience is not None and self._worse >= self.recipe.patience
 
+    @property
+    def improvement(self) -> float:
+        """How much the validation loss fell in the last tenth of the steps, in nats/char; 0 if it no longer falls.
+
+        It falls if the last evaluation is the best and the loss fell by more than a thousandth. At the end of a cosine
+        the rates are close to 0: a run that is three times too short falls by two thousandths there.
+        """
+        evaluated = [(step, loss) for step, _, loss in self.curve.points if loss is not None]
+        before = [point for point in evaluated[:-1] if point[0] <= _BEFORE_LAST * self.step]
+        if not before or self.best_step != self.step:
+            return 0.0
+        step, loss = before[-1]
+        tenth = (1 - _BEFORE_LAST) * self.step / (self.step - step)  # evaluations may be farther apart
+        fall = tenth * (loss - self.best_loss)
+        return fall if fall > _FALLING * self.best_loss else 0.0
+
     def progress(self, weights: Weights | None, validation_loss: float | None) -> Progress:
         """Add the losses after a step to the curve, and return the progress of the run."""
         loss = sum(self.losses) / len(self.losses)
@@ -303,14 +343,10 @@ class Run:
 
     def record(self, ended: Ended | None) -> dict[str, Any]:
         """Return the training record that is stored in the model file."""
-        corpus = self._corpus
-        return {
-            "corpus": {
-                "name": corpus.name,
-                "sha256": corpus.sha256,
-                "characters": len(corpus),
-                "validation_characters": len(corpus.validation),
-            },
+        schema = self._corpus.schema
+        return ({} if schema is None else {"schema": schema}) | {
+            "corpus": self._corpus.record,
+            "validation": self._corpus.text.split.to_record(),
             "recipe": asdict(self.recipe)
             | {"sequence_length": self._length, "threads": torch.get_num_threads(), "processes": self.team.size},
             "ended": ended or "not yet",
@@ -320,7 +356,7 @@ class Run:
             "unigram_loss": self.unigram_loss,
             "seconds": round(self._seconds, 1),
             "torch": torch.__version__,
-        }
+        } | ({} if self.origin is None else {"from": self.origin})
 
     def saved(self) -> dict[str, Any]:
         """Return the state that `restore` needs to resume the run."""
@@ -344,6 +380,7 @@ class Run:
                 "losses": self.losses,
             },
             "curve": self.curve.points,
+            "origin": self.origin,
             "environment": environment(self.team, self._threads),
         }
 
@@ -361,6 +398,7 @@ class Run:
         self.best_step, self.best_loss, self._worse = numbers["best_step"], numbers["best_loss"], numbers["worse"]
         self.losses = list(numbers["losses"])
         self.curve = Curve(list(saved["curve"]))
+        self.origin = saved["origin"]
         self._hopeless, self._watched = numbers["hopeless"], numbers["watched"]
         now = time.perf_counter()
         self._deadline = None if numbers["seconds_left"] is None else now + numbers["seconds_left"]

@@ -6,6 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from knock_training.recipe import Recipe
+
+SMALLEST = "nano"
+_MULTIPLE = 8  # of which windows chosen for items are
+FINE_TUNING = 0.1  # of the learning rates of a size, for a run that starts from a model
 _SMALL_FROM = 4_000_000  # characters; on a shorter corpus, small takes ten times as long and gains little
 
 
@@ -37,3 +42,27 @@ SIZES = {
 def size_for(characters: int) -> str:
     """Return the name of the size that suits a corpus with this number of characters."""
     return "small" if characters >= _SMALL_FROM else "nano"
+
+
+def shape_for(size: str, longest: int | None = None) -> dict[str, Any]:
+    """Return the shape of a size. A window is no longer than the longest item, which it would never fill.
+
+    Args:
+        size: name of the size.
+        longest: number of characters of the longest item; None for plain text.
+    """
+    shape = dict(SIZES[size].shape)
+    if longest is not None:
+        with_boundary = longest + 1
+        shape["T"] = min(shape["T"], -(-with_boundary // _MULTIPLE) * _MULTIPLE)
+    return shape
+
+
+def fine_tuning(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe for a run that starts from a model: learning rates that do not destroy what it has learned.
+
+    Args:
+        recipe: fields of the recipe of a size.
+    """
+    rates = {name: recipe.get(name, getattr(Recipe, name)) for name in ("learning_rate", "matrix_learning_rate")}
+    return {**recipe, **{name: FINE_TUNING * rate for name, rate in rates.items()}}

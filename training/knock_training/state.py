@@ -1,6 +1,6 @@
 """State files, from which a training run resumes as if it had never stopped.
 
-A state file is a line, `knock run 4 SHA256`, followed by the output of `torch.save` and checked against that digest.
+A state file is a line, `knock run 5 SHA256`, followed by the output of `torch.save` and checked against that digest.
 PyTorch itself does not detect flipped bits.
 """
 
@@ -19,7 +19,7 @@ from knock.files.output import write_whole
 from knock.validation import shown
 
 _MAGIC = b"knock run "
-_FORMAT = b"4"
+_FORMAT = b"5"
 _RESTART = "start a new run: pass --force instead of --resume, or another --out"
 # A full disk or quota, or a file larger than allowed. Windows has no quotas.
 _NO_ROOM = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +32,8 @@ class TrainingResult:
         is_lost: whether the weights predict worse than the unigram distribution.
         ended: why the run ended: `"done"`; `"early"` if the recipe's patience ran out; `"interrupted"`; or `"diverged"`
             if the loss became infinite or NaN, or stayed above the unigram loss.
+        improvement: how much the validation loss fell in the last tenth of the steps of a finished run, in nats/char, if a
+            longer run would be better; otherwise 0.
         record: corpus, recipe and outcome as a JSON-serialisable dict, stored in the model file.
         unsaved: why the state of an interrupted run could not be written, so that it cannot be resumed from where it
             stopped; None if it was, or is not needed.
@@ -42,6 +44,7 @@ class TrainingResult:
     is_lost: bool
     ended: Ended
     record: dict[str, Any]
+    improvement: float = 0.0
     unsaved: TrainingError | None = None
 
 
@@ -51,6 +54,7 @@ def train(
     recipe: Recipe | None = None,
     *,
     start: Weights | None = None,
+    origin: Mapping[str, Any] | None = None,
     state: Path | None = None,
     resume: bool = False,
     team: Team | None = None,
@@ -58,6 +62,7 @@ def train(
     seconds: float | None = None,
     watched: int = WATCHED_BLOCKS,
     report: Callable[[Progress], None] = lambda progress: None,
+    begun: Callable[[float], None] = lambda validation_loss: None,
     doing: Callable[[Activity], None] = lambda activity: None,
     should_stop: Callable[[], bool] = lambda: False,
     keep: Callable[[Weights, dict[str, Any]], None] = lambda weights, record: None,
@@ -70,7 +75,9 @@ def train(
         config: shape of the model. Its vocabulary size must be that of the corpus.
         corpus: text to train on.
         recipe: training settings; the defaults if None.
-        start: initial weights; random if None.
+        start: initial weights; random if None. They are evaluated before the first step, and returned if no later ones
+            are better.
+        origin: what the training record says about `start`, as a JSON-serialisable dict.
         state: state file from which the run can be resumed, written after each evaluation.
         resume: whether to resume the run from `state`.
         team: processes that train together; only this one if None. Only rank 0 reports and writes.
@@ -79,6 +86,7 @@ def train(
             `knock_training.planning.plan`, is adjusted to the measured speed. None keeps the recipe's number of steps.
         watched: validation blocks per evaluation.
         report: called after every step.
+        begun: called with the validation loss of `start`.
         doing: called with what the run does next, when that changes.
         should_stop: called before every step. If it returns True, training stops and the best weights are returned.
         keep: called with the weights and the record so far whenever the validation loss improves, unless the run is
@@ -99,6 +107,9 @@ def train(
         what, saved = read_state(state)
         check_same(what, run.identity, str(state))
         run.restore(saved)
+    elif start is not None:
+        doing("evaluating")
+        begun(run.evaluate_start(origin or {}))
     ended, unsaved = _run_steps(run, state, report, doing, should_stop, keep)
     if ended == "diverged" and state is not None and run.team.leads:
         state.unlink(missing_ok=True)  # a resumed run would diverge too
@@ -116,6 +127,7 @@ def train(
         is_lost=is_evaluated and run.best_is_lost,
         ended=ended,
         record=run.record(ended),
+        improvement=run.improvement if ended == "done" else 0.0,
         unsaved=unsaved,
     )
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 import bz2
 import lzma
 import math
+import time
 from collections.abc import Callable
-from typing import NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 ORDER = 6  # characters of the longest n-gram
-_MOST = 4_000_000  # tokens of the training text that are counted, which bounds memory to about 0.5 GB
+MAX_TRAIN, MAX_HELD_OUT = 1_000_000, 100_000  # tokens, which takes some seconds
+
 _DISCOUNT = 0.75  # of every count; the usual value for interpolated Kneser-Ney smoothing
+_TRIAL = 1 / 32  # share of the work that is done first, to know what fits into a given time
+_LEAST = 20_000  # training tokens from which the figures mean anything
 
 Tokens = npt.NDArray[np.integer]
 Probabilities = npt.NDArray[np.float64]
@@ -26,28 +31,64 @@ class Yardsticks(NamedTuple):
         ngram: interpolated n-gram model of the training text.
         xz: what the text adds to the training text, compressed by xz.
         bzip2: the same by bzip2, which sees only 900 kB.
+        train: number of training tokens used.
+        held_out: number of held-out tokens measured.
     """
 
     ngram: float
     xz: float
     bzip2: float
+    train: int
+    held_out: int
 
 
-def yardsticks(train: Tokens, held_out: Tokens, vocab_size: int, boundary: int | None = None) -> Yardsticks:
-    """Measure the yardsticks.
+def yardsticks(
+    train: Tokens, held_out: Tokens, vocab_size: int, boundary: int | None = None, *, seconds: float | None = None
+) -> Yardsticks | None:
+    """Measure the yardsticks, of a part of a corpus that is too large for `MAX_TRAIN` and `MAX_HELD_OUT`.
 
     Args:
         train: the training text, [N].
         held_out: the held-out text, [M].
         vocab_size: V.
         boundary: the token between items, across which no n-gram reaches; None for plain text.
+        seconds: approximate time limit, which may make the parts smaller; None for no limit.
+
+    Returns:
+        The yardsticks; None if the time suffices for too little of the text.
     """
-    train = train[-_MOST:]
-    return Yardsticks(
-        ngram=ngram_bits(train, held_out, vocab_size, boundary=boundary),
-        xz=_compressed_bits(lambda text: len(lzma.compress(text, preset=6)), train, held_out),
-        bzip2=_compressed_bits(lambda text: len(bz2.compress(text)), train, held_out),
-    )
+    share = 1.0
+    if seconds is not None:
+        started = time.perf_counter()
+        _measured(train, held_out, vocab_size, boundary, _TRIAL)
+        elapsed = time.perf_counter() - started
+        share = min(1.0, _TRIAL * (seconds - elapsed) / elapsed)
+        if share * min(len(train), MAX_TRAIN) < min(len(train), _LEAST):
+            return None
+    return _measured(train, held_out, vocab_size, boundary, share)
+
+
+def _measured(train: Tokens, held_out: Tokens, vocab_size: int, boundary: int | None, share: float) -> Yardsticks:
+    """Measure the yardsticks of a share of the largest parts that are used of the texts."""
+    train = _part(train, int(share * min(len(train), MAX_TRAIN)), boundary, from_end=True)
+    held_out = _part(held_out, int(share * min(len(held_out), MAX_HELD_OUT)), boundary, from_end=False)
+    with ThreadPoolExecutor(2) as pool:  # compressors and NumPy release the lock of the interpreter
+        xz = pool.submit(_compressed_bits, lambda text: len(lzma.compress(text, preset=6)), train, held_out)
+        bzip2 = pool.submit(_compressed_bits, lambda text: len(bz2.compress(text)), train, held_out)
+        ngram = ngram_bits(train, held_out, vocab_size, boundary=boundary)
+        return Yardsticks(ngram, xz.result(), bzip2.result(), len(train), len(held_out))
+
+
+def _part(tokens: Tokens, most: int, boundary: int | None, *, from_end: bool) -> Tokens:
+    """Return about `most` tokens of a text: one end of it, or items spread evenly over it, since they may be sorted."""
+    if len(tokens) <= most:
+        return tokens
+    if boundary is None:
+        return tokens[len(tokens) - most :] if from_end else tokens[:most]
+    item = np.cumsum(tokens == boundary)  # number of the item of each token, from 1
+    phase = np.arange(int(item[-1]) + 1) * (most / len(tokens))
+    is_chosen = np.floor(phase) > np.floor(phase - most / len(tokens))
+    return tokens[is_chosen[item]]
 
 
 def ngram_bits(
@@ -69,29 +110,32 @@ def ngram_bits(
         return math.nan
     grams, wanted = (_grams(tokens, order, boundary) for tokens in (train, held_out))
     p = np.full(len(held_out), 1 / vocab_size)
-    counted = np.unique(grams, axis=0, return_counts=True)
-    # From single tokens to the longest n-grams; the columns of an n-gram are its tokens, the predicted one last.
-    levels = [counted]
+    # From the longest n-grams to single tokens; the columns of an n-gram are its tokens, the predicted one last.
+    levels = [_distinct(grams, vocab_size)]
     for _ in range(order - 1):
-        shorter = np.unique(levels[-1][0][:, 1:], axis=0, return_counts=True)
-        levels.append(shorter)
+        levels.append(_distinct(levels[-1][0][:, 1:], vocab_size))
     for rows, counts in reversed(levels):
         n = rows.shape[1]
-        p = _interpolated(rows, counts, wanted[:, order - n :], p)
+        p = _interpolated(rows, counts, wanted[:, order - n :], p, vocab_size)
     return float(-np.log2(p).mean())
 
 
-def _interpolated(rows: Tokens, counts: Tokens, wanted: Tokens, lower: Probabilities) -> Probabilities:
+def _distinct(rows: Tokens, vocab_size: int) -> tuple[Tokens, Tokens]:
+    """Return the distinct n-grams, in the order of their keys, and how often each occurs: [N, n] -> [K, n], [K]."""
+    _, first, counts = np.unique(_as_keys(rows, vocab_size), return_index=True, return_counts=True)
+    return rows[first], counts
+
+
+def _interpolated(rows: Tokens, counts: Tokens, wanted: Tokens, lower: Probabilities, vocab_size: int) -> Probabilities:
     """Return the probabilities of the last tokens of n-grams, given those by shorter ones.
 
     [K, n], [K], [M, n], [M] -> [M]
     """
-    keys = _as_keys(rows)
-    contexts, inverse = np.unique(_as_keys(rows[:, :-1]), return_inverse=True)
+    contexts, inverse = np.unique(_as_keys(rows[:, :-1], vocab_size), return_inverse=True)
     total = np.bincount(inverse, counts)
     kinds = np.bincount(inverse)
-    seen = _positions(keys, _as_keys(wanted))
-    context = _positions(contexts, _as_keys(wanted[:, :-1]))
+    seen = _positions(_as_keys(rows, vocab_size), _as_keys(wanted, vocab_size))
+    context = _positions(contexts, _as_keys(wanted[:, :-1], vocab_size))
     count = np.where(seen >= 0, counts[seen], 0)
     has_context = context >= 0
     sums, different = total[context], kinds[context]
@@ -112,15 +156,18 @@ def _grams(tokens: Tokens, order: int, boundary: int | None) -> Tokens:
     return grams
 
 
-def _as_keys(rows: Tokens) -> npt.NDArray[np.void]:
+def _as_keys(rows: Tokens, vocab_size: int) -> npt.NDArray[Any]:
     """Return rows as single values that can be sorted and compared: [K, n] -> [K]."""
-    if not rows.shape[1]:
-        return np.zeros(len(rows), "V1")
-    big_endian = np.ascontiguousarray(rows.astype(">u4"))
-    return big_endian.view(f"V{4 * rows.shape[1]}").reshape(-1)
+    n = rows.shape[1]
+    if vocab_size**n < 2**63:  # numbers in base V, which are sorted several times faster than strings of bytes
+        keys = np.zeros(len(rows), np.int64)
+        for column in rows.T:
+            keys = keys * vocab_size + column
+        return keys
+    return np.ascontiguousarray(rows.astype(">u4")).view(f"V{4 * n}").reshape(-1)
 
 
-def _positions(keys: npt.NDArray[np.void], wanted: npt.NDArray[np.void]) -> npt.NDArray[np.intp]:
+def _positions(keys: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
     """Return where wanted values are among distinct sorted ones, -1 if they are not: [K], [M] -> [M]."""
     found = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
     return np.where(keys[found] == wanted, found, -1)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from knock.cli.inspect.subject import Subject, head_name, label
 from knock.cli.ui.heat import STEPS
+from knock.cli.ui.terminal import END_SIGN
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 _PLACEHOLDER = "@DATA@"  # position of the data in the template
@@ -45,7 +46,7 @@ def _data(subject: Subject) -> dict[str, Any]:
         "lacks": subject.lacks,
         "steps": STEPS,
         "text": inspection.text,
-        "vocab": subject.vocab.characters,
+        "tokens": subject.labels,
         "labels": {char: label(char) for char in subject.vocab.characters},
         "entropy": _rounded(inspection.entropy, 2),
         "surprise": _rounded(inspection.surprise, 2),
@@ -61,7 +62,7 @@ def _data(subject: Subject) -> dict[str, Any]:
         "axis": subject.axis,
         "distances": subject.distances,
         "isLog": subject.has_log_axis,
-        "terms": subject.terms,
+        "terms": [*subject.terms, *([(END_SIGN, "the end of the item")] if subject.vocab.has_boundary else [])],
         "series": [each.meaning for each in subject.series],
         "heads": subject.config.n_heads,
         "patterns": [

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from knock.cli.ui.terminal import printable
+from knock.cli.ui.terminal import END_SIGN, printable
 from knock.config import ModelConfig
 from knock.inspection import Attention, Inspection, Patterns
 from knock.vocab import Vocab
@@ -95,6 +95,11 @@ class Subject:
         if config.head_type == "hybrid":
             terms.append(("gate", "share of reweight against content: 1 is only reweight, 0 only content"))
         return [*terms, ("distance", "mean number of characters back; 1 is the last one read")]
+
+    @property
+    def labels(self) -> list[str]:
+        """Visible form of each token, [V]."""
+        return [*map(label, self.vocab.characters), *([END_SIGN] if self.vocab.has_boundary else [])]
 
     @cached_property
     def series(self) -> list[Series]:

@@ -13,7 +13,7 @@ from rich.text import Text
 from knock.cli.inspect.heads import heads_in_full, heads_in_short
 from knock.cli.inspect.subject import Subject, label
 from knock.cli.ui.heat import DIGITS, heat_digits, heat_lines, legend, style_of
-from knock.cli.ui.terminal import write
+from knock.cli.ui.terminal import END_SIGN, write
 
 _ROWS = 40  # rows of the table before its header is repeated
 _LIKELY, _LOOKED_AT = 4, 3  # predicted and attended characters in a row of the table
@@ -66,7 +66,7 @@ def _tables(subject: Subject, rows: list[int], width: int, has_colours: bool) ->
         return
     inspection, attention = subject.inspection, subject.inspection.attention
     back, weight = attention.looked_at(attention.weights.mean((0, 1)), _LOOKED_AT)
-    labels = [label(char) for char in subject.vocab.characters]
+    labels = subject.labels
     wide = [("most likely", 26), ("attends to", width - 55)]
     extra = wide[: (width >= 55) + (width >= 75)]
     yield from _wrapped(
@@ -76,6 +76,7 @@ def _tables(subject: Subject, rows: list[int], width: int, has_colours: bool) ->
             if len(extra) == 2
             else ""
         )
+        + (f"; {END_SIGN} is the end of the item" if subject.vocab.has_boundary and extra else "")
         + ".",
         width,
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from knock.choices import ENTROPY_RULES, PRESET_NAMES, UNKNOWN
@@ -16,15 +17,17 @@ from knock.cli.ui.greedy import blank_notice
 from knock.cli.ui.parser import suggestion
 from knock.cli.ui.terminal import columns, printable, say
 from knock.errors import KnockError
-from knock.escapes import unescape
+from knock.escapes import escape, unescape
+from knock.generation.constraints.constraint import NO_CONSTRAINT
 from knock.models import SUFFIXES, shipped
 from knock.sampling import Sampling
 from knock.validation import shown
 
 _HELP = (
     "Each line is a prompt that the model continues. An empty line repeats the last prompt; before the first prompt, "
-    "it starts a new line of text. Type two slashes for a prompt that starts with one. Ctrl-C stops a text or clears "
-    "the line; Ctrl-D ends the session."
+    "it starts a new line of text. In a model of items, a prompt is the beginning of an item and an empty line a new "
+    "one; the text ends with its item. Type two slashes for a prompt that starts with one. Ctrl-C stops a text or "
+    "clears the line; Ctrl-D ends the session."
 )
 _LABEL, _USAGE = 11, 22  # columns at which the texts of /config and /help start
 _UNLIMITED = 10**6  # columns
@@ -81,9 +84,9 @@ class Command:
         """Number of arguments that may not be left out."""
         return sum(not argument.startswith("[") for argument in self.arguments)
 
-    def unused(self, settings: Settings) -> str | None:
+    def unused(self, settings: Settings, *, has_items: bool) -> str | None:
         """Return why the settings of this command have no effect, or None if they have one."""
-        return next(filter(None, map(settings.unused, self.settings)), None)
+        return next(filter(None, (settings.unused(name, has_items=has_items) for name in self.settings)), None)
 
 
 def handle(session: Session, line: str) -> None:
@@ -104,13 +107,16 @@ def handle(session: Session, line: str) -> None:
         prompt = line.removeprefix("/")
         _write(session, unescape(prompt) if session.settings.escapes else prompt)
     else:
-        _write(session, session.last.prompt if session.last else "")
+        _write(session, session.last.prompt if session.last and not session.has_items else "")
 
 
 def _write(session: Session, prompt: str, seed: int | None = None) -> None:
     """Generate a text; on a terminal, refuse to fill it with blank lines."""
     controls = session.settings.controls()
-    notice = blank_notice(session.model, prompt, controls, temperature="/temp", top_k="/topk")
+    is_constrained = session.settings.constraint != NO_CONSTRAINT
+    notice = None
+    if not is_constrained:
+        notice = blank_notice(session.model, prompt, controls, temperature="/temp", top_k="/topk")
     if notice:
         say(notice)
     if not (notice and session.is_terminal):
@@ -154,13 +160,15 @@ def _closest(name: str) -> str | None:
 def _report_unused(session: Session, changed: Command, before: Settings) -> None:
     """Report if the changed setting has no effect, and which other settings just lost theirs."""
     for name, command in COMMANDS.items():
-        reason = command.unused(session.settings)
-        if reason and (command is changed or (reason != command.unused(before) and _is_set(command, session.settings))):
+        reason = command.unused(session.settings, has_items=session.has_items)
+        is_news = reason != command.unused(before, has_items=session.has_items)
+        if reason and (command is changed or (is_news and _is_set(command, session.settings))):
             say(f"{name[1:]} has no effect now: {reason}")
 
 
 def _is_set(command: Command, settings: Settings) -> bool:
-    return any(getattr(settings, name) != getattr(Sampling(), name) for name in command.settings)
+    off = {**vars(Settings()), **vars(Sampling())}
+    return any(getattr(settings, name) != off[name] for name in command.settings)
 
 
 def _setting(summary: str, arguments: str, *names: str, none: str = "", values: Iterable[str] = ()) -> Command:
@@ -176,7 +184,7 @@ def _setting(summary: str, arguments: str, *names: str, none: str = "", values: 
 
     def run(session: Session, words: list[str]) -> None:
         given = {name: None if word == none else _number(word) for name, word in zip(names, words, strict=True)}
-        session.settings = replace(session.settings, **given)  # type: ignore[arg-type]  # Settings validates them
+        session.change(**given)
 
     def now(session: Session) -> str:
         return " ".join(_word(getattr(session.settings, name), none) for name in names)
@@ -218,7 +226,7 @@ def _switch(summary: str, name: str, after: Callable[[Session], None] = lambda _
         if words and words[0] not in _SWITCH:
             raise CommandError(f"expected on, off or no argument, got {shown(words[0])}")
         is_on = _SWITCH[words[0]] if words else not getattr(session.settings, name)
-        session.settings = replace(session.settings, **{name: is_on})  # type: ignore[arg-type]
+        session.change(**{name: is_on})
         if is_on:
             after(session)
 
@@ -240,6 +248,36 @@ def _explain_heat(session: Session) -> None:
 
 def _choose_preset(session: Session, words: list[str]) -> None:
     session.settings = session.settings.with_preset(words[0])
+
+
+def _set_pattern(session: Session, words: list[str]) -> None:
+    session.change(pattern=None if words[0] == "off" else words[0])
+
+
+def _ban(session: Session, words: list[str]) -> None:
+    """Ban strings, separated by spaces; quotes hold one with spaces together."""
+    if words[0] == "off":
+        session.change(ban=())
+        return
+    lexer = shlex.shlex(words[0], posix=True)
+    lexer.whitespace_split, lexer.escape, lexer.commenters = True, "", ""
+    try:
+        strings = tuple(map(unescape, lexer))
+    except ValueError as error:
+        raise CommandError("a quote is not closed; put a string with a quote in the other quotes") from error
+    session.change(ban=strings)
+
+
+def _banned(session: Session) -> str:
+    """Return the banned strings as `_ban` reads them."""
+    return " ".join(map(_in_quotes, session.settings.ban)) or "off"
+
+
+def _in_quotes(string: str) -> str:
+    text = escape(string).replace("\t", "\\t")
+    if text != "off" and not any(char.isspace() or char in "\"'" for char in text):
+        return text
+    return "'\"'".join(f'"{part}"' for part in text.split('"'))
 
 
 def _load(session: Session, words: list[str]) -> None:
@@ -266,7 +304,7 @@ def _show_config(session: Session, _: list[str]) -> None:
 
     for name, command in COMMANDS.items():
         if command.now:
-            reason = command.unused(session.settings)
+            reason = command.unused(session.settings, has_items=session.has_items)
             show(name, printable(command.now(session)) + (f" (no effect now: {reason})" if reason else ""))
     config = session.model.model.config
     sizes = " ".join(f"{name}={getattr(config, name)}" for name in ("T", "n_emb", "nodes", "n_blocks", "n_heads"))
@@ -318,6 +356,19 @@ COMMANDS = {
     "/bounds": _setting("lowest and highest temperature of the entropy rule", "MIN MAX", "min_temp", "max_temp"),
     "/mirostat": _setting("keep the surprise near BITS per character", "BITS|off", "mirostat", none="off",
                           values=("off",)),
+    "/norepeat": _setting("never repeat a run of N characters; 0 turns it off", "N", "no_repeat_ngram"),
+    "/dry": _setting("lower the logits of characters that would lengthen a repetition, by X at least (DRY); 0 turns it "
+                     "off", "X", "dry_multiplier"),
+    "/pattern": Command(summary="regular expression that the whole text must match, or, in a model of items, the whole "
+                                "item", run=_set_pattern, arguments=("REGEX|off",), settings=("pattern",),
+                        now=lambda session: session.settings.pattern or "off",
+                        values=lambda session: dict.fromkeys(("off", session.settings.pattern or "off"))),
+    "/minlen": _setting("fewest characters of a text", "N", "min_length"),
+    "/maxlen": _setting("most characters of a text; an item ends by then", "N|off", "max_length", none="off",
+                        values=("off",)),
+    "/ban": Command(summary="strings that the text must not contain, separated by spaces; quotes hold one with spaces "
+                            "together, \\n is a newline", run=_ban, arguments=("STRING...|off",), settings=("ban",),
+                    now=_banned, values=lambda session: dict.fromkeys(("off", _banned(session)))),
     "/seed": _setting("seed of every text", "N|random", "seed", none="random", values=("random",)),
     "/unknown": _setting("treat characters that the model does not know as an error, skip or replace them",
                          "HOW", "unknown", values=UNKNOWN),

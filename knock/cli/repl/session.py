@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from knock.choices import Backend
 from knock.cli.repl.page import Page
-from knock.cli.repl.settings import Settings
+from knock.cli.repl.settings import CONSTRAINTS, Settings
 from knock.cli.ui.interrupts import Interrupts
-from knock.cli.ui.stats_box import stats_box
+from knock.cli.ui.stats_box import ENDED_BY, stats_box
 from knock.cli.ui.terminal import columns, say
 from knock.errors import OutputError, UnknownCharacterError, VocabError
 from knock.files.output import check_free, write_whole
+from knock.generation.constraints.constraint import NO_CONSTRAINT, compile_constraint
 from knock.generation.results import TextStream
 from knock.language_model import load
 from knock.sampling import Stats
@@ -74,6 +78,23 @@ class Session:
         self.model = load(_path(model), backend=self._backend)
         self.name = model
 
+    @property
+    def has_items(self) -> bool:
+        """Whether the model is one of items, whose texts end by themselves."""
+        return self.model.vocab.has_boundary
+
+    def change(self, **changes: Any) -> None:
+        """Change settings.
+
+        Raises:
+            SamplingError: if one is out of range, or no text of the model would match; the settings are kept.
+        """
+        settings = replace(self.settings, **changes)
+        if settings.constraint != NO_CONSTRAINT and changes.keys() & {*CONSTRAINTS, "length"}:
+            compiled = compile_constraint(self.model.constrained(settings.constraint), (), self.model.vocab)
+            compiled.begin(np.empty(0, np.int32), settings.length)
+        self.settings = settings
+
     def write(self, prompt: str, seed: int | None = None) -> None:
         """Generate a text and print it as it is generated, followed by its seed and, if enabled, its statistics.
 
@@ -100,7 +121,7 @@ class Session:
             finally:
                 self.last = Text(prompt=prompt, text="".join(pieces), seed=stream.seed)
                 page.end()
-        self._conclude(stream.stats, is_stopped=interrupts.asked)
+        self._conclude(stream.stats, stream.finish_reason, is_stopped=interrupts.asked)
         interrupts.check()
 
     def _stream(self, prompt: str, seed: int | None) -> TextStream:
@@ -113,22 +134,28 @@ class Session:
                 seed=seed,
                 unknown=settings.unknown,
                 token_stats=settings.heat,
+                **{name: getattr(settings, name) for name in CONSTRAINTS},
             )
         except UnknownCharacterError as error:
             hint = "; /escapes on makes \\n a newline" if "\\" in prompt and not settings.escapes else ""
             raise VocabError(error.advice("/unknown skip", "/unknown replace") + hint) from error
 
-    def _conclude(self, stats: Stats, *, is_stopped: bool) -> None:
+    def _conclude(self, stats: Stats, finish_reason: str | None, *, is_stopped: bool) -> None:
         """Say what there is to know about the text: the box of statistics or a line, and the seed."""
+        end = ENDED_BY.get(finish_reason or "", "")
+        if self.has_items and finish_reason == "length":
+            end = "cut by /len"
+        end_of_line = "item ended" if finish_reason == "end" else end
         count, seed = stats["tokens"], f"seed {stats['seed']}"
         characters = f"{count:,} character{'s' * (count != 1)}"
         if self.settings.stats:
-            say(stats_box(stats, columns()), is_essential=True)
+            say(stats_box(stats, columns(), ending=[("Ended by:", end)] if end else []), is_essential=True)
         if self.settings.stats or not self.is_terminal:
             say(f"{seed}, stopped after {characters}" if is_stopped else seed, style="dim")
         else:
             bits = [f"{stats['mean_surprise']:.2f} bits"] if count else []
-            say(", ".join(("stopped after " * is_stopped + characters, *bits, seed)), style="dim")
+            said = ("stopped after " * is_stopped + characters, end_of_line, *bits, seed)
+            say(", ".join(filter(None, said)), style="dim")
 
     def save(self, file: str, *, force: bool = False) -> Path:
         """Save the last text, including its prompt, to a file; return the path.

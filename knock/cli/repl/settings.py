@@ -6,12 +6,15 @@ from dataclasses import dataclass, replace
 
 from knock.choices import PRESET_NAMES, UNKNOWN, EntropyRule, Unknown
 from knock.errors import SamplingError
+from knock.generation.constraints.constraint import Constraint
 from knock.sampling import Sampling
 from knock.validation import shown, whole_number
 
 CONTROLS = (
     "temperature", "top_k", "top_p", "min_p", "target_entropy", "entropy_rule", "min_temp", "max_temp", "mirostat",
+    "no_repeat_ngram", "dry_multiplier",
 )  # fmt: skip
+CONSTRAINTS = ("pattern", "min_length", "max_length", "ban")
 
 _MAX_LENGTH = 10**9  # characters
 _CUSTOM = "custom"
@@ -35,6 +38,12 @@ class Settings:
         min_temp: Lowest temperature of the entropy rule.
         max_temp: Highest temperature of the entropy rule.
         mirostat: Target surprise in bits per character; replaces the filters. None turns it off.
+        no_repeat_ngram: Length of the runs of characters that are never repeated; 0 turns it off.
+        dry_multiplier: Strength of the DRY penalty of repetitions; 0 turns it off.
+        pattern: Regular expression that a text must match as a whole; None turns it off.
+        min_length: Fewest characters of a text.
+        max_length: Most characters of a text; a model of items ends its item by then. None turns it off.
+        ban: Strings that a text must not contain.
         seed: Seed of every text; if None, each text gets a random seed.
         unknown: How to handle characters of a prompt that the model does not know.
         escapes: Whether `\n`, `\t` and `\\` are escapes in prompts.
@@ -55,6 +64,12 @@ class Settings:
     min_temp: float = 0.3
     max_temp: float = 2.0
     mirostat: float | None = None
+    no_repeat_ngram: int = 0
+    dry_multiplier: float = 0.0
+    pattern: str | None = None
+    min_length: int = 0
+    max_length: int | None = None
+    ban: tuple[str, ...] = ()
     seed: int | None = None
     unknown: Unknown = "error"
     escapes: bool = False
@@ -63,6 +78,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         whole_number("length", self.length, 0, _MAX_LENGTH, error=SamplingError)
+        whole_number("min_length", self.min_length, 0, _MAX_LENGTH, error=SamplingError)
         if self.seed is not None:
             whole_number("seed", self.seed, 0, 2**64 - 1, error=SamplingError)
         if self.unknown not in UNKNOWN:
@@ -77,10 +93,16 @@ class Settings:
         )
         Sampling(mirostat=self.mirostat)
         self.controls()
+        _ = self.constraint
 
     def controls(self) -> Sampling:
         """Return the controls that are in use."""
         return Sampling(**{name: getattr(self, name) for name in CONTROLS if self.unused(name) is None})
+
+    @property
+    def constraint(self) -> Constraint:
+        """What texts must match."""
+        return Constraint(**{name: getattr(self, name) for name in CONSTRAINTS})
 
     @property
     def preset(self) -> str:
@@ -99,8 +121,13 @@ class Settings:
         preset = Sampling.preset(name)
         return replace(self, **{control: getattr(preset, control) for control in CONTROLS})
 
-    def unused(self, name: str) -> str | None:
-        """Return why a setting currently has no effect and how to change that, or None if it has an effect."""
+    def unused(self, name: str, *, has_items: bool = False) -> str | None:
+        """Return why a setting currently has no effect and how to change that, or None if it has an effect.
+
+        Args:
+            name: Name of the setting.
+            has_items: Whether texts end by themselves, because the model is one of items.
+        """
         by_rule = self.target_entropy is not None
         if name == "temperature" and by_rule:
             return "the entropy rule sets the temperature; /entropy off restores it"
@@ -110,4 +137,8 @@ class Settings:
             return "mirostat replaces the filters; /mirostat off restores them"
         if name in ("top_k", "top_p", "min_p") and self.temperature == 0 and not by_rule:
             return "temperature 0 always picks the most likely character; set /temp above 0 to sample"
+        if name == "min_length" and self.min_length and self.pattern is None and not has_items:
+            return "texts of this model end only after /len characters; /pattern lets them end earlier"
+        if name == "max_length" and self.max_length is not None and self.max_length >= self.length and not has_items:
+            return f"texts end after {self.length:,} characters; /len allows more"
         return None

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from knock.cli.sample.filtering import draws
 from knock.cli.ui.interrupts import Interrupts
 from knock.cli.ui.terminal import ErrorReporter, is_live
 from knock.errors import OutputError, PromptError
@@ -47,7 +48,7 @@ def open_prompts(
 
     if text is not None:
         line = json.dumps({"prompt": text}).encode()
-        return PromptFile([line], "the prompt", is_jsonl=True, n=options.count, sampling=sampling)
+        return PromptFile([line], "the prompt", is_jsonl=True, n=draws(options), sampling=sampling)
     name = "standard input" if options.prompts == "-" else repr(options.prompts)
     lines: Iterable[bytes | Record]
     if is_parquet(options):

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knock.choices import UNKNOWN
-from knock.cli.train.corpus import advice, check_options, facts
+from knock.cli.train.corpus import advice, facts, long_items
 from knock.cli.train.job import RECIPE, SHAPE, Job, given, new_job, resumed_job, step_threads
 from knock.cli.train.memory import memory_errors
 from knock.cli.train.messages import Messages
+from knock.cli.train.reading import add_reading_arguments, check_options, check_reading
 from knock.cli.train.resuming import changed_conditions, check_is_unfinished, restore_conditions, resumption
 from knock.cli.ui.interrupts import Interrupts
 from knock.cli.ui.options import add_force_argument, whole_number
@@ -39,8 +40,9 @@ EXAMPLES = """examples:
   knock train corpus.txt --out my.safetensors
   knock train corpus.txt --out my.safetensors --resume
   knock train books/ letters.txt --out my.safetensors --size small --minutes 60 --patience 5
-  knock train names.txt --out names.safetensors --T 16 --steps 1000 --lowercase
-  knock train poems.txt --out poems.safetensors --vocab-from shakespeare-small --minutes 5
+  knock train names.txt --lines --out names.safetensors
+  knock train customers.csv --column city --out cities.safetensors --minutes 2
+  knock train poems.txt --out poems.safetensors --from shakespeare-small --minutes 5
   torchrun --nproc-per-node 2 -m knock_training corpus.txt --out my.safetensors
   knock generate --model my.safetensors
 """
@@ -57,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     count = whole_number(1)
     parser.add_argument("corpus", nargs="+", metavar="CORPUS",
                         help="UTF-8 text files, or folders of .txt files, joined in this order; - alone is standard "
-                             "input. The last 10%% are held out for validation")  # fmt: skip
+                             "input. A tenth is held out for validation")  # fmt: skip
     parser.add_argument("-o", "--out", required=True, metavar="FILE",
                         help="write the model to FILE, ending in .safetensors or .npz")  # fmt: skip
     parser.add_argument("--resume", action="store_true",
@@ -68,8 +70,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              "chosen by corpus length and available time)")  # fmt: skip
     parser.add_argument("--minutes", type=_minutes, metavar="M",
                         help="train for M minutes, including loading and evaluation")  # fmt: skip
-    parser.add_argument("--vocab-from", metavar="MODEL",
-                        help="fine-tune MODEL, keeping its vocabulary and shape")  # fmt: skip
+    parser.add_argument("--from", "--vocab-from", dest="vocab_from", metavar="MODEL",
+                        help="start from the weights of MODEL, keeping its vocabulary and shape; the learning rates "
+                             "are a tenth")  # fmt: skip
+    add_reading_arguments(parser)
     parser.add_argument("--min-count", type=count, metavar="K",
                         help="leave out characters that occur fewer than K times, which makes the model of a text "
                              "with a large alphabet smaller; --unknown says how")  # fmt: skip
@@ -139,12 +143,13 @@ def run(options: argparse.Namespace) -> int:
     if options.metrics is not None and Path(options.metrics) == Path(options.out):
         options.error("--metrics and --out name the same file; rename one of them")
     if options.vocab_from is not None and (options.lowercase or given(options, SHAPE)):
-        options.error("--vocab-from keeps the model's vocabulary and shape; drop --lowercase and the shape options")
+        options.error("--from keeps the model's vocabulary and shape; drop --lowercase and the shape options")
     check_options(options)
     if options.minutes is not None and "steps" in vars(options):
         options.error("--minutes sets the number of steps; drop --steps")
     base = None if options.vocab_from is None else _base_model(options)
-    _check_files(options)
+    check_reading(options, base)
+    _check_files(options, base)
     leads = os.environ.get("RANK", "0") == "0"  # as `Team.leads`, which needs PyTorch
     with Messages(say if leads else None) as messages:
         if "torch" not in sys.modules:
@@ -163,7 +168,7 @@ def run(options: argparse.Namespace) -> int:
             return _train(options, team, base, saved, started, messages)
 
 
-def _check_files(options: argparse.Namespace) -> None:
+def _check_files(options: argparse.Namespace, base: Checkpoint | None) -> None:
     """Reject output files that would overwrite existing ones, before any work is done."""
     from knock.files.corpus_files import check_readable
     from knock.files.output import check_free
@@ -173,7 +178,10 @@ def _check_files(options: argparse.Namespace) -> None:
         options.error("--resume continues the run and --force overwrites it; give one of them")
     may_exist = options.resume or options.force
     inputs = [path for path in options.corpus if path != "-"]
-    check_readable(inputs)
+    check_readable(inputs, every=options.item == "files" or options.resume or base is not None)  # reading is strict
+    if options.validation not in (None, "end", "blocks"):
+        check_readable([options.validation])
+        inputs.append(options.validation)
     state = state_path(options.out)
     if options.resume:
         check_is_unfinished(Path(options.out), state)
@@ -208,7 +216,7 @@ def _base_model(options: argparse.Namespace) -> Checkpoint:
 
     path = locate(options.vocab_from)
     if Path(options.out).exists() and path.samefile(options.out):
-        options.error("--vocab-from and --out name the same file; choose another --out")
+        options.error("--from and --out name the same file; choose another --out")
     base = read_checkpoint(path)
     if base.vocab is None:
         raise VocabError(f"model {options.vocab_from!r} has no vocabulary; choose a model that has one")
@@ -228,6 +236,7 @@ def _train(
     from knock.engine.backends import compile_ahead
     from knock.files.checkpoint import write_checkpoint
     from knock.jobs.row_file import locked
+    from knock.models import locate
     from knock_training.run import environment
     from knock_training.state import state_path
     from knock_training.trainer import train
@@ -267,6 +276,7 @@ def _train(
             job.corpus,
             job.recipe,
             start=base.weights if base else None,
+            origin={"name": locate(options.vocab_from).stem, "digest": base.digest} if base else None,
             state=state,
             resume=options.resume,
             team=team,
@@ -274,6 +284,7 @@ def _train(
             seconds=None if job.ends is None else job.ends - time.monotonic(),
             watched=job.watched,
             report=display.report if display else _ignore,
+            begun=_start_report(options, messages),
             doing=display.doing if display else _ignore,
             should_stop=_stop_check(interrupts, messages.say),
             keep=keep,
@@ -296,8 +307,21 @@ def _introduce(job: Job, messages: Messages) -> None:
     size = sum(math.prod(shape) for shape in shapes(config).values())
     shape = " ".join(f"{name}={getattr(config, name)}" for name in SHAPE[:5])
     messages.say(f"{config.head_type} heads, {config.position} positions, {shape}, {size:,} parameters")
+    if notice := long_items(corpus, config):
+        messages.say(notice)
     about = "about " if job.ends is not None else ""
     messages.say(f"{about}{counted(recipe.steps, 'step')}; Ctrl-C stops early and keeps the best weights")
+
+
+def _start_report(options: argparse.Namespace, messages: Messages) -> Callable[[float], None]:
+    """Return a function that prints the validation loss of the model that the run starts from."""
+
+    def begun(validation_loss: float) -> None:
+        messages.say(
+            f"starting from {options.vocab_from}: validation {validation_loss:.4f} nats/char; no worse weights are kept"
+        )
+
+    return begun
 
 
 def _ignore(*_: Any) -> None:

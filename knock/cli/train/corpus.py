@@ -1,64 +1,29 @@
-"""The corpus of `knock train`: how it is read, and what is printed about it."""
+"""What `knock train` says about its corpus."""
 
 from __future__ import annotations
 
-import argparse
 import math
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from knock.cli.ui.terminal import printable
-from knock.errors import KnockError
+from knock.words import counted
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from knock.config import ModelConfig
-    from knock.vocab import Vocab
     from knock_training.data import Corpus
 
 _TINY = 20_000  # characters
+_FEW_ITEMS = 30  # different ones
+_STRANGE = 0.2  # nats/char; the parts of a novel, a play or a program differ by less
 _MIN_COUNTS = (2, 3, 5, 10, 20, 50, 100)  # those that are recommended
 _MAX_LOST = 0.01  # share of the text that a recommended minimum count leaves out,
 _MAX_LOST_BY_TWO = 0.25  # unless it is 2
 _MANY = 500  # characters worth leaving out
 _DONE = {"skip": "skipped", "replace": "replaced"}
-
-
-def check_options(options: argparse.Namespace) -> None:
-    """Report options about characters that exclude each other, and set the default of `--unknown`."""
-    leaves_out = options.min_count is not None and options.min_count > 1
-    if options.min_count is not None and options.vocab_from is not None:
-        options.error("--vocab-from keeps the model's vocabulary; drop --min-count")
-    if leaves_out and options.unknown == "error":
-        options.error("--min-count leaves out characters, so --unknown must be skip or replace")
-    if options.unknown is None:
-        options.unknown = "skip" if leaves_out else "error"
-
-
-def read_corpus(options: argparse.Namespace, vocab: Vocab | None) -> Corpus:
-    """Read the corpus: files, or standard input by way of a temporary file.
-
-    Args:
-        options: the command's options.
-        vocab: vocabulary to encode with; built from the corpus if None.
-    """
-    from knock.files.corpus import TokenizedText
-    from knock_training.data import Corpus
-
-    settings = {
-        "vocab": vocab,
-        "lowercase": options.lowercase,
-        "unknown": options.unknown,
-        "min_count": options.min_count or 1,
-    }
-    if options.corpus != ["-"]:
-        return Corpus.read(options.corpus, **settings)
-    if sys.stdin is None:
-        raise KnockError("standard input is closed; pass a file as CORPUS")
-    return Corpus.of(TokenizedText.read_stream(sys.stdin.buffer, "standard input", **settings))
 
 
 def facts(corpus: Corpus, length: int) -> Iterator[str]:
@@ -68,20 +33,48 @@ def facts(corpus: Corpus, length: int) -> Iterator[str]:
         corpus: the corpus.
         length: length of a training sequence.
     """
-    distinct = corpus.vocab.vocab_size
-    yield f"{printable(corpus.name)}: {len(corpus):,} characters, {distinct:,} distinct, in sequences of {length}"
-    if corpus.marks:
-        yield f"dropped byte-order marks (U+FEFF) inside the text: {corpus.marks:,}"
-    if corpus.unknown_count:
-        share = corpus.unknown_count / (len(corpus) + (corpus.unknown_count if corpus.unknown == "skip" else 0))
-        what = f"unknown characters: {corpus.unknown_count:,}"
-        if corpus.min_count > 1:
-            rare, all_ = len(corpus.occurrences) - distinct, len(corpus.occurrences)
-            what = f"characters that occur fewer than {corpus.min_count:,} times: {rare:,} of {all_:,} distinct ones, "
-            what += f"{corpus.unknown_count:,} in all"
-        yield f"{_DONE[corpus.unknown]} {what}, {share:.2%} of the text"
+    text, distinct = corpus.text, len(corpus.vocab.characters)
+    size = f"{len(corpus):,} characters, "
+    if text.items is not None:
+        size = f"{counted(text.train_items + text.held_out_items, 'item')}, {size}ends included, "
+    yield f"{printable(corpus.name)}: {size}{distinct:,} distinct, in sequences of {length}"
+    if text.empty_count:
+        yield f"dropped empty items: {text.empty_count:,}"
+    if text.items is not None and text.different_items < _FEW_ITEMS:
+        yield (
+            f"the corpus has only {text.different_items} different items, so the held-out ones, which are never "
+            "trained on, say little about the others"
+        )
+    if text.marks:
+        yield f"dropped byte-order marks (U+FEFF) inside the text: {text.marks:,}"
+    if text.unknown_count:
+        share = text.unknown_count / (len(corpus) + (text.unknown_count if text.unknown == "skip" else 0))
+        what = f"unknown characters: {text.unknown_count:,}"
+        if text.min_count > 1:
+            rare, all_ = len(text.occurrences) - distinct, len(text.occurrences)
+            what = f"characters that occur fewer than {text.min_count:,} times: {rare:,} of {all_:,} distinct ones, "
+            what += f"{text.unknown_count:,} in all"
+        yield f"{_DONE[text.unknown]} {what}, {share:.2%} of the text"
+    if text.split.how == "end" and len(corpus) >= _TINY:
+        from knock.files.split import strangeness
+
+        difference = strangeness(text.train, text.held_out, corpus.vocab.vocab_size)
+        if abs(difference) > _STRANGE:
+            yield (
+                "the last 10%, which is held out, is another kind of text than the rest: the characters differ by "
+                f"{abs(difference):.2f} nats/char from those of blocks spread over the text, which --validation blocks "
+                "holds out"
+            )
     if len(corpus) < _TINY:
         yield f"the corpus is small, so the model may overfit; {5 * _TINY:,} characters or more work better"
+
+
+def long_items(corpus: Corpus, config: ModelConfig) -> str:
+    """Return the notice that items are longer than what the model sees at once, or "" if they are not."""
+    seen, longest = config.receptive_field, corpus.text.longest
+    if longest < seen:
+        return ""
+    return f"the longest item has {longest:,} characters; the model sees at most {seen:,} at once, its receptive field"
 
 
 def advice(corpus: Corpus, config: ModelConfig) -> str:
@@ -95,13 +88,14 @@ def advice(corpus: Corpus, config: ModelConfig) -> str:
 
     parameters = sum(math.prod(shape) for shape in shapes(config).values())
     share = 2 * config.vocab_size * config.n_emb / parameters  # embedding and output
-    min_count = recommended_min_count(corpus.occurrences)
-    if share < 0.5 or min_count is None or corpus.min_count > 1:
+    occurrences = corpus.text.occurrences
+    min_count = recommended_min_count(occurrences)
+    if share < 0.5 or min_count is None or corpus.text.min_count > 1:
         return ""
-    rare = corpus.occurrences[corpus.occurrences < min_count]
+    rare = occurrences[occurrences < min_count]
     return (
-        f"{share:.0%} of the parameters belong to the vocabulary, and {len(rare):,} of its {config.vocab_size:,} "
-        f"characters occur fewer than {min_count} times, {rare.sum() / corpus.occurrences.sum():.2%} of the text; "
+        f"{share:.0%} of the parameters belong to the vocabulary, and {len(rare):,} of its {len(occurrences):,} "
+        f"characters occur fewer than {min_count} times, {rare.sum() / occurrences.sum():.2%} of the text; "
         f"--min-count {min_count} leaves them out"
     )
 

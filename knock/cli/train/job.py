@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knock.cli.train.corpus import read_corpus
+from knock.cli.train.reading import read_corpus, reading, saved_reading
 from knock.errors import TrainingError, VocabError
 from knock.words import counted
 
@@ -30,6 +30,7 @@ RECIPE = (
     "ema", "dropout", "precision", "eval_interval", "patience", "seed",
 )  # fmt: skip
 _SMALLEST = "nano"
+_COMPARISON, _COMPARISON_SHARE = 5.0, 0.02  # most seconds for yardsticks, and their largest share of the time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,7 @@ class Job:
         ends: deadline of the last step, by `time.monotonic`; None without a limit.
         watched: validation blocks per evaluation.
         closing_seconds: time limit of the final evaluation; None without a limit.
+        comparison_seconds: time for the comparison with yardsticks, after it.
     """
 
     corpus: Corpus
@@ -51,6 +53,13 @@ class Job:
     ends: float | None
     watched: int
     closing_seconds: float | None
+    comparison_seconds: float = 0.0
+
+    def seconds_left(self) -> float | None:
+        """Return the time left for everything, at the end of the run; None without a limit."""
+        if self.ends is None or self.closing_seconds is None:
+            return None
+        return self.ends + self.closing_seconds + self.comparison_seconds - time.monotonic()
 
 
 def step_threads(options: argparse.Namespace, team: Team) -> Threads | None:
@@ -77,7 +86,7 @@ def new_job(
     from knock_training.run import WATCHED_BLOCKS
     from knock_training.sizes import size_for
 
-    corpus = read_corpus(options, base.vocab if base else None)
+    corpus = read_corpus(options, base.vocab if base else None, *reading(options, base))
     names = [size_for(len(corpus))] if options.size == "auto" else [options.size]
     if options.minutes is None:
         config, recipe = _shape_and_recipe(options, names[0], corpus, team, base)
@@ -103,7 +112,8 @@ def _timed_job(
     from knock_training.planning import LEAST_STEPS, plan
     from knock_training.sizes import SIZES
 
-    ends = started + 60 * options.minutes
+    comparison = min(_COMPARISON, _COMPARISON_SHARE * 60 * options.minutes)
+    ends = started + 60 * options.minutes - comparison
 
     def plan_for(name: str) -> tuple[ModelConfig, Plan]:
         config, recipe = _shape_and_recipe(options, name, corpus, team, base)
@@ -139,6 +149,7 @@ def _timed_job(
         ends=ends - planned.closing_seconds,
         watched=planned.watched,
         closing_seconds=planned.closing_seconds,
+        comparison_seconds=comparison,
     )
 
 
@@ -155,14 +166,21 @@ def _shape_and_recipe(
     from knock.config import ModelConfig
     from knock_training.optimizing import native_precision
     from knock_training.recipe import Recipe
-    from knock_training.sizes import SIZES
+    from knock_training.sizes import SIZES, fine_tuning
 
-    known = SIZES[size]
+    known = SIZES[size].recipe
     if base is not None:
-        config = base.weights.config
+        config, known = base.weights.config, fine_tuning(known)
     else:
-        config = ModelConfig(**{"vocab_size": corpus.vocab.vocab_size, **known.shape, **given(options, SHAPE)})
-    return config, Recipe(**{**known.recipe, "precision": native_precision(team.device), **given(options, RECIPE)})
+        config = ModelConfig(**{"vocab_size": corpus.vocab.vocab_size, **_shape(size, corpus), **given(options, SHAPE)})
+    return config, Recipe(**{**known, "precision": native_precision(team.device), **given(options, RECIPE)})
+
+
+def _shape(size: str, corpus: Corpus) -> dict[str, Any]:
+    """Return the shape of a size for a corpus."""
+    from knock_training.sizes import shape_for
+
+    return shape_for(size, None if corpus.text.items is None else corpus.text.longest)
 
 
 def resumed_job(options: argparse.Namespace, path: Path, state: State, base: Checkpoint | None) -> Job:
@@ -174,11 +192,16 @@ def resumed_job(options: argparse.Namespace, path: Path, state: State, base: Che
     from knock.vocab import Vocab
     from knock_training.recipe import Recipe
     from knock_training.run import WATCHED_BLOCKS
-    from knock_training.sizes import SIZES
     from knock_training.state import check_same
 
     what, saved = state
-    vocab = Vocab.from_json(what["vocabulary"], lowercase=what["lowercase"])
+    items, split = saved_reading(options, what)
+    check_same(
+        {"items": what["items"], "validation": what["validation"]},
+        {"items": None if items is None else items.to_record(), "validation": split.to_record()},
+        str(path),
+    )
+    vocab = Vocab.from_json(what["vocabulary"], lowercase=what["lowercase"], boundary=items is not None)
     if options.lowercase:
         check_same({"lowercase": vocab.lowercase}, {"lowercase": True}, str(path))
     if base is not None:
@@ -188,11 +211,11 @@ def resumed_job(options: argparse.Namespace, path: Path, state: State, base: Che
     options.unknown = what["unknown"]
     options.min_count = options.min_count or what["min_count"]
     try:
-        corpus = read_corpus(options, vocab)
+        corpus = read_corpus(options, vocab, items, split)
     except VocabError as error:
         raise TrainingError(f"{str(path)!r} belongs to a run on another corpus: {error}") from error
     recipe = what["recipe"] | {"betas": tuple(what["recipe"]["betas"])} | given(options, RECIPE)
-    size = {} if options.size == "auto" or base is not None else SIZES[options.size].shape
+    size = {} if options.size == "auto" or base is not None else _shape(options.size, corpus)
     left = saved["numbers"]["seconds_left"]
     return Job(
         corpus=corpus,

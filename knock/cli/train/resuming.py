@@ -21,7 +21,7 @@ def check_is_unfinished(model: Path, state: Path) -> None:
         TrainingError: if there is none; the message says how to train a finished model further.
     """
     if not state.exists() and model.is_file():
-        command = ["knock", "train", "CORPUS", "--vocab-from", str(model), "--out", f"NEW{model.suffix}"]
+        command = ["knock", "train", "CORPUS", "--from", str(model), "--out", f"NEW{model.suffix}"]
         raise TrainingError(
             f"{str(model)!r} has no unfinished run to resume; to train the model further, under a new name, run: "
             f"{shlex.join(command)}"

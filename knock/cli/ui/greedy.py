@@ -18,12 +18,12 @@ def blank_notice(
 
     Args:
         model: The model.
-        prompt: The prompt; only an empty one is looked at.
+        prompt: The prompt; only an empty one is looked at, and only if it does not begin an item.
         sampling: The controls.
         temperature: Name of the control to raise if it is 0.
         top_k: Name of the control to change if it is 1.
     """
-    if prompt:
+    if prompt or model.vocab.has_boundary:
         return None
     if sampling.top_k == 1:
         remedy = f"set {top_k} to another value than 1"

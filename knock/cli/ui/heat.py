@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.style import Style
 from rich.text import Text
 
-from knock.cli.ui.terminal import printable
+from knock.cli.ui.terminal import END, END_SIGN, printable
 
 # Start in bits, background and text colour of each step, from low to high surprise. A character belongs to the last
 # step that starts at or below its surprise. The first has no colours: an expected character, with a probability above
@@ -26,7 +26,7 @@ STEPS: tuple[tuple[float, str, str], ...] = (
 )
 _STYLES = [(start, Style(color=ink or None, bgcolor=paper or None)) for start, paper, ink in STEPS]
 _SKIPPED = Style(dim=True)
-_NEWLINE = "↵"
+_BREAKS = {"\n": "↵", END: END_SIGN}  # what ends a line, and its visible form
 
 _SCALED = "surprise in bits:"
 DIGITS = "surprise in whole bits below the text: 0 expected ... 9+ surprising, ? skipped"
@@ -42,10 +42,11 @@ def style_of(bits: float) -> Style:
 def heat_lines(text: Iterable[str], bits: Iterable[float], width: int) -> Iterator[Text]:
     """Yield the text in lines of at most `width` cells, with the surprise of each character as its background.
 
-    A newline has a surprise too, so it is shown as a visible symbol. Control characters are made visible.
+    A newline and the end of an item have a surprise, too, so they are shown as visible symbols. Control characters are
+    made visible.
 
     Args:
-        text: Characters of the text, consumed lazily.
+        text: Characters of the text, consumed lazily; `terminal.END` stands for the end of an item.
         bits: Surprise of each character; NaN for a skipped character.
         width: Maximum width of a line in cells; at least 10, the width of the longest escape.
     """
@@ -77,14 +78,14 @@ def _rows(text: Iterable[str], bits: Iterable[float], width: int) -> Iterator[li
     row: list[tuple[str, float]] = []
     line = ""
     for char, surprise in zip(text, bits, strict=True):
-        shown = _NEWLINE if char == "\n" else printable(char)
+        shown = _BREAKS.get(char) or printable(char)
         # Measure the whole line, because joined characters are narrower than their sum.
         if line and cell_len(line + shown) > width:
             yield row
             row, line = [], ""
         row.append((shown, surprise))
         line += shown
-        if char == "\n":
+        if char in _BREAKS:
             yield row
             row, line = [], ""
     if row:

@@ -31,7 +31,8 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     """Add an option for every sampling control; controls that are not given keep the value of the preset."""
     group = parser.add_argument_group(
         "sampling",
-        "Controls apply in this order: bias, top-n-sigma, temperature, top-k, typical-p, top-p, min-p.",
+        "Controls apply in this order: bias, constraints, repetition, top-n-sigma, temperature, top-k, typical-p, "
+        "top-p, min-p.",
     )
     group.add_argument(
         "--sampling",
@@ -60,8 +61,50 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     control("--max-temp", float, "X", "highest temperature of the entropy rule (default: 2)")
     control("--mirostat", float, "BITS", "keep the surprise near BITS per character (mirostat 2)")
     control("--mirostat-eta", float, "X", "learning rate of mirostat (default: 0.1)")
+    control("--no-repeat-ngram", int, "N", "never repeat a run of N characters; 0 turns it off")
+    control("--dry-multiplier", float, "X", "subtract at least X from the logits of characters that would lengthen a "
+            "repetition (DRY); 0 turns it off, 0.8 is usual")  # fmt: skip
+    control("--dry-base", float, "X", "factor of that penalty for each further character of the repetition (default: "
+            "1.75)")  # fmt: skip
+    control("--dry-allowed-length", int, "N", "characters of the shortest repetition that DRY penalises (default: 8)")
+    control("--repetition-range", int, "N", "look for repetitions in the last N characters only; 0 is all of the text, "
+            "PROMPT included")  # fmt: skip
     group.add_argument("--bias", type=_bias, metavar="CHAR=X", action="append", dest="logit_bias",
                        help=r"add X to the logit of CHAR; -inf bans it, \n is a newline; can be repeated")  # fmt: skip
+
+
+def add_constraint_arguments(parser: argparse.ArgumentParser, *, is_drawn: bool = True) -> None:
+    """Add the options for what a text must match, which `constraint_options` reads.
+
+    Args:
+        parser: the parser of a command.
+        is_drawn: whether texts are drawn, so that they can be drawn exactly.
+    """
+    group = parser.add_argument_group(
+        "constraints",
+        "What a text must match: in a model of items the whole item with PROMPT, otherwise the text after PROMPT."
+        + (
+            " Characters after which it could not match are never drawn. That changes how probable texts are among "
+            "themselves; to keep it, --exact draws freely and drops texts that do not match."
+            if is_drawn
+            else ""
+        ),
+    )
+    group.add_argument("--pattern", metavar="REGEX",
+                       help="the whole text must match REGEX, as by Python's re.fullmatch; lookaround, backreferences, "
+                            r"\b, and atomic or possessive parts are not supported")  # fmt: skip
+    group.add_argument("--min-length", type=whole_number(0), metavar="N",
+                       help="fewest characters, without that of --stop")  # fmt: skip
+    group.add_argument("--max-length", type=whole_number(0), metavar="N",
+                       help="most characters; a text that can end by itself, with --stop or its item, does so by "
+                            "then")  # fmt: skip
+    group.add_argument("--ban", type=unescape, action="append", metavar="TEXT",
+                       help=r"the text must not contain TEXT; \n is a newline; can be repeated")  # fmt: skip
+    group.add_argument("--keep-stop", action="store_true", help="keep the string of --stop at the end of the text")
+    if is_drawn:
+        group.add_argument(
+            "--exact", action="store_true", help="draw freely until a whole text matches; slow if few do"
+        )
 
 
 def add_model_argument(parser: argparse.ArgumentParser) -> None:
@@ -90,8 +133,10 @@ def add_force_argument(parser: argparse.ArgumentParser) -> None:
 
 CONTROLS = (
     "temperature", "top_k", "top_p", "min_p", "typical_p", "top_n_sigma", "target_entropy", "entropy_rule",
-    "min_temp", "max_temp", "mirostat", "mirostat_eta",
+    "min_temp", "max_temp", "mirostat", "mirostat_eta", "no_repeat_ngram", "dry_multiplier", "dry_base",
+    "dry_allowed_length", "repetition_range",
 )  # fmt: skip
+_CONSTRAINTS = ("pattern", "min_length", "max_length", "ban", "keep_stop", "exact")
 
 
 def sampling_options(options: argparse.Namespace) -> dict[str, Any]:
@@ -100,6 +145,12 @@ def sampling_options(options: argparse.Namespace) -> dict[str, Any]:
     if options.logit_bias:
         given["logit_bias"] = dict(options.logit_bias)
     return given
+
+
+def constraint_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the constraints that were given, as keyword arguments of `Constraint`."""
+    given = {name: getattr(options, name, None) for name in _CONSTRAINTS}
+    return {name: value for name, value in given.items() if value is not None and value is not False}
 
 
 def prompt_text(argument: str, *, escapes: bool = False) -> str:

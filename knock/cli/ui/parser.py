@@ -17,7 +17,7 @@ _CUTOFF = 0.7  # similarity of a suggestion, from 0 to 1
 # What other programs call these options.
 _ALSO_CALLED = {
     "--batch": "--batch-chars", "--cpus": "--threads", "--epochs": "--steps", "--iterations": "--steps",
-    "--layers": "--n-blocks", "--lr": "--learning-rate", "--max-length": "--length", "--max-new-tokens": "--length",
+    "--layers": "--n-blocks", "--lr": "--learning-rate", "--max-new-tokens": "--length",
     "--max-tokens": "--length", "--n-predict": "--length", "--num-samples": "--count", "--output": "--out",
     "--predict": "--length", "--tokens": "--length", "--workers": "--threads",
 }  # fmt: skip

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from typing import Self
 
 from knock.cli.ui.terminal import is_live, say
+from knock.words import counted
 
 _PATIENCE = 1.0  # seconds before a percentage is shown
 _NARROW = 60  # columns; narrower terminals have no room for the speed
@@ -115,9 +116,9 @@ class ShareLine(AbstractContextManager["ShareLine"]):
             if self._is_live and seconds > _PATIENCE:
                 self._write(self._line)
 
-    def count(self, characters: int) -> None:
-        """Show the number of characters done, where the total is unknown."""
-        self._line = f"{self._label} {characters:,} characters"
+    def count(self, done: int, noun: str = "character") -> None:
+        """Show the number of characters done, or of other things, where the total is unknown."""
+        self._line = f"{self._label} {counted(done, noun)}"
         if self._is_live and time.monotonic() - self._started > _PATIENCE:
             self._write(self._line)
 

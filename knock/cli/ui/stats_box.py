@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from knock.sampling import Stats
 
+ENDED_BY = {"end": "end of item", "match": "full match"}  # finish reasons that need words
+
 _TITLE = "Generation Stats"
 _WIDTH = 37
 

@@ -184,6 +184,10 @@ def columns() -> int:
         return _DEFAULT_WIDTH
 
 
+END = "end"  # the end of an item among the characters of a text; no character is that long
+END_SIGN = "∎"  # its visible form
+
+
 def printable(text: str) -> str:
     """Replace characters that are invisible or could control a terminal with visible escapes.
 

@@ -21,6 +21,7 @@ from knock.generation.stopping import automaton as recogniser
 
 MOST_STATES = 100_000
 _MOST_ENTRIES = 2**26  # of the table
+_MOST_LINKS = 2**26  # pairs of positions followed to find the states of a pattern
 
 _NEVER = np.iinfo(np.int32).max  # distance of a state from which no text can end
 
@@ -247,6 +248,7 @@ class _PatternStates:
         self._numbers: dict[frozenset[int], int] = {frozenset({-1}): 0}
         self._first = first
         self._following: dict[int, dict[int, list[int]]] = {}  # positions after each state, by mask
+        self._links = 0  # followed so far
 
     def accepts(self, state: int) -> bool:
         """Whether a text that ends in a state matches."""
@@ -263,7 +265,7 @@ class _PatternStates:
         if self._pattern is None:
             return 0
         if state not in self._following:
-            positions = self._first if state == 0 else set().union(*(self._follow[p] for p in self._sets[state]))
+            positions = self._first if state == 0 else self._after_any(self._sets[state])
             by_mask: dict[int, list[int]] = {}
             for position in positions:
                 by_mask.setdefault(self._mask_of[position], []).append(position)
@@ -281,3 +283,14 @@ class _PatternStates:
             self._numbers[key] = len(self._sets)
             self._sets.append(key)
         return self._numbers[key]
+
+    def _after_any(self, positions: frozenset[int]) -> set[int]:
+        """Return the positions that may follow any of several.
+
+        Raises:
+            SamplingError: if all those calls together took too long.
+        """
+        self._links += sum(len(self._follow[position]) for position in positions)
+        if self._links > _MOST_LINKS:
+            raise SamplingError("the pattern has too many optional parts in a row; simplify it, or repeat less")
+        return set().union(*(self._follow[position] for position in positions))

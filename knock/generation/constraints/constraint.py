@@ -152,8 +152,9 @@ class Compiled(NamedTuple):
 
 
 def compile_constraint(
-    constraint: Constraint, stop: tuple[str, ...], vocab: Vocab, forbidden: tuple[int, ...] = ()
-) -> Compiled:
+    constraint: Constraint, stop: tuple[str, ...], vocab: Vocab, forbidden: tuple[int, ...] = (), *,
+    must_end: bool = False,
+) -> Compiled:  # fmt: skip
     """Compile a constraint.
 
     Args:
@@ -161,6 +162,8 @@ def compile_constraint(
         stop: stop strings.
         vocab: the model's characters.
         forbidden: tokens that are never drawn, because a bias of -inf bans them.
+        must_end: whether texts that can end by themselves must do so within the limit of their length, even if nothing
+            else is asked of them.
 
     Raises:
         SamplingError: if the pattern is not supported, the automaton would be too large, or nothing matches.
@@ -182,7 +185,7 @@ def compile_constraint(
         min_length=constraint.min_length,
         max_length=constraint.max_length if counts else None,
         boundary=vocab.boundary,
-        must_end=constraint.shapes_text,
+        must_end=must_end or constraint.shapes_text,
     )
     automaton = build(rules, vocab.vocab_size)
     if automaton is None:

@@ -87,11 +87,12 @@ def positions(pattern: str, characters: Sequence[str]) -> Positions:
             warnings.simplefilter("ignore")  # about brackets that may change their meaning one day
             re.compile(pattern)
             tree = parser.parse(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
+        builder = _Builder(pattern, characters)
+        whole = builder.sequence(tree, tree.state.flags, is_start=True, is_end=True)
+    except (re.error, OverflowError) as error:
         raise SamplingError(f"the pattern {shown(pattern)} is not a regular expression: {error}") from error
-    builder = _Builder(pattern, characters)
-    flags = tree.state.flags
-    whole = builder.sequence(tree, flags, is_start=True, is_end=True)
+    except RecursionError as error:
+        raise SamplingError(f"the pattern {shown(pattern)} has groups nested too deeply; simplify it") from error
     return builder.result(whole)
 
 

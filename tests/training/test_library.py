@@ -1,0 +1,183 @@
+"""Training from Python: texts, files and items; arguments; and the same weights as the command."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import knock
+import knock_training
+from knock.cli.main import main
+from knock.errors import CheckpointError, ConfigError, KnockError, TextError, TrainingError
+from knock_training.progress import Progress
+
+SHAPE: dict[str, Any] = {"T": 8, "n_emb": 8, "nodes": 8, "n_blocks": 1, "n_heads": 2}
+TINY: dict[str, Any] = {**SHAPE, "steps": 12, "batch_chars": 128, "eval_interval": 6, "threads": 1}
+WORDS = [a + b + c for a in "bdgk" for b in "aeiou" for c in "lmnr"]
+TEXT = "the quick brown fox jumps over the lazy dog.\n" * 40
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> Path:
+    path = tmp_path / "words.txt"
+    path.write_text("\n".join(WORDS) + "\n", encoding="utf-8")
+    return path
+
+
+def test_list_of_items_makes_a_model_of_items() -> None:
+    lm = knock_training.train(WORDS, **TINY)
+    assert lm.vocab.boundary is not None
+    assert lm.training["ended"] == "done"
+    assert lm.training["steps_done"] == 12
+    assert lm.training["validation"] == {"how": "items", "seed": 42}
+    assert set(lm.training["evaluation"]) == {"items"}
+    assert len(lm.items(5, seed=1, max_length=6)) == 5
+
+
+def test_string_is_a_text() -> None:
+    lm = knock_training.train(TEXT, **TINY)
+    assert not lm.vocab.has_boundary
+    assert set(lm.training["evaluation"]) == {"block_256", "stream"}
+    assert len(lm.generate("the", max_new_tokens=20, seed=1).text) == 20
+    assert knock_training.train("\n".join(WORDS), items="lines", **TINY).vocab.has_boundary
+
+
+def test_the_weights_are_those_of_the_command(words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    assert main(["train", "words.txt", "--lines", "--out", "command.safetensors", "--size", "nano", *options]) == 0
+    lm = knock_training.train(words, items="lines", size="nano", **TINY)
+    assert lm.digest == knock.load(tmp_path / "command.safetensors").digest
+    given = knock_training.train(WORDS, size="nano", **TINY)
+    assert given.digest == lm.digest
+    assert knock_training.train(WORDS, size="nano", seed=1, **TINY).digest != lm.digest
+
+
+def test_files_folders_and_tables(words: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for number, word in enumerate(WORDS[:20]):
+        (folder / f"{number}.txt").write_text(word, encoding="utf-8")
+    assert knock_training.train(folder, items="files", **TINY).training["corpus"]["item_count"] == 20
+    assert knock_training.train([words, folder], **TINY).training["corpus"]["name"] == "words.txt + texts"
+    table = tmp_path / "t.csv"
+    table.write_text("word,n\n" + "".join(f"{word},1\n" for word in WORDS), encoding="utf-8")
+    lm = knock_training.train(table, column="word", **TINY)
+    assert lm.training["corpus"]["items"] == {"kind": "column", "column": "word"}
+    assert "," not in lm.vocab.characters
+    with pytest.raises(ConfigError, match=r"is a table; pass column=NAME"):
+        knock_training.train(table, **TINY)
+    assert "," in knock_training.train(table, items="raw", **TINY).vocab.characters
+
+
+def test_validation(tmp_path: Path) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text("the lazy fox\n" * 5, encoding="utf-8")
+    assert knock_training.train(TEXT, validation="blocks", **TINY).training["validation"]["how"] == "blocks"
+    lm = knock_training.train(TEXT, validation=other, **TINY)
+    assert lm.training["corpus"]["validation_characters"] == 65
+    with pytest.raises(TextError, match="items cannot be split by 'blocks'"):
+        knock_training.train(WORDS, validation="blocks", **TINY)
+
+
+def test_characters_can_be_left_out() -> None:
+    lm = knock_training.train([*WORDS, "BAL", "xyl"], lowercase=True, min_count=2, **TINY)
+    assert lm.vocab.lowercase
+    assert not set("xy") & set(lm.vocab.characters)
+
+
+def test_file_has_the_best_weights(tmp_path: Path) -> None:
+    out = tmp_path / "m.safetensors"
+    lm = knock_training.train(WORDS, out=out, **TINY)
+    loaded = knock.load(out)
+    assert loaded.digest == lm.digest
+    assert loaded.training == lm.training
+
+
+def test_model_is_there_after_an_interrupt(tmp_path: Path) -> None:
+    out = tmp_path / "m.safetensors"
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        knock_training.train(WORDS, out=out, progress=stop, **TINY)
+    assert knock.load(out).training["steps_done"] == 6
+
+
+def test_progress_is_printed_at_each_evaluation(capsys: pytest.CaptureFixture[str]) -> None:
+    knock_training.train(WORDS, progress=True, **TINY)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert [line.split("  ")[0] for line in err.splitlines()] == ["step 6/12", "step 12/12"]
+
+
+def test_number_of_threads_is_restored() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        knock_training.train(WORDS, **TINY)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_minutes_set_the_number_of_steps() -> None:
+    lm = knock_training.train(WORDS, minutes=0.1, threads=1, batch_chars=64, **SHAPE)
+    assert lm.training["steps_done"] >= 100
+    assert lm.training["seconds"] < 60
+    with pytest.raises(TrainingError, match="there is time for 0 steps"):
+        knock_training.train(WORDS, minutes=1e-5, threads=1, **SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "options", "error", "says"),
+    [
+        (WORDS, {"size": "large"}, ConfigError, "size must be auto, nano or small, got 'large'"),
+        (WORDS, {"minutes": 0}, ConfigError, "minutes must be a number above 0, got 0"),
+        (WORDS, {"minutes": 1, "steps": 5}, ConfigError, "minutes sets the number of steps"),
+        (WORDS, {"stepz": 5}, ConfigError, "no argument 'stepz'"),
+        (WORDS, {"dropout": 2}, ConfigError, "dropout"),
+        (WORDS, {"n_heads": 3}, ConfigError, "n_heads|n_emb"),
+        (WORDS, {"seed": -1}, ConfigError, "seed"),
+        (WORDS, {"threads": 0}, ConfigError, "threads"),
+        (WORDS, {"items": "words"}, ConfigError, "items must be one of lines, paragraphs"),
+        (WORDS, {"items": "lines"}, TextError, "the items are given as a list"),
+        (WORDS, {"items": "lines", "column": "a"}, ConfigError, "drop items"),
+        (WORDS, {"out": "m.txt"}, CheckpointError, "m.txt"),
+        ([], {}, TextError, "item"),
+        (["a"], {}, TextError, "1 item"),
+        ([1, 2], {}, TextError, "strings only, or paths only, got 1"),
+        (["a", Path("b")], {}, TextError, "strings only, or paths only"),
+        (3, {}, TextError, "a text, a path, or a list of items or paths, got 3"),
+        (b"abc", {}, TextError, "a text, a path, or a list"),
+        ("", {}, TextError, "empty"),
+        (Path("nowhere.txt"), {}, TextError, "nowhere.txt"),
+    ],
+)
+def test_invalid_arguments(corpus: Any, options: dict[str, Any], error: type[KnockError], says: str) -> None:
+    with pytest.raises(error, match=says):
+        knock_training.train(corpus, **{**SHAPE, **options})
+
+
+def test_name_of_a_file_is_not_taken_for_a_text(words: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(words.parent)
+    with pytest.raises(TextError, match=r"a string is a text; pass Path\('words.txt'\)"):
+        knock_training.train("words.txt", **TINY)
+
+
+def test_import_is_cheap_and_the_function_needs_pytorch() -> None:
+    code = "import sys, knock_training; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False False\n"
+    code = "import sys; sys.modules['torch'] = None\nimport knock_training; knock_training.train"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].startswith("knock.errors.KnockError: training needs PyTorch, which is not")
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        knock_training.nonsense  # noqa: B018
