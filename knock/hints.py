@@ -1,15 +1,17 @@
-"""Hints for misnamed arguments: what other libraries call them, and what knock does."""
+"""Hints for misspelt names, and for misnamed arguments: what other libraries call them, and what knock does."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import ParamSpec, TypeVar
 
 from knock.errors import SamplingError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_CUTOFF = 0.7  # similarity of a suggestion, from 0 to 1
 
 # Each means the number of characters or tokens of a text.
 LENGTHS = ("length", "max_completion_tokens", "max_new_tokens", "max_tokens", "n_predict", "n_tokens",
@@ -40,3 +42,10 @@ def hint_at(names: Mapping[str, str]) -> Callable[[Callable[P, R]], Callable[P, 
         return checked
 
     return decorate
+
+
+def suggestion(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name most like `name`, or None if none is alike."""
+    import difflib  # here, since only mistakes need it
+
+    return next(iter(difflib.get_close_matches(name, list(known), 1, _CUTOFF)), None)

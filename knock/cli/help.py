@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from knock.hints import suggestion
+
 EXAMPLES = """examples:
   knock help
   knock help generate
@@ -17,6 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the help."""
-    from knock.cli.main import main
+    from knock.cli.main import COMMANDS, main
 
+    if options.command and options.command not in COMMANDS:
+        close = suggestion(options.command.lower(), COMMANDS)
+        hint = f"did you mean {close}?" if close else f"the commands are {', '.join(COMMANDS)}"
+        options.error(f"{options.command!r} is not a command; {hint}")
     return main([*([options.command] if options.command else []), "--help"])

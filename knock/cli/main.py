@@ -14,9 +14,10 @@ from typing import Any
 
 from knock import __version__
 from knock.cli.ui import interrupts
-from knock.cli.ui.parser import USAGE, Parser, suggestion
+from knock.cli.ui.parser import USAGE, Parser
 from knock.cli.ui.terminal import be_quiet, discard_output, open_streams, say, say_error, visible_lines
 from knock.errors import ConfigError, KnockError, SamplingError, UnknownCharacterError
+from knock.hints import suggestion
 
 DONE, FAILED = 0, 1
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from knock.errors import CheckpointError
+from knock.hints import suggestion
 from knock.validation import shown
 
 DEFAULT = "shakespeare-small"
@@ -43,7 +45,16 @@ def locate(model: str | os.PathLike[str]) -> Path:
             )
         return files[0]
     if not found:
+        close = _suggestion(str(model), list(by_name))
         raise CheckpointError(
             f"no model named {str(model)!r}: it is neither a file nor a shipped model ({', '.join(by_name) or 'none'})"
+            + (f"; did you mean {close}?" if close else "")
         )
     return path
+
+
+def _suggestion(name: str, known: Sequence[str]) -> str | None:
+    """Return the shipped model that a name may stand for: one misspelt, or the last part of one, such as `nano`."""
+    parts = {each.rpartition("-")[2]: each for each in known}
+    close = suggestion(name.lower(), [*known, *parts])
+    return parts.get(close, close) if close else None

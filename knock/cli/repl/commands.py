@@ -14,11 +14,11 @@ from knock.cli.repl.notices import filled, say_row
 from knock.cli.repl.session import Session
 from knock.cli.repl.settings import Settings
 from knock.cli.ui.greedy import blank_notice
-from knock.cli.ui.parser import suggestion
 from knock.cli.ui.terminal import columns, printable, say
 from knock.errors import KnockError
 from knock.escapes import escape, unescape
 from knock.generation.constraints.constraint import NO_CONSTRAINT
+from knock.hints import suggestion
 from knock.models import SUFFIXES, shipped
 from knock.sampling import Sampling
 from knock.validation import shown

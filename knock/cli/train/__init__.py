@@ -25,7 +25,7 @@ from knock.cli.train.messages import Messages
 from knock.cli.train.reading import add_reading_arguments, check_options, check_reading
 from knock.cli.train.resuming import changed_conditions, check_is_unfinished, restore_conditions, resumption
 from knock.cli.ui.interrupts import Interrupts
-from knock.cli.ui.options import add_force_argument, whole_number
+from knock.cli.ui.options import add_force_argument, number, whole_number
 from knock.cli.ui.terminal import is_stream, say
 from knock.errors import ConfigError, TrainingError, VocabError, missing_package
 from knock.words import counted
@@ -98,21 +98,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option(shape, "--n-heads", count, "N", "attention heads per block")
     option(shape, "--head-type", str, "TYPE", "hybrid, reweight or content")
     option(shape, "--position", str, "MODE", "relative or absolute (default: depends on --head-type)")
-    option(shape, "--alpha", float, "X", "initial gate of hybrid heads, 0 to 1 (default: 0.5)")
+    option(shape, "--alpha", number, "X", "initial gate of hybrid heads, 0 to 1 (default: 0.5)")
     recipe = parser.add_argument_group("recipe, overriding --size")
     option(recipe, "--steps", count, "N", "optimiser steps")
     option(recipe, "--batch-chars", count, "N", "characters per step (default: 4096)")
     option(recipe, "--windows", count, "N", "length of a training sequence, in windows of T (default: 4)")
     option(recipe, "--optimizer", str, "NAME", "optimiser for the blocks' matrices: muon or adamw (default: muon)")
-    option(recipe, "--learning-rate", float, "X", "peak learning rate of AdamW")
-    option(recipe, "--matrix-learning-rate", float, "X", "peak learning rate of Muon")
+    option(recipe, "--learning-rate", number, "X", "peak learning rate of AdamW")
+    option(recipe, "--matrix-learning-rate", number, "X", "peak learning rate of Muon")
     option(recipe, "--precision", str, "NAME",
            "float32 or bfloat16 for matrix products (default: bfloat16 if accelerated)")  # fmt: skip
     option(recipe, "--schedule", str, "NAME",
            "learning rate schedule: cosine, or wsd (constant, then decay) (default: cosine)")  # fmt: skip
-    option(recipe, "--weight-decay", float, "X", "weight decay of matrices (default: 0.1)")
-    option(recipe, "--ema", float, "X", "decay of the moving average of the weights; 0 disables it")
-    option(recipe, "--dropout", float, "X", "dropout rate of embeddings, attention and MLP outputs")
+    option(recipe, "--weight-decay", number, "X", "weight decay of matrices (default: 0.1)")
+    option(recipe, "--ema", number, "X", "decay of the moving average of the weights; 0 disables it")
+    option(recipe, "--dropout", number, "X", "dropout rate of embeddings, attention and MLP outputs")
     option(recipe, "--eval-interval", count, "N", "steps between evaluations (default: 250)")
     option(recipe, "--patience", count, "N", "stop after N evaluations without a lower validation loss")
     option(recipe, "--seed", whole_number(0, 2**64 - 1), "N", "seed of weights, batches and dropout (default: 42)",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -46,25 +47,25 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     def control(name: str, type_: Callable[[str], Any], metavar: str, help_: str, *short: str, **more: Any) -> None:
         group.add_argument(*short, name, type=type_, metavar=metavar, default=argparse.SUPPRESS, help=help_, **more)
 
-    control("--temperature", float, "X", "divide the logits by X; 0 is greedy (default: 0.8)", "-t")
-    control("--top-k", int, "K", "keep the K most likely characters; 0 turns it off", "-k")
-    control("--top-p", float, "P", "keep the most likely characters with total probability P; 1 turns it off "
+    control("--temperature", number, "X", "divide the logits by X; 0 is greedy (default: 0.8)", "-t")
+    control("--top-k", whole_number(0), "K", "keep the K most likely characters; 0 turns it off", "-k")
+    control("--top-p", number, "P", "keep the most likely characters with total probability P; 1 turns it off "
             "(default: 0.95)", "-p")  # fmt: skip
-    control("--min-p", float, "P", "keep characters at least P times as likely as the most likely; 0 turns it off")
-    control("--typical-p", float, "P", "keep the most typical characters with total probability P; 1 turns it off")
-    control("--top-n-sigma", float, "N", "keep logits within N standard deviations of the largest; 0 turns it off")
-    control("--entropy", float, "BITS", "choose the temperature at each step so that the entropy is BITS",
+    control("--min-p", number, "P", "keep characters at least P times as likely as the most likely; 0 turns it off")
+    control("--typical-p", number, "P", "keep the most typical characters with total probability P; 1 turns it off")
+    control("--top-n-sigma", number, "N", "keep logits within N standard deviations of the largest; 0 turns it off")
+    control("--entropy", number, "BITS", "choose the temperature at each step so that the entropy is BITS",
             dest="target_entropy")  # fmt: skip
     control("--entropy-rule", str, "RULE", "exact, or ratio for sqrt(BITS / entropy) (default: exact)",
             choices=ENTROPY_RULES)  # fmt: skip
-    control("--min-temp", float, "X", "lowest temperature of the entropy rule (default: 0.3)")
-    control("--max-temp", float, "X", "highest temperature of the entropy rule (default: 2)")
-    control("--mirostat", float, "BITS", "keep the surprise near BITS per character (mirostat 2)")
-    control("--mirostat-eta", float, "X", "learning rate of mirostat (default: 0.1)")
+    control("--min-temp", number, "X", "lowest temperature of the entropy rule (default: 0.3)")
+    control("--max-temp", number, "X", "highest temperature of the entropy rule (default: 2)")
+    control("--mirostat", number, "BITS", "keep the surprise near BITS per character (mirostat 2)")
+    control("--mirostat-eta", number, "X", "learning rate of mirostat (default: 0.1)")
     control("--no-repeat-ngram", int, "N", "never repeat a run of N characters; 0 turns it off")
-    control("--dry-multiplier", float, "X", "subtract at least X from the logits of characters that would lengthen a "
+    control("--dry-multiplier", number, "X", "subtract at least X from the logits of characters that would lengthen a "
             "repetition (DRY); 0 turns it off, 0.8 is usual")  # fmt: skip
-    control("--dry-base", float, "X", "factor of that penalty for each further character of the repetition (default: "
+    control("--dry-base", number, "X", "factor of that penalty for each further character of the repetition (default: "
             "1.75)")  # fmt: skip
     control("--dry-allowed-length", int, "N", "characters of the shortest repetition that DRY penalises (default: 8)")
     control("--repetition-range", int, "N", "look for repetitions in the last N characters only; 0 is all of the text, "
@@ -199,6 +200,15 @@ def whole_number(minimum: int, maximum: int | None = None) -> Callable[[str], in
         return value
 
     return parse
+
+
+def number(text: str) -> float:
+    """Argument type for numbers."""
+    try:
+        return float(text)
+    except ValueError:
+        hint = f"; write {text.replace(',', '.')}" if re.fullmatch(r"[-+]?\d*,\d+", text) else ""
+        raise argparse.ArgumentTypeError(f"must be a number, got {shown(text)}{hint}") from None
 
 
 def _bias(text: str) -> tuple[str, float]:

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from knock.cli.ui.terminal import columns, say_error
+from knock.hints import suggestion
 
 USAGE = 2  # exit code
 
 _NARROW = 60  # columns; on narrower terminals, the help of an option starts on its own line
-_CUTOFF = 0.7  # similarity of a suggestion, from 0 to 1
 
 # What other programs call these options.
 _ALSO_CALLED = {
@@ -105,7 +105,8 @@ class Parser(argparse.ArgumentParser):
         if text.endswith("expected one argument"):
             option = text.split()[1].split("/")[-1].rstrip(":")
             text += f"; write one that begins with a dash as {option}=-X"
-        say_error(f"{text}; see {self.prog} --help", self.prog)
+        see = " See" if text.endswith("?") else "; see"
+        say_error(f"{text}{see} {self.prog} --help", self.prog)
         self.exit(USAGE)
 
     def check_options(self, arguments: Iterable[str]) -> None:
@@ -139,7 +140,8 @@ class Parser(argparse.ArgumentParser):
         options = [argument for argument in arguments if argument.startswith("-") and argument != "-"]
         if options:
             self._unknown(options[0])
-        self.error(f"unexpected argument {', '.join(map(repr, arguments))}; quote an argument that contains spaces")
+        noun = "argument" if len(arguments) == 1 else "arguments"
+        self.error(f"unexpected {noun} {', '.join(map(repr, arguments))}; quote an argument that contains spaces")
 
     def _unknown(self, argument: str) -> NoReturn:
         name = argument.partition("=")[0]
@@ -163,10 +165,3 @@ def _takes(action: argparse.Action, value: str) -> bool:
     except (ValueError, argparse.ArgumentTypeError):
         return False
     return True
-
-
-def suggestion(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name most like `name`, or None if none is alike."""
-    import difflib  # here, since only mistakes need it
-
-    return next(iter(difflib.get_close_matches(name, list(known), 1, _CUTOFF)), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from knock.cli.main import COMMANDS, build_parser, main
-from knock.cli.ui.parser import Parser, suggestion
+from knock.cli.ui.parser import Parser
 
 WIDTHS = (40, 57, 80, 200)
 
@@ -60,8 +60,3 @@ def test_other_arguments_with_a_dash_are_rejected(
     assert f"p -- {argument!r}" in capsys.readouterr().err
     parser.check_options(["--", argument])
     assert parser.parse_args(["--", argument]).prompt == argument
-
-
-def test_suggestions_are_close() -> None:
-    assert suggestion("genrate", COMMANDS) == "generate"
-    assert suggestion("ROMEO:", COMMANDS) is None
