@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import re
 import signal
@@ -232,6 +233,12 @@ def test_info_of_a_model_without_vocabulary(
         (["generate", "caf" + "é"], 1, "unknown character 'é' (U+00E9) at offset 3"),
         (["generate", "x", "--length", "-1"], 2, "at least 0, got '-1'"),
         (["generate", "x", "--length", "many"], 2, "at least 0, got 'many'"),
+        (["generate", "x", "--temperature", "hot"], 2, "-t/--temperature: must be a number, got 'hot'"),
+        (["generate", "x", "--top-k", "1.5"], 2, "-k/--top-k: must be a whole number of at least 0, got '1.5'"),
+        (["generate", "x", "--model", ""], 1, "a model must be a name or a path, got ''"),
+        (["generate", "x", "--quiet=1"], 2, "-q/--quiet: takes no value, got '1'"),
+        (["generate", "x", "-n=5"], 2, "'-n=5' is not an option; a short option takes its value without =: -n 5; see"),
+        (["generate", "x", "-q=5"], 2, "'-q=5' is not an option; it takes no value; see"),
         (["generate", "x", "--temperature", "-1"], 2, "temperature must be 0 (greedy) or above 0"),
         (["generate", "x", "--temperature", "nan"], 2, "temperature"),
         (["generate", "x", "--top-p", "0"], 2, "top_p must be above 0 and at most 1 (off)"),
@@ -391,22 +398,23 @@ def test_broken_pipe() -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_full_output_device() -> None:
-    for command in ("--help", "--version", "info", "generate x"):
-        result = shell(f"knock {command} >/dev/full")
+    commands = ("--help", "--version", "help train", "info", "generate x")
+    for command, unbuffered in itertools.product(commands, ("", "1")):  # Docker images often set PYTHONUNBUFFERED
+        result = shell(f"knock {command} >/dev/full", PYTHONUNBUFFERED=unbuffered)
         assert (result.returncode, result.stderr) == (1, b"knock: error: cannot write: no space left on device\n")
 
 
-def shell(command: str) -> subprocess.CompletedProcess[bytes]:
-    """Run a shell command in which `knock` stands for the program, with buffered output as for users."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+def shell(command: str, **added: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a shell command in which `knock` stands for the program, with buffered output and `added` variables."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | added
     command = command.replace("knock ", f"'{sys.executable}' -m knock ", 1)
     return subprocess.run(command, shell=True, capture_output=True, check=False, timeout=60, env=environment)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
 def test_closed_streams(corpus: Path) -> None:
-    for command in ("knock generate x >&-", "knock info >&-"):
-        closed = shell(command)
+    for command in ("generate x", "info", "--help", "help", "--version"):
+        closed = shell(f"knock {command} >&-")
         assert closed.returncode == 1
         assert closed.stderr == b"knock: error: standard output is closed, so there is nowhere to write to\n"
     assert shell("knock generate - <&-").stderr.startswith(b"knock: error: cannot read standard input")

@@ -62,13 +62,18 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     control("--max-temp", number, "X", "highest temperature of the entropy rule (default: 2)")
     control("--mirostat", number, "BITS", "keep the surprise near BITS per character (mirostat 2)")
     control("--mirostat-eta", number, "X", "learning rate of mirostat (default: 0.1)")
-    control("--no-repeat-ngram", int, "N", "never repeat a run of N characters; 0 turns it off")
+    control("--no-repeat-ngram", whole_number(0), "N", "never repeat a run of N characters; 0 turns it off")
     control("--dry-multiplier", number, "X", "subtract at least X from the logits of characters that would lengthen a "
             "repetition (DRY); 0 turns it off, 0.8 is usual")  # fmt: skip
     control("--dry-base", number, "X", "factor of that penalty for each further character of the repetition (default: "
             "1.75)")  # fmt: skip
-    control("--dry-allowed-length", int, "N", "characters of the shortest repetition that DRY penalises (default: 8)")
-    control("--repetition-range", int, "N", "look for repetitions in the last N characters only; 0 is all of the text, "
+    control(
+        "--dry-allowed-length",
+        whole_number(1),
+        "N",
+        "characters of the shortest repetition that DRY penalises (default: 8)",
+    )
+    control("--repetition-range", whole_number(0), "N", "look for repetitions in the last N characters only; 0 is all of the text, "
             "PROMPT included")  # fmt: skip
     group.add_argument("--bias", type=_bias, metavar="CHAR=X", action="append", dest="logit_bias",
                        help=r"add X to the logit of CHAR; -inf bans it, \n is a newline; can be repeated")  # fmt: skip

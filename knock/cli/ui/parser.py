@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from knock.cli.ui.terminal import columns, say_error
+from knock.cli.ui.terminal import columns, say_error, write
 from knock.hints import suggestion
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 USAGE = 2  # exit code
 
@@ -99,12 +103,25 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"formatter_class": HelpFormatter, **settings})
         self.commands: dict[str, Parser] = {}
 
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        """Write help or the version. Unlike argparse, report a standard output that is full or closed.
+
+        Raises:
+            KnockError: if standard output is closed.
+            OSError: if it cannot be written.
+        """
+        if file is sys.stdout:
+            write(message)
+        else:
+            super()._print_message(message, file)
+
     def error(self, message: str) -> NoReturn:
         """Print an error and exit."""
         text = " ".join(message.splitlines())
         if text.endswith("expected one argument"):
             option = text.split()[1].split("/")[-1].rstrip(":")
             text += f"; write one that begins with a dash as {option}=-X"
+        text = text.replace("ignored explicit argument", "takes no value, got")
         see = " See" if text.endswith("?") else "; see"
         say_error(f"{text}{see} {self.prog} --help", self.prog)
         self.exit(USAGE)
@@ -144,7 +161,12 @@ class Parser(argparse.ArgumentParser):
         self.error(f"unexpected {noun} {', '.join(map(repr, arguments))}; quote an argument that contains spaces")
 
     def _unknown(self, argument: str) -> NoReturn:
-        name = argument.partition("=")[0]
+        name, equals, value = argument.partition("=")
+        short = self._option_string_actions.get(name) if equals else None
+        if short is not None:
+            takes_value = short.nargs != 0
+            advice = f"a short option takes its value without =: {name} {value}" if takes_value else "it takes no value"
+            self.error(f"{argument!r} is not an option; {advice}")
         known = [option for option in self._option_string_actions if option.startswith("--")]
         also = _ALSO_CALLED.get(name)
         close = also if also in known else suggestion(name, known) if name.startswith("--") else None
