@@ -91,11 +91,11 @@ def test_quiet_suppresses_messages_but_not_errors_or_statistics(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     arguments = ["sample", "A", "-n", "3", "--length", "2", "--unique", "-o"]
-    assert "duplicates" in run(capsys, *arguments, str(tmp_path / "1.txt"))[2]
+    assert "repeats" in run(capsys, *arguments, str(tmp_path / "1.txt"))[2]
     assert run(capsys, *arguments, str(tmp_path / "2.txt"), "-q") == (0, "", "")
     assert "Mean entropy" in run(capsys, "generate", "A", "-q", "--stats")[2]
     assert "unknown character" in run(capsys, "generate", "é", "-q")[2]
-    assert "duplicates" in run(capsys, *arguments, str(tmp_path / "3.txt"))[2]
+    assert "repeats" in run(capsys, *arguments, str(tmp_path / "3.txt"))[2]
 
 
 def test_generate_300_characters_from_the_shipped_model(capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,8 +73,8 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
         "N",
         "characters of the shortest repetition that DRY penalises (default: 8)",
     )
-    control("--repetition-range", whole_number(0), "N", "look for repetitions in the last N characters only; 0 is all of the text, "
-            "PROMPT included")  # fmt: skip
+    control("--repetition-range", whole_number(0), "N", "look for repetitions in the last N characters only; 0 "
+            "is all of the text, PROMPT included")  # fmt: skip
     group.add_argument("--bias", type=_bias, metavar="CHAR=X", action="append", dest="logit_bias",
                        help=r"add X to the logit of CHAR; -inf bans it, \n is a newline; can be repeated")  # fmt: skip
 

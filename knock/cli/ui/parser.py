@@ -50,6 +50,10 @@ class HelpFormatter(argparse.HelpFormatter):
         finally:
             self._prog = prog
 
+    def start_section(self, heading: str | None) -> None:
+        """Start a section, with its heading wrapped."""
+        super().start_section(heading and "\n".join(_wrap(heading, self._width - 1)))
+
     def _split_lines(self, text: str, width: int) -> list[str]:
         return _wrap(" ".join(text.split()), width)
 
