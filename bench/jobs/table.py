@@ -2,8 +2,8 @@
 
     python -m bench.jobs.table customers.csv --rows 20000
 
-The suffix decides the format: .csv, .tsv or .jsonl. Names, cities and remarks are put together from short lists, so that
-a small model can learn what belongs together: a country has its cities and its phone numbers.
+The suffix decides the format: .csv, .tsv or .jsonl. Names, cities and remarks are put together from short lists, so
+that a small model can learn what belongs together: a country has its cities and its phone numbers.
 """
 
 from __future__ import annotations

@@ -87,8 +87,12 @@ def run(options: argparse.Namespace) -> int:
     }  # fmt: skip
     with hint_at_escapes(prompt):
         result: TextStream | Generation
-        if options.exact:  # whole texts are drawn until one matches
-            result = model.generate(prompt, **settings)
+        if options.exact:
+            from knock.cli.ui.progress import Heartbeat
+
+            with Heartbeat(say) as heartbeat:
+                heartbeat.doing("drawing texts until one matches")
+                result = model.generate(prompt, **settings)
             pieces = iter([result.text])
         else:
             pieces = result = model.stream(prompt, **settings)

@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", default=DEFAULT, metavar="MODEL",
                         help=f"a shipped model, a file or a folder (default: {DEFAULT})")  # fmt: skip
     parser.add_argument("--schema", action="store_true",
-                        help="print only the schema of the table whose rows the model writes, as JSON to edit for knock "
-                             "sample --schema")  # fmt: skip
+                        help="print only the schema of the table whose rows the model writes, as JSON to edit for "
+                             "knock sample --schema")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from knock.errors import TextError
 from knock.files.corpus_files import CorpusFile
 from knock.validation import shown
+
+if TYPE_CHECKING:
+    from knock.files.tables import Table
 
 Kind = Literal["lines", "paragraphs", "files", "column", "rows", "texts"]
 
@@ -67,20 +71,28 @@ class Items:
             yield from cut[self.kind](file.chunks())
 
     def _read_tables(self, files: Sequence[CorpusFile]) -> Iterator[str]:
-        from knock.files.tables import read_table
-
-        tables = []
         for file in files:
             if file.path is None:
                 raise TextError(f"{file.name} is a stream, but a table must be a file; save it as one first")
-            tables.append(read_table(file.path))
+        for table in self.tables([file.path for file in files if file.path is not None]):
+            yield from table.items() if self.column is None else table.column(self.column)
+
+    def tables(self, paths: Sequence[Path]) -> list[Table]:
+        """Open the tables that the items come from.
+
+        Raises:
+            TextError: if one cannot be opened or lacks the column, or their rows have different columns.
+        """
+        from knock.files.tables import read_table
+
+        tables = [read_table(path) for path in paths]
+        first, *_ = tables
         for table in tables:
             if self.column is not None:
-                yield from table.column(self.column)
-            elif (table.form == "jsonl", table.header) != (tables[0].form == "jsonl", tables[0].header):
-                raise TextError(f"{tables[0].name} and {table.name} have different columns; train on one of them")
-            else:
-                yield from table.items()
+                table.place(self.column)
+            elif (table.form == "jsonl", table.header) != (first.form == "jsonl", first.header):
+                raise TextError(f"{first.name} and {table.name} have different columns; use tables of the same columns")
+        return tables
 
 
 def batches(items: Iterable[str], size: int = _BATCH) -> Iterator[list[str]]:

@@ -16,7 +16,9 @@ from knock.errors import TextError
 TableFormat = Literal["csv", "tsv", "jsonl", "parquet"]
 TABLE_FORMATS: tuple[TableFormat, ...] = get_args(TableFormat)
 
-Cell = str | None  # in JSON lines the JSON text of a value, None where an object lacks the key; elsewhere the plain text
+Cell = (
+    str | None
+)  # in JSON lines the JSON text of a value, None where an object lacks the key; elsewhere the plain text
 
 _SHOWN = 20  # names of columns, in an error message
 

@@ -94,7 +94,7 @@ class KnownRuns:
         before = ""
         for chunk in _chunks(source):
             text = before + chunk
-            yield np.unique(run_hashes(text, self.length))
+            yield _distinct(run_hashes(text, self.length))
             before = text[max(0, len(text) - self.length + 1) :]
 
 
@@ -102,9 +102,7 @@ class _HashSet:
     """A sorted array of 64-bit hashes, with a table of bits that answers most questions without a search."""
 
     def __init__(self, parts: Iterable[Hashes]) -> None:
-        hashes = np.concatenate([np.empty(0, np.uint64), *parts])
-        hashes.sort()  # in place
-        self._sorted = hashes[np.insert(hashes[1:] != hashes[:-1], 0, True)] if hashes.size else hashes
+        self._sorted = _distinct(np.concatenate([np.empty(0, np.uint64), *parts]))
         self._mask = (1 << (max(8, _SPARSITY * len(self._sorted)) - 1).bit_length()) - 1
         bits = np.zeros((self._mask + 1) // 8, np.uint8)
         for start in range(0, len(self._sorted), _AT_ONCE):
@@ -132,6 +130,14 @@ class _HashSet:
     @property
     def digest(self) -> str:
         return hashlib.sha256(self._sorted.astype("<u8", copy=False).data).hexdigest()[:16]
+
+
+def _distinct(hashes: Hashes) -> Hashes:
+    """Sort hashes in place, and return the distinct ones: faster than `np.unique`, and in less memory."""
+    hashes.sort()
+    is_first = np.ones(len(hashes), bool)
+    np.not_equal(hashes[1:], hashes[:-1], out=is_first[1:])
+    return hashes[is_first]
 
 
 def _in_parts(hashes: Iterator[int]) -> Iterator[Hashes]:

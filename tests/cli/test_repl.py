@@ -178,8 +178,8 @@ def test_settings_without_effect_are_reported(
 
 def test_settings_with_effect_are_not_reported(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
     for line in ("/sampling top_k", "/topk 5", "/temp 0.5", "/minp 0.1", "/len 5", "/seed 1", "/temp 1",
-                 "/topk 0", "/minp 0", "/mirostat 3", "/sampling basic", "/sampling entropy", "/norepeat 5", "/dry 1", "/len 20",
-                 "/pattern [a-z ]+", "/minlen 5", "/maxlen 9", "/ban e"):  # fmt: skip
+                 "/topk 0", "/minp 0", "/mirostat 3", "/sampling basic", "/sampling entropy", "/norepeat 5", "/dry 1",
+                 "/len 20", "/pattern [a-z ]+", "/minlen 5", "/maxlen 9", "/ban e"):  # fmt: skip
         handle(session, line)
     assert "no effect" not in capsys.readouterr().err
 

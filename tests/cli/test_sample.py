@@ -280,7 +280,7 @@ def test_partial_writes_are_continued() -> None:
         (["A", "--skip-bad"], "--skip-bad needs --prompts FILE"),
         (["A", "--jsonl"], "--jsonl needs --prompts FILE"),
         (["A", "--resume"], "--resume needs --out FILE"),
-        (["A", "--out", "x.csv"], "--out must end in .jsonl, .txt, .parquet, got 'x.csv'; rename it, or pass --format"),
+        (["A", "--out", "x.doc"], ".jsonl, .txt, .csv, .tsv, .parquet, got 'x.doc'; rename it, or pass --format"),
         (["A", "--out", "x"], "--out must end in"),
         (["A", "--only-new", "--out", "x.jsonl"], "--only-new is for .txt rows"),
         (["A", "--out", "x.txt", "--log-probs"], "a .txt file cannot hold --log-probs"),

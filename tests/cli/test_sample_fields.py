@@ -11,7 +11,8 @@ import pytest
 
 from knock.jobs.field_names import FIELDS, check_extra
 from tests.cli.test_main import run
-from tests.cli.test_sample import FAST, leave_unfinished, rows, write_parquet
+from tests.cli.test_sample import FAST, rows, write_parquet
+from tests.cli.test_sample_resume import leave_unfinished
 
 FIELDS_CARRIED: list[dict[str, Any]] = [
     {"id": 7, "prompt": "A", "metadata": {"tags": ["x", None], "depth": {"a": 1.5}}, "custom_id": None},

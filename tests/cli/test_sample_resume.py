@@ -272,7 +272,7 @@ def test_finished_run_leaves_no_journal_and_is_recognised(
         ([], lambda content: content + b"{}\n", "line 31 differs"),
         ([], lambda content: content.replace(b'"index": 7,', b'"index":  7,'), "line 8 differs"),
         ([], lambda content: content + content.splitlines()[-1][:20], "has more than the 30 rows of this run"),
-        ([], lambda content: b"{}\n" * 30, "its first line is no row"),
+        ([], lambda content: b"{}\n" * 30, "has no journal: it is finished, or another"),
         ([], lambda content: b"a foreign text", "its first line is no row"),
         (["--seed", "4"], lambda content: content, "line 1 differs"),
         (["--length", "13"], lambda content: content, "line 1 differs"),

@@ -116,6 +116,13 @@ def test_bad_options_are_usage_errors(top: Command, arguments: tuple[str, ...], 
     assert says in err
 
 
+def test_progress_is_shown_on_a_terminal(top: Command, items: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("knock.cli.ui.progress.is_live", lambda: True)
+    monkeypatch.setattr("knock.cli.ui.progress._PATIENCE", 0)
+    err = top("-m", str(items), "-n", "1000", "--limit", "600", "--length", "9")[2]
+    assert "\rlooked at 256 beginnings\rlooked at 512 beginnings\r" in err
+
+
 def test_an_unknown_character_is_an_error_with_a_hint(top: Command) -> None:
     code, out, err = top("-m", NANO, r"a\n", "--max-length", "2")
     assert (code, out) == (1, "")

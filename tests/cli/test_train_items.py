@@ -66,7 +66,8 @@ def test_lines(names: str, model: str, capsys: pytest.CaptureFixture[str]) -> No
     assert trained.training["corpus"]["items"] == {"kind": "lines"}
     assert trained.training["corpus"]["item_count"] == count
     assert trained.training["validation"] == {"how": "items", "seed": 42}
-    assert any(result.finish_reason == "end" for result in trained.generate_batch([""], n=20, seed=0, max_new_tokens=100))
+    results = trained.generate_batch([""], n=20, seed=0, max_new_tokens=100)
+    assert any(result.finish_reason == "end" for result in results)
 
 
 def test_record_gives_the_same_split(names: str, model: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,7 +112,8 @@ def test_column_and_rows(table: str, model: str, capsys: pytest.CaptureFixture[s
     record = load(model).training
     assert record["corpus"]["items"] == {"kind": "column", "column": "name"}
     assert "schema" not in record
-    assert run(capsys, "train", table, "--rows", "--out", model, "--force", *FAST)[0] == 0
+    Path(model).unlink()
+    assert run(capsys, "train", table, "--rows", "--out", model, *FAST)[0] == 0
     record = load(model).training
     assert record["corpus"]["items"] == {"kind": "rows"}
     assert [column["name"] for column in record["schema"]["columns"]] == ["id", "name", "city"]
@@ -130,7 +132,8 @@ def test_tables_need_a_choice(suffix: str, tmp_path: Path, model: str, capsys: p
 
 def test_raw_tables(table: str, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     for option, items in (("--raw", None), ("--lines", {"kind": "lines"})):
-        assert run(capsys, "train", table, option, "--out", model, "--force", *FAST)[0] == 0
+        Path(model).unlink(missing_ok=True)
+        assert run(capsys, "train", table, option, "--out", model, *FAST)[0] == 0
         assert load(model).training["corpus"].get("items") == items
     assert load(model).training["corpus"]["item_count"] == len(NAMES) + 1  # the header is a line
 
@@ -155,6 +158,16 @@ def test_options_that_exclude_each_other(
     table: str, model: str, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, says: str
 ) -> None:
     fails(capsys, code, says, table, "--out", model, *arguments)
+
+
+def test_tables_of_different_columns(
+    table: str, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text("id,name\n1,Anna\n", encoding="utf-8")
+    for arguments in ([table, str(other)], [table, "--validation", str(other)]):
+        fails(capsys, 1, "have different columns; use tables of the same columns", *arguments, "--rows", "--out", model)
+    fails(capsys, 1, "has no column 'city'", table, str(other), "--column", "city", "--out", model)
 
 
 def test_what_is_no_table(names: str, model: str, capsys: pytest.CaptureFixture[str]) -> None:

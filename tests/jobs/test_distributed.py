@@ -232,6 +232,14 @@ def test_command(ray: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path, n
         assert written[0] == written[1]
 
 
+def test_filtered_and_constrained_rows_equal_those_of_one_process(ray: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["sample", "A", "--count", "120", "--length", "9", "--seed", "3", "--unique", "--stop", "e"]
+    arguments += ["--accept", "[ -~]*", "--pattern", "[a-z ]{2,}", "--ban", "th"]
+    local = run(capsys, *arguments)
+    assert (local[0], " 0 repeats" in local[2]) == (0, False)
+    assert run(capsys, *arguments, "--engine", "ray") == local
+
+
 def test_run_is_resumable_by_the_other_engine(
     ray: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from knock.choices import UNKNOWN
 from knock.engine.engine import Engine
 from knock.generation import evaluation
-from knock.generation.evaluation import BLOCK, MAX_CHARACTERS, Loss, as_record
+from knock.generation.evaluation import BLOCK, MAX_CHARACTERS, as_record
+from knock.generation.loss import Loss
 from knock.weights import Weights
 
 __all__ = ["BLOCK", "MAX_CHARACTERS", "Loss", "as_record", "evaluate"]

@@ -26,7 +26,8 @@ _TIMING = 0.1  # largest share of the time to spend on timing
 _EVALUATING = 0.05  # share of the time for validation during the run; the final evaluation gets the same share
 _EVALUATIONS = 20  # largest number of evaluations, unless the user sets the interval
 _FEWEST_BLOCKS = 16  # smallest number of blocks in an evaluation
-_RESERVE = 1.2  # safety factor for the time of the final evaluation
+_RESERVE = 1.2  # safety factor for the time of the final evaluation,
+_STARTING = 1.0  # and seconds for the engine to start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,7 @@ def plan(
         for each in (step, block, seconds - (time.perf_counter() - started))
     )
     share = max(0.0, _EVALUATING * seconds)
-    closing = min(share, _RESERVE * block * _final_blocks(config, corpus))
+    closing = min(share, _STARTING + _RESERVE * block * _final_blocks(config, corpus))
     most_steps = max(1.0, (seconds - closing) / step)  # without evaluations
     evaluations = _EVALUATIONS if eval_interval is None else math.ceil(most_steps / eval_interval)
     watched = min(WATCHED_BLOCKS, max(_FEWEST_BLOCKS, int(share / (evaluations * block))))

@@ -344,19 +344,23 @@ class Run:
     def record(self, ended: Ended | None) -> dict[str, Any]:
         """Return the training record that is stored in the model file."""
         schema = self._corpus.schema
-        return ({} if schema is None else {"schema": schema}) | {
-            "corpus": self._corpus.record,
-            "validation": self._corpus.text.split.to_record(),
-            "recipe": asdict(self.recipe)
-            | {"sequence_length": self._length, "threads": torch.get_num_threads(), "processes": self.team.size},
-            "ended": ended or "not yet",
-            "steps_done": self.step,
-            "best_step": self.best_step,
-            "best_validation_loss": self.best_loss if self.best is not None else None,
-            "unigram_loss": self.unigram_loss,
-            "seconds": round(self._seconds, 1),
-            "torch": torch.__version__,
-        } | ({} if self.origin is None else {"from": self.origin})
+        return (
+            ({} if schema is None else {"schema": schema})
+            | {
+                "corpus": self._corpus.record,
+                "validation": self._corpus.text.split.to_record(),
+                "recipe": asdict(self.recipe)
+                | {"sequence_length": self._length, "threads": torch.get_num_threads(), "processes": self.team.size},
+                "ended": ended or "not yet",
+                "steps_done": self.step,
+                "best_step": self.best_step,
+                "best_validation_loss": self.best_loss if self.best is not None else None,
+                "unigram_loss": self.unigram_loss,
+                "seconds": round(self._seconds, 1),
+                "torch": torch.__version__,
+            }
+            | ({} if self.origin is None else {"from": self.origin})
+        )
 
     def saved(self) -> dict[str, Any]:
         """Return the state that `restore` needs to resume the run."""

@@ -32,8 +32,8 @@ class TrainingResult:
         is_lost: whether the weights predict worse than the unigram distribution.
         ended: why the run ended: `"done"`; `"early"` if the recipe's patience ran out; `"interrupted"`; or `"diverged"`
             if the loss became infinite or NaN, or stayed above the unigram loss.
-        improvement: how much the validation loss fell in the last tenth of the steps of a finished run, in nats/char, if a
-            longer run would be better; otherwise 0.
+        improvement: how much the validation loss of a finished run still fell in the last tenth of the steps, in
+            nats/char; 0 if a longer run would not be better.
         record: corpus, recipe and outcome as a JSON-serialisable dict, stored in the model file.
         unsaved: why the state of an interrupted run could not be written, so that it cannot be resumed from where it
             stopped; None if it was, or is not needed.

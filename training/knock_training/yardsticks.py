@@ -88,7 +88,8 @@ def _part(tokens: Tokens, most: int, boundary: int | None, *, from_end: bool) ->
     item = np.cumsum(tokens == boundary)  # number of the item of each token, from 1
     phase = np.arange(int(item[-1]) + 1) * (most / len(tokens))
     is_chosen = np.floor(phase) > np.floor(phase - most / len(tokens))
-    return tokens[is_chosen[item]]
+    part: Tokens = tokens[is_chosen[item]]
+    return part
 
 
 def ngram_bits(

@@ -83,8 +83,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="write rows of the schema in FILE instead of the model's own, which knock info MODEL "
                              "--schema prints")  # fmt: skip
     parser.add_argument("--length", type=whole_number(0), metavar="N",
-                        help="characters to generate per text (default: 300; 1000, or as many as a row of a table may have, "
-                             "in a model of items)")  # fmt: skip
+                        help="characters to generate per text (default: 300; in a model of items 1000, or as many as a "
+                             "row of a table may have)")  # fmt: skip
     add_seed_argument(
         parser,
         "seed that determines the texts, on the same type of CPU and backend (default: random, reported in each row)",

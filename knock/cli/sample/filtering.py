@@ -25,8 +25,8 @@ def add_filter_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--unique", action="store_true",
                        help="no text twice; needs 100 MB of memory for each million rows")  # fmt: skip
     group.add_argument("--novel", metavar="FILE", action="append",
-                       help="no text that is a line of FILE, or a row of it in a model of a table's rows; needs 12 bytes "
-                            "of memory for each, and 20 while FILE is read; can be repeated")  # fmt: skip
+                       help="no text that is a line of FILE, or a row of it in a model of a table's rows; needs 12 "
+                            "bytes of memory for each, and 20 while FILE is read; can be repeated")  # fmt: skip
     group.add_argument("--max-overlap", nargs=2, metavar=("N", "FILE"), action="append",
                        help="no text that has N characters or more in a row that occur in FILE; needs 12 bytes of "
                             "memory for each character of FILE, and 20 while it is read; can be repeated with the same "

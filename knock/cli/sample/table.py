@@ -30,4 +30,4 @@ def table_lines(options: argparse.Namespace, model: LanguageModel, form: RowForm
         return None
     if options.keep_cut:
         options.error("--keep-cut keeps parts of rows, which a table cannot hold; drop it")
-    return TableLines(schema, form)
+    return TableLines(schema, "csv" if form == "csv" else "tsv" if form == "tsv" else "jsonl")

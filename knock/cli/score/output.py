@@ -16,7 +16,7 @@ from knock.words import counted
 
 if TYPE_CHECKING:
     from knock.cli.score.pieces import Piece
-    from knock.generation.evaluation import Loss
+    from knock.generation.loss import Loss
 
 _MAX_UNKNOWN = 10  # unknown characters listed in a notice
 DONE = {"skip": "skipped", "replace": "replaced"}

@@ -72,12 +72,12 @@ def finish(
     digest = write_checkpoint(options.out, result.weights, job.corpus.vocab, record)
     messages.say(f"saved {options.out}, {result.weights.n_parameters:,} parameters, digest {digest[:16]}")
     is_stopped = is_terminated() or (interrupts.asked and result.ended != "interrupted")
-    record = None if is_stopped else _evaluated(options, job, result, interrupts, messages)
-    if record is None:
+    evaluated = None if is_stopped else _evaluated(options, job, result, interrupts, messages)
+    if evaluated is None:
         lacking = f"{options.out} lacks its final losses on the held-out text"
         messages.say(f"{lacking}; to measure them, run: {_score_command(options)}")
         code = exit_code()
-    elif result.ended in ("done", "early") and not _is_compared(options, job, result, record, interrupts, messages):
+    elif result.ended in ("done", "early") and not _is_compared(options, job, result, evaluated, interrupts, messages):
         code = exit_code()
     if result.ended in ("done", "early"):
         state.unlink(missing_ok=True)
@@ -152,7 +152,9 @@ def _is_compared(
         messages.say("there was no time to measure yardsticks; allow more --minutes")
     else:
         record["yardsticks"] = yardsticks
-        for line in yardstick_lines(measured["stream" if text.items is None else "items"]["bits_per_char"], yardsticks, text):
+        for line in yardstick_lines(
+            measured["stream" if text.items is None else "items"]["bits_per_char"], yardsticks, text
+        ):
             messages.say(line)
     if sample is not None:
         record["sample"] = sample

@@ -96,14 +96,10 @@ def check_reading(options: argparse.Namespace, base: Checkpoint | None) -> None:
 
 def _check_tables(options: argparse.Namespace, items: Items) -> None:
     """Check the tables and their headers, before PyTorch takes seconds to import."""
-    from knock.files.tables import read_table
-
-    for path in options.corpus:
-        if path == "-":
-            options.error(f"--{items.kind} needs files, not standard input")
-        table = read_table(path)
-        if items.column is not None:
-            table.place(items.column)
+    if "-" in options.corpus:
+        options.error(f"--{items.kind} needs files, not standard input")
+    other = [] if options.validation is None or options.validation in _PARTS else [options.validation]
+    items.tables([Path(path) for path in [*options.corpus, *other]])
 
 
 def _requested_items(options: argparse.Namespace) -> Items | None:
@@ -180,10 +176,9 @@ def read_corpus(options: argparse.Namespace, vocab: Vocab | None, items: Items |
         "split": split,
     }
     if items is not None and items.kind == "rows":
-        from knock.files.tables import read_table
         from knock.generation.constraints.inference import schema_of
 
-        schema = schema_of(*map(read_table, options.corpus))
+        schema = schema_of(*items.tables([Path(path) for path in options.corpus]))
         return dataclasses.replace(Corpus.read(options.corpus, **settings), schema=schema)
     if options.corpus != ["-"]:
         return Corpus.read(options.corpus, **settings)

@@ -144,12 +144,16 @@ def _pattern(column: Column, notation: Notation, bound: int) -> str:
 
 def _text(column: Column, notation: Notation, bound: int) -> str:
     characters, least, most = (column[name] for name in ("characters", "min_length", "max_length"))
-    if not isinstance(characters, str) or not characters:
+    if not isinstance(characters, str) or (not characters and most != 0):
         raise ValueError(f"characters must be a text, got {shown(characters)}")
     least, _ = _pair([least, least if most is None else most], "min_length and max_length", int)
     if least < 0:
         raise ValueError(f"min_length must be at least 0, got {least}")
-    return notation.text(characters, min(least, bound), None if most is None or most > bound else most)
+    if most == 0:
+        return literal(notation.value(""))
+    if most is None or most > bound:
+        return notation.text(characters, min(least, 1 if most else max(1, bound)), None)
+    return notation.text(characters, least, most)
 
 
 def _pair(values: Any, name: str, kind: type | tuple[type, ...]) -> tuple[Any, Any]:

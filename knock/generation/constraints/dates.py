@@ -6,6 +6,7 @@ A format is written with the codes of `strftime`. `%-d`, `%-m`, `%-H` and `%-I` 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -56,6 +57,7 @@ def codes_of(form: str) -> list[str]:
     return codes
 
 
+@functools.lru_cache(maxsize=256)
 def expression(form: str, years: Years = (1, 9999)) -> str:
     """Return a regular expression of the valid dates or times in a format.
 
@@ -146,7 +148,7 @@ class DateFormats:
         """Drop the formats that do not fit further values."""
         by_shape: dict[str, list[str]] = {}
         for value in values:
-            by_shape.setdefault(_DIGITS.sub("9", value), []).append(value)
+            by_shape.setdefault(_DIGITS.sub("9", value).replace("AM", "PM"), []).append(value)
             if len(by_shape.keys() | self._by_shape.keys()) > _MOST_SHAPES:
                 self.is_possible = False
                 return

@@ -51,7 +51,7 @@ def schema_of(*tables: Table) -> Schema:
 
 
 class _Kind(Protocol):
-    """A kind of value: adds values, says whether all are of the kind, and returns the fields of a column in a schema."""
+    """A kind of value: whether all values so far are of it, and what it says of a column in a schema."""
 
     @property
     def is_possible(self) -> bool: ...

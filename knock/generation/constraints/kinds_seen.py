@@ -118,12 +118,13 @@ class _Parts:
 
     def __init__(self) -> None:
         self._characters: set[str] = set()
-        self._lengths = [1, 1]
+        self._lengths: list[int] = []
         self._counts: list[int] = []
 
     def add(self, parts: Sequence[str]) -> None:
         self._characters.update(*parts)
-        self._lengths = [min(self._lengths[0], *map(len, parts)), max(self._lengths[1], *map(len, parts))]
+        lengths = [*self._lengths, *map(len, parts)]
+        self._lengths = [min(lengths), max(lengths)]
         counts = [*self._counts, len(parts)]
         self._counts = [min(counts), max(counts)]
 

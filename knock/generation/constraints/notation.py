@@ -102,7 +102,8 @@ class _CsvField(Notation):
         plain = set(characters) - set(self._SPECIAL)
         parts = [repeated(char_class(plain), least, most)] if plain else []
         if len(plain) < len(set(characters)):
-            inner = [char_class(set(characters) - {'"'})] if set(characters) > {'"'} else []
+            others = set(characters) - {'"'}
+            inner = [char_class(others)] if others else []
             inner += ['(?:"")'] if '"' in characters else []
             parts.append('"' + repeated(one_of(inner), least, most) + '"')
         return one_of(parts)
@@ -128,7 +129,7 @@ class _JsonString(Notation):
         if escapes:
             short, long = ([code for code in escapes if (len(code) == 1) == is_short] for is_short in (True, False))
             parts.append(r"\\" + one_of(([char_class(short)] if short else []) + long))
-        each = parts[0] if parts == [char_class(plain)] else f"(?:{'|'.join(parts)})"
+        each = f"(?:{'|'.join(parts)})" if escapes else parts[0]
         return '"' + repeated(each, least, most) + '"'
 
 
@@ -153,11 +154,11 @@ BARE: Final = _Bare()
 def _matched(expression: str, characters: str) -> str:
     """Return those of some characters that texts matched by an expression may have."""
     masks = positions(expression, characters).masks
-    return "".join(char for char, is_matched in zip(characters, masks.any(0), strict=True) if is_matched)
+    return "".join(char for i, char in enumerate(characters) if masks[:, i].any())
 
 
 def _escaped(expression: str, char: str) -> SchemaError:
     return SchemaError(
-        f"the pattern {shown(expression)} matches {shown(char)}, which is escaped in a row; exclude it, or use the kind "
-        "'text'"
+        f"the pattern {shown(expression)} matches {shown(char)}, which is escaped in a row; exclude it, or use the "
+        "kind 'text'"
     )

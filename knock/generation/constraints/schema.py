@@ -166,7 +166,8 @@ def _what(column: Column) -> str:
     if kind == "text":
         most = column.get("max_length")
         up_to = "" if most is None else f" to {most:,}"
-        return f"text of {column.get('min_length', 1):,}{up_to} characters, {len(set(column['characters']))} different ones"
+        different = len(set(column["characters"]))
+        return f"text of {column.get('min_length', 1):,}{up_to} characters, {different} different ones"
     return str(kind)
 
 

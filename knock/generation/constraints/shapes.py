@@ -15,24 +15,21 @@ _FEWEST = 10  # values of a column, or of one of several shapes
 _LONGEST = 100  # characters of a value
 
 _RUN = "9Aax"  # digits, upper case, lower case; letters and digits
-_FINE = str.maketrans(
-    digits + ascii_uppercase + ascii_lowercase, "9" * len(digits) + "A" * len(ascii_uppercase) + "a" * 26
-)
-_COARSE = str.maketrans(dict.fromkeys(digits + ascii_uppercase + ascii_lowercase, "x"))
+_FINE: Mapping[int, str] = {
+    ord(char): name for name, group in (("9", digits), ("A", ascii_uppercase), ("a", ascii_lowercase)) for char in group
+}
+_COARSE: Mapping[int, str] = dict.fromkeys(_FINE, "x")
 
 
 class Shapes:
-    """The shapes of all values so far, and the characters at each place of those of one shape.
-
-    Attributes:
-        is_possible: whether they are few enough for a pattern.
-    """
+    """The shapes of all values so far, and the characters at each place of those of one shape."""
 
     def __init__(self) -> None:
         self._fine, self._coarse = _Alphabet(_FINE), _Alphabet(_COARSE)
 
     @property
     def is_possible(self) -> bool:
+        """Whether they are few enough for a pattern."""
         return self._fine.is_possible or self._coarse.is_possible
 
     def update(self, values: Sequence[str]) -> None:
@@ -49,9 +46,9 @@ class Shapes:
 
 
 class _Places(NamedTuple):
-    """The values of one shape: their number, and the characters at each place."""
+    """What is known of one shape: the number of its values, and the characters at each place."""
 
-    count: int
+    values: int
     characters: list[set[str]]
 
 
@@ -62,7 +59,7 @@ class _Alphabet:
         classes: translates a value to its shape.
     """
 
-    def __init__(self, classes: Mapping[int, object]) -> None:
+    def __init__(self, classes: Mapping[int, str]) -> None:
         self.is_possible = True
         self._classes = classes
         self._by_shape: dict[str, _Places] = {}
@@ -91,7 +88,7 @@ class _Alphabet:
         kinds: dict[tuple[str, ...], list[str]] = {}
         for shape in self._by_shape:
             kinds.setdefault(tuple(run[0] if run[0] in _RUN else run for run in _runs(shape)), []).append(shape)
-        counts = [sum(self._by_shape[shape].count for shape in shapes) for shapes in kinds.values()]
+        counts = [sum(self._by_shape[shape].values for shape in shapes) for shapes in kinds.values()]
         if len(kinds) > _MOST_KINDS or min(counts) < _FEWEST or (of_parts and any(len(kind) < 2 for kind in kinds)):
             return None
         return one_of(self._of_kind(kind, shapes) for kind, shapes in kinds.items())
