@@ -177,7 +177,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         return _parse_npz(content) if path.suffix == NPZ or content.startswith(_ZIP_MAGIC) else _parse(content)
     except (KnockError, ValueError, KeyError, TypeError, RecursionError) as error:
         if _is_text(content):
-            raise CheckpointError(f"{str(path)!r} is not a valid knock model file: it is a text; pass a model's name or file") from error
+            raise CheckpointError(
+                f"{str(path)!r} is not a valid knock model file: it is a text; pass a model's name or file"
+            ) from error
         raise CheckpointError(
             f"{str(path)!r} is not a valid knock model file: {error}. Download or train it again"
         ) from error

@@ -206,6 +206,7 @@ def test_link_to_the_input_is_rejected_as_output(capsys: pytest.CaptureFixture[s
 
 def test_in_a_separate_process(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "knock", "convert", str(shipped()["shakespeare-nano"]), str(tmp_path / "m.npz")]
-    done = subprocess.run(command, capture_output=True, check=False, text=True, timeout=60)
+    # An own environment: readline, if it is loaded here, adds COLUMNS to the inherited one.
+    done = subprocess.run(command, capture_output=True, check=False, text=True, timeout=60, env=dict(os.environ))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("\n") == 2

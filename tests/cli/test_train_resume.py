@@ -369,9 +369,7 @@ def test_finished_run_is_not_resumed(corpus_file: Path, capsys: pytest.CaptureFi
     assert run(capsys, *arguments)[0] == 0
     before = model.read_bytes()
     code, _, err = run(capsys, *arguments, "--resume")
-    found = re.search(
-        r"has no unfinished run to resume; .* run: knock (train CORPUS --from \S+ --out \S+)\n", err
-    )
+    found = re.search(r"has no unfinished run to resume; .* run: knock (train CORPUS --from \S+ --out \S+)\n", err)
     assert (code, err.count("\n")) == (1, 1)
     assert found
     assert "--force" not in err
