@@ -119,3 +119,16 @@ def test_too_little_time_gives_no_figures(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(module, "_LEAST", 1000)
     train = np.random.default_rng(5).integers(0, 4, 6400)
     assert yardsticks(train, train[:640], 4, seconds=2) is None
+
+
+def test_the_order_of_items_does_not_help_a_compressor() -> None:
+    """A sorted list of random items, of which every tenth is held out, compresses no better than a shuffled one."""
+    rng = np.random.default_rng(3)
+    items = sorted(rng.integers(0, 9, 6).tolist() for _ in range(20_000))
+
+    def bits(order: list[list[int]]) -> float:
+        train, text = ([token for item in part for token in [9, *item]] for part in (order[1::2], order[::2]))
+        return yardsticks(np.array([*train, 9]), np.array([*text, 9]), 10, boundary=9).xz
+
+    mixed = [items[i] for i in rng.permutation(len(items))]
+    assert bits(items) == pytest.approx(bits(mixed), rel=0.02)

@@ -72,9 +72,12 @@ def _measured(train: Tokens, held_out: Tokens, vocab_size: int, boundary: int | 
     """Measure the yardsticks of a share of the largest parts that are used of the texts."""
     train = _part(train, int(share * min(len(train), MAX_TRAIN)), boundary, from_end=True)
     held_out = _part(held_out, int(share * min(len(held_out), MAX_HELD_OUT)), boundary, from_end=False)
+    # The neighbours of a held-out item in a sorted list would tell a compressor half of it.
+    rng = np.random.default_rng(0)
+    mixed = [each if boundary is None else _shuffled(each, boundary, rng) for each in (train, held_out)]
     with ThreadPoolExecutor(2) as pool:  # compressors and NumPy release the lock of the interpreter
-        xz = pool.submit(_compressed_bits, lambda text: len(lzma.compress(text, preset=6)), train, held_out)
-        bzip2 = pool.submit(_compressed_bits, lambda text: len(bz2.compress(text)), train, held_out)
+        xz = pool.submit(_compressed_bits, lambda text: len(lzma.compress(text, preset=6)), *mixed)
+        bzip2 = pool.submit(_compressed_bits, lambda text: len(bz2.compress(text)), *mixed)
         ngram = ngram_bits(train, held_out, vocab_size, boundary=boundary)
         return Yardsticks(ngram, xz.result(), bzip2.result(), len(train), len(held_out))
 
@@ -172,6 +175,12 @@ def _positions(keys: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> npt.NDArray[
     """Return where wanted values are among distinct sorted ones, -1 if they are not: [K], [M] -> [M]."""
     found = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
     return np.where(keys[found] == wanted, found, -1)
+
+
+def _shuffled(tokens: Tokens, boundary: int, rng: np.random.Generator) -> Tokens:
+    """Return items in a random order, each with the boundary before it."""
+    items = np.split(tokens, np.flatnonzero(tokens == boundary)[1:])
+    return np.concatenate([items[i] for i in rng.permutation(len(items))])
 
 
 def _compressed_bits(size: Callable[[bytes], int], train: Tokens, held_out: Tokens) -> float:
