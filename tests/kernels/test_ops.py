@@ -218,7 +218,7 @@ def samplings(draw: st.DrawFn) -> Sampling:
     elif kind == "mirostat":
         options = {"mirostat": draw(st.floats(0.5, 6)), "temperature": draw(st.floats(0.3, 2))}
     else:
-        options |= {"target_entropy": draw(st.floats(0, 6)), "entropy_rule": kind}
+        options |= {"target_entropy": draw(st.just(0.0) | st.floats(1e-6, 6)), "entropy_rule": kind}
     return Sampling(**options)
 
 
