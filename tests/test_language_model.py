@@ -342,7 +342,7 @@ def test_save_and_load_keep_everything(tmp_path: Path, shakespeare: LanguageMode
 
 def test_invalid_models_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(
-        CheckpointError, match=r"neither a file nor a shipped model \(shakespeare-.*hybrid, shakespeare-nano"
+        CheckpointError, match=r"neither a file nor a shipped model \(names, .*hybrid, shakespeare-nano"
     ):
         knock.load("shakespeare-hybird")
     with pytest.raises(CheckpointError, match="got 0"):
