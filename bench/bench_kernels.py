@@ -74,7 +74,7 @@ def bench_sampler(benchmark: BenchmarkFixture, control: str, vocab_size: int) ->
     controls = np.array(control_row(CONTROLS[control]))
     benchmark.extra_info.update(unit="draws", count=times)
     work, stats = aligned(5 * vocab_size), np.zeros(len(Stat))
-    benchmark(run("sample", logits, vocab_size, controls, work, stats, times))
+    benchmark(run("sample", logits, np.zeros(1, np.int32), vocab_size, controls, work, stats, times))
 
 
 def bench_philox(benchmark: BenchmarkFixture) -> None:

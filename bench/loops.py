@@ -15,7 +15,7 @@ from knock_kernels.lang import units as jit
 from knock_kernels.lang.cpu import WIDTH
 from knock_kernels.lang.layout import PANEL
 from knock_kernels.lang.simd import TILE_VECTORS
-from knock_kernels.lang.units import f32p, f64p, i64, i64p, unit, void
+from knock_kernels.lang.units import f32p, f64p, i32p, i64, i64p, unit, void
 from knock_kernels.loops.forward import forward
 from knock_kernels.ops.attention import attention
 from knock_kernels.ops.linear import linear, tiles
@@ -77,11 +77,12 @@ def loop_forward(tokens, positions, caches, rows, weights, scratch, plan, times)
         forward(tokens, positions, caches, rows, rows, weights, scratch, plan)
 
 
-@unit(void(f32p, i64, f64p, f32p, f64p, i64))
-def loop_sample(logits, V, controls, work, stats, times):
-    """Repeat `knock_kernels.ops.sampler`, with a new random number each time."""
+@unit(void(f32p, i32p, i64, f64p, f32p, f64p, i64))
+def loop_sample(logits, nothing, V, controls, work, stats, times):
+    """Repeat `knock_kernels.ops.sampler` without constraints, with a new random number each time."""
     for i in range(times):
-        sample(logits, logits, 0, V, controls, uniform(np.uint64(7), np.uint64(0), np.uint64(i)), work, stats)
+        u = uniform(np.uint64(7), np.uint64(0), np.uint64(i))
+        sample(logits, logits, 0, nothing, -1, 0, nothing, 0, V, controls, u, work, stats)
 
 
 @unit(void(f64p, i64))
