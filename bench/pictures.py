@@ -19,7 +19,7 @@ with needed(__name__):
     from bench.report import PICTURES
     from bench.terminal_picture import Terminal
 
-KNOCK = [sys.executable, "-m", "knock"]
+KNOCK = [sys.executable, "-P", "-m", "knock"]  # -P: a folder named knock in the working directory is not the package
 TEXT = "ROMEO:\nBut, soft! what light through yonder window breaks?\nIt is the east, and Juliet is the sun.\n"
 MODEL = "shakespeare-small"
 DATA = Path(__file__).parent.parent / "training" / "data"

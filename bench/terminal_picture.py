@@ -68,6 +68,7 @@ class Terminal:
 
         Raises:
             TimeoutError: if that takes longer than `seconds`.
+            RuntimeError: if the program ended with an error.
         """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -80,7 +81,9 @@ class Terminal:
             except OSError:  # on Linux, raised once the program has ended
                 content = b""
             if not content:
-                self._process.wait()
+                if code := self._process.wait():
+                    screen = "\n".join(self._screen.display).rstrip()
+                    raise RuntimeError(f"{self._process.args!r} ended with exit code {code}; the screen:\n{screen}")
                 return
             self._stream.feed(content)
             if b"\x1b[6n" in content:  # the program requests the position of the cursor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shlex
@@ -170,6 +171,12 @@ def test_commands_of_the_documentation_use_files_that_exist(page: Path) -> None:
             read = [word for before, word in zip(["", *words], words, strict=False) if before not in ("--out", ">")]
             texts = [word for word in read if word.endswith((".txt", ".jsonl"))]
             assert [text for text in texts if not (ROOT / text).exists()] == [], line
+
+
+def test_pictures_show_no_errors() -> None:
+    for picture in (ROOT / ".github").glob("*.svg"):
+        shown = html.unescape(re.sub("<[^>]*>", "", text_of(picture)))
+        assert not re.search(r"Traceback|Error|/(?:home|root|work|tmp)/", shown), picture
 
 
 @pytest.mark.parametrize("page", READMES, ids=name_of)

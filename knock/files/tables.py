@@ -25,7 +25,7 @@ _SHOWN = 20  # names of columns, in an error message
 
 @dataclass(frozen=True)
 class Table:
-    """A table that is read anew each time its rows are asked for.
+    """A table. Every iteration over its rows reads it again from the start.
 
     Attributes:
         name: its file, as errors name it.

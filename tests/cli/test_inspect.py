@@ -534,6 +534,17 @@ def test_plot_of_every_kind_of_model(capsys: pytest.CaptureFixture[str], tmp_pat
     assert ("no reweight patterns" in path.read_text(encoding="utf-8")) == kind.startswith("content")
 
 
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_the_same_plot_gives_the_same_bytes(tmp_path: Path, suffix: str) -> None:
+    """From one process to the next; inside one, Matplotlib numbers clip paths by their address in memory."""
+    pytest.importorskip("matplotlib")
+    plots = [tmp_path / f"{i}.{suffix}" for i in range(2)]
+    for path in plots:
+        command = [sys.executable, "-m", "knock", "inspect", "shakespeare-nano", "--text", "To be", "--plot", str(path)]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+    assert plots[0].read_bytes() == plots[1].read_bytes()
+
+
 def test_plot_without_matplotlib_names_the_extra(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -235,7 +235,7 @@ def test_window_is_as_long_as_the_items(names: str, model: str, capsys: pytest.C
 
 
 def test_resumed_run_holds_out_the_same_items(names: str, model: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """It ends in the weights of an uninterrupted run, without being told again what an item is."""
+    """A resumed run keeps the kind of item, and ends with the weights of an uninterrupted run."""
     arguments = ["train", names, "--out", model, *FAST]
     assert run(capsys, *arguments, "--lines", "--seed", "5")[0] == 0
     whole = read_checkpoint(model)

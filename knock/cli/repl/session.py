@@ -141,7 +141,7 @@ class Session:
             raise VocabError(error.advice("/unknown skip", "/unknown replace") + hint) from error
 
     def _conclude(self, stats: Stats, finish_reason: str | None, *, is_stopped: bool) -> None:
-        """Say what there is to know about the text: the box of statistics or a line, and the seed."""
+        """Print the statistics of the text, in a box or a line, and its seed."""
         end = ENDED_BY.get(finish_reason or "", "")
         if self.has_items and finish_reason == "length":
             end = "cut by /len"

@@ -1,4 +1,4 @@
-"""The end of a run of `knock train`: save the model, evaluate it and say what there is."""
+"""The end of a run of `knock train`: save the model, evaluate it and report the result."""
 
 from __future__ import annotations
 

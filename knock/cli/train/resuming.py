@@ -15,7 +15,7 @@ State = tuple[dict[str, Any], dict[str, Any]]  # the identity of a run and its s
 
 
 def check_is_unfinished(model: Path, state: Path) -> None:
-    """Check that there is a run to resume, before PyTorch takes seconds to import.
+    """Raise unless a run can be resumed, before PyTorch takes seconds to import.
 
     Raises:
         TrainingError: if there is none; the message says how to train a finished model further.

@@ -23,7 +23,7 @@ def magnitudes(least: int, most: int) -> str:
 
 
 def of_width(least: str, most: str) -> str:
-    """Return an expression of the numbers between two of the same number of digits, in so many digits."""
+    """Return an expression for the numbers from one to another with as many digits."""
     if least == most:
         return least
     width = len(least) - 1
