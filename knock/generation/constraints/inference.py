@@ -107,7 +107,8 @@ class _JsonColumn:
         """Return the fields of the column in the schema, but for its name."""
         parts = [self._of_type(kind, values) for kind, values in sorted(self._by_type.items())]
         whole = parts[0] if len(parts) == 1 else {"kind": "mixed", "of": parts} if parts else {"kind": "empty"}
-        return whole | {name: True for name in ("missing", "optional") if getattr(self, f"_is_{name}")}
+        marks = {"missing": self._is_missing, "optional": self._is_optional}
+        return whole | {name: True for name, is_set in marks.items() if is_set}
 
     def _of_type(self, kind: str, values: _Values) -> dict[str, Any]:
         if kind == "boolean":
