@@ -9,23 +9,21 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+import knock
 from bench.turns import seconds, take_turns
-from knock import Generation, LanguageModel, ModelConfig, ReweightGPT, Vocab
+from knock import Generation, LanguageModel
 from knock.generation.filters import Filters
 from knock.generation.known_texts import KnownRuns, KnownTexts
 from knock.jobs.row_filter import RowFilter
 from knock.jobs.rows import LineWriter, row_of
-from tests.cases import random_weights
 
-ROWS, KNOWN, LONGEST = 10_000, 100_000, 8
+ROWS, KNOWN = 10_000, 100_000
 
 
 @pytest.fixture(scope="module")
 def model() -> LanguageModel:
-    """A model of items of at most 8 letters, such as names, with random weights."""
-    vocab = Vocab(string.ascii_lowercase, boundary=True)
-    config = ModelConfig(vocab_size=vocab.vocab_size, T=32, n_emb=48, nodes=96, n_blocks=3, n_heads=4)
-    return LanguageModel(ReweightGPT.from_weights(random_weights(config, 0, scale=0.1), backend="compiled"), vocab)
+    """The shipped model of names, whose texts have six letters on average."""
+    return knock.load("names", backend="compiled")
 
 
 def bench_filters(benchmark: BenchmarkFixture, model: LanguageModel) -> None:
@@ -64,8 +62,18 @@ def bench_known(benchmark: BenchmarkFixture, of: str) -> None:
     if of == "texts":
         benchmark(KnownTexts, texts)
     else:
-        benchmark(KnownRuns, 5, [letters])
+        benchmark(KnownRuns, 5, texts)
+
+
+@pytest.mark.parametrize("length", [6, 20, 60, 100, 1000, 100_000])
+def bench_overlap(benchmark: BenchmarkFixture, length: int) -> None:
+    """Look for copied runs of 5 letters in texts that have none."""
+    rng = np.random.default_rng(0)
+    runs = KnownRuns(5, ["".join(rng.choice(list(string.ascii_lowercase), 8 * KNOWN))])
+    texts = ["".join(rng.choice(list(string.ascii_uppercase), length)) for _ in range(max(1, 100_000 // length))]
+    benchmark.extra_info.update(unit="texts", count=len(texts))
+    assert not any(benchmark(lambda: [runs.has_run_of(text) for text in texts]))
 
 
 def _draw(model: LanguageModel, count: int, seed: int) -> Iterator[Generation]:
-    return model.sample_iter([""] * count, seed=seed, max_length=LONGEST, max_new_tokens=1000)
+    return model.sample_iter([""] * count, seed=seed, max_new_tokens=1000)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from knock.choices import Backend, Unknown
 from knock.errors import KnockError, PromptError, SamplingError, missing_package
-from knock.generation.constraints.constraint import Constraint, ConstraintOptions
+from knock.generation.constraints.constraint import NO_CONSTRAINT, Constraint
+from knock.generation.options import ConstraintOptions
 from knock.generation.requests import LAST_INDEX, RequestBuilder
 from knock.generation.results import Prompt
 from knock.generation.stopping import StopStrings
@@ -94,7 +95,7 @@ def sample_dataset(
         raise PromptError(f"expected a Ray dataset of prompts, got {shown(dataset)}; use ray.data.from_items")
     lm = model if isinstance(model, LanguageModel) else load(model)
     stops = StopStrings(stop).strings
-    constraint = lm.constrained(Constraint(**constraints))
+    constraint = lm.constrained(Constraint(**constraints)) or NO_CONSTRAINT
     RequestBuilder(lm.vocab, sampling, stops, max_new_tokens, unknown, constraint=constraint)  # validate
     lm.vocab.encode("", unknown=unknown)
     columns = dataset.columns() or []

@@ -16,9 +16,11 @@ pytest, Faker's own fixture `faker` is seeded before each test:
     import knock.faker
     import pytest
 
+    names = knock.faker.provider("names", "new_name")  # once, since it loads the model
+
     @pytest.fixture
     def fake(faker):
-        faker.add_provider(knock.faker.provider("names", "new_name"))
+        faker.add_provider(names)
         return faker
 
     def test_greeting(fake):
@@ -35,12 +37,15 @@ from typing import Unpack
 
 from knock.choices import Unknown
 from knock.errors import SamplingError, TooFewError, missing_package
-from knock.files.tables import as_items
+from knock.files.known_items import known_items
 from knock.generation.filters import Accept, Filters, describe, is_open_ended
 from knock.generation.known_texts import KnownRuns, KnownTexts, Source
+from knock.generation.options import TextOptions
+from knock.generation.requests import beginning
 from knock.generation.results import Generation
 from knock.generation.stopping import StopStrings
-from knock.language_model import LanguageModel, TextOptions, load
+from knock.hints import hint_at
+from knock.language_model import LanguageModel, load
 from knock.sampling import Sampling
 from knock.validation import shown, whole_number
 
@@ -50,6 +55,15 @@ except ModuleNotFoundError as error:
     if str(error.name).partition(".")[0] != "faker":
         raise
     raise missing_package("knock.faker", "Faker", "faker") from None
+
+# What the method of a provider does not take, because all its values have them in common.
+_OF_PROVIDER = {
+    "seed": "Faker.seed or fake.seed_instance",
+    **dict.fromkeys(
+        ("accept", "keep_cut", "max_new_tokens", "max_overlap", "novel", "sampling", "stop", "tries", "unknown"),
+        "knock.faker.provider, which has it",
+    ),
+}
 
 
 def provider(
@@ -69,9 +83,9 @@ def provider(
 ) -> type[BaseProvider]:
     """Return a provider class, for `Faker.add_provider`, with one method that returns a new text of a model.
 
-    The method takes `prompt`, the beginning of the text, and controls and constraints that override those given here,
-    such as `fake.new_name(prompt="Ma", max_length=6)`. In a model of items, a text is a whole item, with the prompt;
-    otherwise it is the text after the prompt, and `stop` says where it ends.
+    The method takes `prompt`, the beginning of the text, and controls and constraints (`TextOptions`) that override
+    those given here, such as `fake.new_name(prompt="Ma", max_length=6)`. In a model of items, a text is a whole item,
+    with the prompt; otherwise it is the text after the prompt, and `stop` says where it ends.
 
     Texts repeat as often as the model repeats them; Faker's `fake.unique` returns different ones.
 
@@ -100,8 +114,8 @@ def provider(
     length = lm.default_length if max_new_tokens is None else max_new_tokens
     strings = StopStrings(stop).strings
     keeps_cut = keep_cut or is_open_ended(lm.vocab, strings)
-    known = None if novel is None else KnownTexts(novel if lm.schema is None else as_items(novel))
-    runs = None if max_overlap is None else KnownRuns(*max_overlap)
+    known = None if novel is None else KnownTexts(*known_items(novel, lm.training, lm.schema))
+    runs = None if max_overlap is None else KnownRuns.of(max_overlap)
 
     def text_of(seed: int, prompt: str, overrides: TextOptions) -> Generation:
         return lm.generate(
@@ -114,7 +128,7 @@ def provider(
 
     def item(self: BaseProvider, prompt: str = "", **overrides: Unpack[TextOptions]) -> str:
         """Return a text of the model that begins with the prompt; its seed comes from Faker's random numbers."""
-        judge, prefix = filters(), prompt if lm.vocab.has_boundary else ""
+        judge, prefix = filters(), beginning(prompt, lm.vocab, unknown)
         for _ in range(tries):
             text = text_of(self.generator.random.getrandbits(64), prompt, overrides)
             if judge.keep(prefix + text.text, text.finish_reason):
@@ -124,4 +138,4 @@ def provider(
     filters()
     text_of(0, "", {})  # every argument is checked here, not when the first value is needed
     item.__name__, item.__qualname__ = method, f"KnockProvider.{method}"
-    return type("KnockProvider", (BaseProvider,), {method: item})
+    return type("KnockProvider", (BaseProvider,), {method: hint_at(_OF_PROVIDER, TextOptions)(item)})

@@ -11,43 +11,42 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from knock.choices import Backend, Unknown
-from knock.engine.batch import NOT_DONE, Request, groups
 from knock.errors import CheckpointError, GenerationError, SamplingError, SchemaError, TooFewError
 from knock.files.checkpoint import model_digest, read_checkpoint, write_checkpoint
-from knock.generation.constraints.constraint import (
-    NO_CONSTRAINT,
-    Constraint,
-    ConstraintOptions,
-    compile_constraint,
-    split,
-)
+from knock.generation.batches import sample, sample_all
+from knock.generation.options import TextOptions, split
 from knock.generation.requests import (
     LAST_INDEX,
     RequestBuilder,
-    banned_tokens,
+    beginning,
+    check_count,
     default_length,
-    prompt_tokens,
     several,
-    with_token_bias,
 )
-from knock.generation.results import Generation, Interrupted, Prompt, Score, TextStream, collect, generations
-from knock.generation.stopping import StopStrings, as_written, warn_of_impossible
+from knock.generation.results import Generation, Prompt, Score, TextStream, collect
+from knock.generation.stopping import StopStrings
+from knock.generation.streams import start_stream
 from knock.gpt import ReweightGPT
-from knock.hints import COUNTS, LENGTHS, STOPS, hint_at
+from knock.hints import COUNTS, LENGTHS, OF_BATCHES, OF_ITEMS, PATTERNS, STOPS, hint_at
 from knock.models import locate
-from knock.sampling import Sampling, SamplingOptions, each_sampling, resolve_seed
+from knock.sampling import Sampling, each_sampling, resolve_seed
 from knock.validation import whole_number
 from knock.vocab import Vocab
 
 if TYPE_CHECKING:
+    from knock.generation.constraints.constraint import Constraint
     from knock.generation.filters import Accept, Source
     from knock.generation.search import MostLikely
+    from knock.sampling import SamplingOptions
 
 # What other libraries call the arguments of generation.
 _ONE = {
     **dict.fromkeys(LENGTHS, "max_new_tokens"),
     **dict.fromkeys(COUNTS, "generate_batch(prompts, n=...)"),
     **dict.fromkeys(STOPS, "stop"),
+    **dict.fromkeys(PATTERNS, "pattern"),
+    **dict.fromkeys(OF_BATCHES, "generate_batch, which has it"),
+    **dict.fromkeys(OF_ITEMS, "items, which has it"),
     "temp": "temperature",
 }
 _MANY = {
@@ -61,10 +60,6 @@ _ITEMS = {**_ONE, **dict.fromkeys(COUNTS, "count"), "n": "count"}
 _MOST_TRIES = 10_000  # texts drawn for one exact one
 _TRIED_ALONE = 8  # of them, before the others are drawn as a batch
 _MOST_PREFIXES = 100_000  # beginnings of texts that are looked at for the likeliest
-
-
-class TextOptions(SamplingOptions, ConstraintOptions, total=False):
-    """The controls of sampling and the constraints on a text, as keyword arguments."""
 
 
 class LanguageModel:
@@ -124,8 +119,10 @@ class LanguageModel:
 
         return max(length, longest_row(self.schema) + 1)
 
-    def constrained(self, constraint: Constraint) -> Constraint:
+    def constrained(self, constraint: Constraint | None) -> Constraint | None:
         """Return a constraint on texts of this model: with the pattern of the schema, if there is one.
+
+        None stands for no constraint.
 
         Raises:
             SamplingError: if the constraint has a pattern of its own, too.
@@ -133,6 +130,9 @@ class LanguageModel:
         """
         if self.schema is None:
             return constraint
+        from knock.generation.constraints.constraint import NO_CONSTRAINT
+
+        constraint = constraint or NO_CONSTRAINT
         if constraint.pattern is not None:
             raise SamplingError("the schema of the table is the pattern of its rows; change the schema instead")
         from knock.generation.constraints.schema import pattern_of
@@ -140,11 +140,11 @@ class LanguageModel:
         pattern = pattern_of(self.schema)
         return replace(constraint, pattern=f"(?i:{pattern})" if self.vocab.lowercase else pattern)
 
-    def _split(self, options: Mapping[str, Any]) -> tuple[SamplingOptions, Constraint]:
+    def _split(self, options: Mapping[str, Any]) -> tuple[SamplingOptions, Constraint | None]:
         given, constraint = split(options)
         return given, self.constrained(constraint)
 
-    @hint_at(_ONE)
+    @hint_at(_ONE, TextOptions)
     def stream(
         self,
         prompt: str = "",
@@ -163,43 +163,14 @@ class LanguageModel:
         because its beginning would be out before it is known whether the text matches.
         """
         given, constraint = self._split(options)
-        if constraint.exact:
+        if constraint is not None and constraint.exact:
             raise SamplingError("a stream cannot be exact, since a text is rejected as a whole; use generate")
-        return self._stream(prompt, max_new_tokens, sampling, seed, stop, unknown, token_stats, given, constraint)
-
-    def _stream(
-        self,
-        prompt: str,
-        max_new_tokens: int,
-        sampling: str | Sampling,
-        seed: int | None,
-        stop: str | Iterable[str] | None,
-        unknown: Unknown,
-        token_stats: bool,
-        options: SamplingOptions,
-        constraint: Constraint,
-        index: int = 0,
-    ) -> TextStream:
-        controls, resolved = Sampling.resolve(sampling, options), resolve_seed(seed)
-        length = whole_number("max_new_tokens", max_new_tokens, 0, LAST_INDEX, error=SamplingError)
-        tokens, controls = prompt_tokens(prompt, self.vocab, unknown), with_token_bias(controls, self.vocab)
-        stops = StopStrings(stop, lambda string: as_written(string, self.vocab))
-        warn_of_impossible(stops.strings, length, self.vocab)
-        if constraint == NO_CONSTRAINT and not self.vocab.has_boundary:  # the stream itself looks for stop strings
-            started = self.model.engine.start(tokens, controls, resolved, index, length=length)
-            return TextStream(started, self.vocab, length, stops, token_stats)
-        compiled = compile_constraint(constraint, stops.strings, self.vocab, banned_tokens(controls))
-        state, length, is_over = compiled.begin(tokens[1:] if self.vocab.has_boundary else tokens, length)
-        started = self.model.engine.start(
-            tokens, controls, resolved, index, length=length, automaton=compiled.automaton, state=state,
-            is_masked=compiled.is_masked,
-        )  # fmt: skip
-        return TextStream(
-            started, self.vocab, 0 if is_over else length, stops, token_stats, keep_stop=constraint.keep_stop,
-            is_over=is_over,
+        return start_stream(
+            self.model.engine, self.vocab, prompt, Sampling.resolve(sampling, given), resolve_seed(seed),
+            max_new_tokens=max_new_tokens, stop=stop, unknown=unknown, token_stats=token_stats, constraint=constraint,
         )  # fmt: skip
 
-    @hint_at(_ONE)
+    @hint_at(_ONE, TextOptions)
     def generate(
         self,
         prompt: str = "",
@@ -239,11 +210,12 @@ class LanguageModel:
             GenerationError: if `exact` is set, and none of 10,000 texts matched.
         """
         given, constraint = self._split(options)
-        seed = resolve_seed(seed)
+        controls, seed = Sampling.resolve(sampling, given), resolve_seed(seed)
         for index in range(_TRIED_ALONE):
-            stream = self._stream(
-                prompt, max_new_tokens, sampling, seed, stop, unknown, token_stats, given, constraint, index
-            )
+            stream = start_stream(
+                self.model.engine, self.vocab, prompt, controls, seed, index, max_new_tokens=max_new_tokens, stop=stop,
+                unknown=unknown, token_stats=token_stats, constraint=constraint,
+            )  # fmt: skip
             text = collect(stream, prompt, index)
             if text.finish_reason != "rejected":
                 return text
@@ -258,7 +230,7 @@ class LanguageModel:
             f"none of {_MOST_TRIES:,} texts that were drawn matches the constraint; relax it, or drop exact"
         )
 
-    @hint_at(_MANY)
+    @hint_at(_MANY, TextOptions)
     def generate_batch(
         self,
         prompts: Iterable[str | Prompt],
@@ -300,6 +272,7 @@ class LanguageModel:
             Interrupted: on Ctrl-C; it holds the texts that were finished by then.
         """
         prompts, n, resolved = list(several(prompts)), whole_number("n", n, 1, error=SamplingError), resolve_seed(seed)
+        check_count("n", n, len(prompts))
         given, constraint = self._split(options)
         sampling = _overridden(sampling, given)
         builder = RequestBuilder(self.vocab, "basic", stop, max_new_tokens, unknown, keep_errors, constraint)
@@ -309,18 +282,12 @@ class LanguageModel:
             for i, (prompt, controls) in enumerate(zip(prompts, each_sampling(sampling, len(prompts)), strict=True))
             for request in builder.rows(prompt, i * n, n, controls)
         ]
-        total = sum(request.max_new_tokens for request in requests)
-        done: list[Generation] = []
-        try:
-            done.extend(self._sample(requests, resolved, token_stats, threads, progress, total))
-        except Interrupted as interrupt:
-            raise Interrupted([*done, *interrupt.finished], interrupt.first_missing) from None
-        except KeyboardInterrupt:
-            missing = requests[len(done)].index if len(done) < len(requests) else len(requests)
-            raise Interrupted(done, missing) from None
-        return done
+        return sample_all(
+            self.model.engine, self.vocab, requests, resolved, token_stats=token_stats, threads=threads,
+            progress=progress,
+        )  # fmt: skip
 
-    @hint_at(_MANY)
+    @hint_at(_MANY, TextOptions)
     def sample_iter(
         self,
         prompts: Iterable[str | Prompt],
@@ -353,9 +320,12 @@ class LanguageModel:
         requests = (
             request for i, prompt in enumerate(several(prompts)) for request in builder.rows(prompt, first + i * n, n)
         )
-        return self._sample(requests, resolve_seed(seed), token_stats, threads, progress, at_once=at_once)
+        return sample(
+            self.model.engine, self.vocab, requests, resolve_seed(seed), token_stats=token_stats, threads=threads,
+            progress=progress, at_once=at_once,
+        )  # fmt: skip
 
-    @hint_at(_ITEMS)
+    @hint_at(_ITEMS, TextOptions)
     def items(
         self,
         count: int,
@@ -371,6 +341,7 @@ class LanguageModel:
         sampling: str | Sampling = "basic",
         seed: int | None = None,
         stop: str | Iterable[str] | None = None,
+        unknown: Unknown = "error",
         threads: int | None = None,
         **options: Unpack[TextOptions],
     ) -> list[str]:
@@ -383,7 +354,7 @@ class LanguageModel:
             count: number of texts.
             prompt: what each text begins with.
             unique: drop texts that equal an earlier one.
-            novel: texts that are not new: a file with one per line, or an iterable of texts.
+            novel: texts that are not new: an iterable, or a file of lines, or of whatever an item was in training.
             max_overlap: a number of characters, and texts of which no run of that length may be copied: a file or an
                 iterable. Needs about 12 bytes of memory per character of theirs.
             accept: regular expression that a text must match as a whole, in all of Python's syntax, or a function that
@@ -396,6 +367,7 @@ class LanguageModel:
             sampling: as in `generate`.
             seed: seed of the batch; None draws one.
             stop: as in `generate`.
+            unknown: as in `generate`.
             threads: as in `generate_batch`.
             options: as in `generate`.
 
@@ -404,7 +376,7 @@ class LanguageModel:
             VocabError: if the prompt has an unknown character.
             SamplingError: if an argument is out of range, or no text matches the constraint.
         """
-        from knock.files.tables import as_items
+        from knock.files.known_items import known_items
         from knock.generation.filters import (  # a single text needs none
             Filters,
             KnownRuns,
@@ -415,23 +387,25 @@ class LanguageModel:
         )
 
         count = whole_number("count", count, 0, error=SamplingError)
+        check_count("count", count)
         most = default_tries(count) if tries is None else whole_number("tries", tries, 1, error=SamplingError)
         strings = StopStrings(stop).strings
         filters = Filters(
             unique=unique,
-            novel=None if novel is None else KnownTexts(novel if self.schema is None else as_items(novel)),
-            overlap=None if max_overlap is None else KnownRuns(*max_overlap),
+            novel=None if novel is None else KnownTexts(*known_items(novel, self.training, self.schema)),
+            overlap=None if max_overlap is None else KnownRuns.of(max_overlap),
             accept=accept,
             keep_cut=keep_cut or is_open_ended(self.vocab, strings),
         )
-        prefix, found = prompt if self.vocab.has_boundary else "", list[str]()
+        prefix, found = beginning(prompt, self.vocab, unknown), list[str]()
         texts = self.sample_iter(
             itertools.repeat(prompt, most if count else 0), sampling, seed=seed,
             max_new_tokens=self.default_length if max_new_tokens is None else max_new_tokens, stop=strings,
-            threads=threads, at_once=lambda: filters.ahead(count), **options,
+            unknown=unknown, threads=threads, at_once=lambda: filters.ahead(count), **options,
         )  # fmt: skip
         for text in texts:
-            if filters.keep(prefix + text.text, text.finish_reason):
+            whole = None if self.vocab.has_boundary else prompt + text.text  # as knock sample writes it
+            if filters.keep(prefix + text.text, text.finish_reason, whole):
                 found.append(prefix + text.text)
                 if len(found) == count:
                     return found
@@ -487,6 +461,7 @@ class LanguageModel:
             SamplingError: if an argument is out of range, no text matches, or nothing says where a text ends.
             GenerationError: if the model's logits are not finite.
         """
+        from knock.generation.constraints.constraint import Constraint
         from knock.generation.search import most_likely
 
         constraint = self.constrained(
@@ -495,36 +470,6 @@ class LanguageModel:
         return most_likely(
             self.model.engine, self.vocab, n, prompt, constraint, stop, max_new_tokens, limit, unknown, progress
         )
-
-    def _sample(
-        self,
-        requests: Iterable[Request],
-        seed: int,
-        token_stats: bool,
-        threads: int | None,
-        progress: Callable[[int], None] | None,
-        total_steps: int | None = None,
-        at_once: Callable[[], int] | None = None,
-    ) -> Iterator[Generation]:
-        done = 0
-        for group in groups(requests, at_once=at_once):
-            counted = None if progress is None else _counting_from(progress, done)
-            rows = self.model.engine.run(
-                group, seed, threads=threads, keep_stats=True, progress=counted, total_steps=total_steps
-            )
-            given = 0
-            try:
-                if rows.is_interrupted:
-                    raise KeyboardInterrupt
-                for text in generations(rows, group, self.vocab, seed, token_stats):
-                    given += 1
-                    yield text
-            except KeyboardInterrupt:
-                finished = list(generations(rows, group, self.vocab, seed, token_stats))
-                indices = [*(request.index for request in group), group[-1].index + 1]
-                first_missing = indices[int(np.append(rows.finish_reasons != NOT_DONE, False).argmin())]
-                raise Interrupted(finished[given:], first_missing) from None
-            done += len(group)
 
     def score(self, text: str, *, unknown: Unknown = "error") -> Score:
         """Measure how well the model predicts a text; the first character is predicted as after an empty prompt.
@@ -581,8 +526,3 @@ def _overridden(
     if isinstance(sampling, (str, Sampling)) or not isinstance(sampling, Iterable):
         return Sampling.resolve(sampling, options)
     return [Sampling.resolve(each, options) for each in sampling]
-
-
-def _counting_from(progress: Callable[[int], None], done: int) -> Callable[[int], None]:
-    """Return a progress callback that counts from the rows that were finished before."""
-    return lambda rows: progress(done + rows)

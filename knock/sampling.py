@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from knock.choices import ENTROPY_RULES, EntropyRule, Preset
 from knock.errors import SamplingError
+from knock.hints import suggestion
 from knock.validation import is_one_of, real_number, shown, whole_number
 
 PRESETS: dict[Preset, dict[str, Any]] = {
@@ -209,8 +210,10 @@ class Sampling:
         """
         unknown = sorted(set(options) - {f.name for f in fields(cls)})
         if unknown:
-            known = ", ".join(f.name for f in fields(cls))
-            raise SamplingError(f"unknown control {', '.join(unknown)}; the controls are {known}")
+            known = [f.name for f in fields(cls)]
+            meant = suggestion(unknown[0], known)
+            advice = f"the controls are {', '.join(known)}" if meant is None else f"did you mean {meant}?"
+            raise SamplingError(f"unknown control {', '.join(unknown)}; {advice}")
         return cls(**options)
 
     def override(self, options: Mapping[str, Any]) -> Sampling:

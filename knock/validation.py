@@ -10,6 +10,8 @@ from typing import Any
 
 from knock.errors import KnockError
 
+LARGEST = 10**15  # whole number unless another limit is given: floats represent it, C's integers many times that
+
 _CIRCLE = "\u25cc"
 
 
@@ -22,21 +24,32 @@ def whole_number(
         name: name of the value in the error message.
         value: the value to check.
         minimum: smallest allowed value.
-        maximum: largest allowed value; None for no limit.
+        maximum: largest allowed value; None for `LARGEST`, which the message mentions only if it is exceeded.
         error: type of the exception to raise.
         note: remark on the range, appended to it in the error message.
 
     Raises:
         KnockError: of type `error`, if the value is not a whole number in the range.
     """
-    bounds = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
     try:
-        number = operator.index(value)
+        number = minimum - 1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
         number = minimum - 1
-    if isinstance(value, bool) or number < minimum or (maximum is not None and number > maximum):
-        raise error(f"{name} must be a whole number {bounds}{note}, got {shown(value)}")
+    if not is_between(number, minimum, maximum):
+        raise error(f"{name} must be a whole number {bounds(number, minimum, maximum)}{note}, got {shown(value)}")
     return number
+
+
+def is_between(number: int, minimum: int, maximum: int | None) -> bool:
+    """Return whether a whole number is in a range, up to `LARGEST` if `maximum` is None."""
+    return minimum <= number <= (LARGEST if maximum is None else maximum)
+
+
+def bounds(number: int, minimum: int, maximum: int | None) -> str:
+    """Return the range of a whole number, for an error message about one outside it."""
+    if maximum is None and number < minimum:
+        return f"of at least {minimum}"
+    return f"from {minimum} to {LARGEST if maximum is None else maximum}"
 
 
 def real_number(value: Any) -> float:
@@ -59,7 +72,7 @@ def shown(value: Any, limit: int = 60) -> str:
     try:
         text = quoted(value) if isinstance(value, str) else " ".join(map(str.strip, repr(value).splitlines()))
     except ValueError:  # Python refuses to format ints of more than a few thousand digits
-        text = f"a {type(value).__name__} too long to show"
+        text = "a value too long to show"
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

@@ -174,6 +174,7 @@ def test_exact_texts_are_drawn_until_one_matches() -> None:
         ({"pattern": "("}, "not a regular expression"),
         ({"pattern": 3}, "pattern must be a regular expression, got 3"),
         ({"pattern": "x+"}, "no text that the model can write matches the pattern 'x+'; it does not know 'x'"),
+        ({"pattern": r"[w-z]+a§[§\d]*"}, r"matches the pattern '[w-z]+a§[§\\d]*'; it does not know [w-z], '§'"),
         ({"pattern": "a{400}"}, "the shortest text that matches the constraints takes 401 characters"),
         ({"pattern": "a{9}b?", "max_length": 5}, "takes 10 characters, its end included, and the length limit is 6"),
         ({"pattern": "abc", "min_length": 5}, "has at least 5 characters; change the lengths"),
@@ -185,7 +186,7 @@ def test_exact_texts_are_drawn_until_one_matches() -> None:
         ({"pattern": "abc", "logit_bias": {"b": -math.inf}}, "the banned characters and strings leave no text"),
         ({"ban": ""}, "a banned string needs at least one character"),
         ({"ban": 3}, "ban must be a string or several, got 3"),
-        ({"patern": "a"}, "unknown control patern"),
+        ({"patern": "a"}, "generate has no argument 'patern'; did you mean pattern?"),
     ],
 )
 def test_impossible_constraints_are_named(options: dict, says: str) -> None:
@@ -193,10 +194,18 @@ def test_impossible_constraints_are_named(options: dict, says: str) -> None:
         ITEMS.generate("", **options)
 
 
-def test_banning_everything_is_an_error_in_a_plain_model() -> None:
+@pytest.mark.parametrize("lm", [PLAIN, ITEMS])
+def test_banning_everything_is_an_error(lm: LanguageModel) -> None:
     with pytest.raises(SamplingError, match="leave nothing to write"):
-        PLAIN.generate("", ban=list(CHARACTERS))
-    assert ITEMS.generate("", ban=list(CHARACTERS)).text == ""
+        lm.generate("", ban=list(CHARACTERS))
+    assert set(lm.generate("", ban=list(CHARACTERS[1:]), max_new_tokens=9, seed=1).text) <= {CHARACTERS[0]}
+
+
+def test_an_empty_item_can_be_asked_for() -> None:
+    """It is not what is left over when everything is banned."""
+    assert ITEMS.generate("", pattern="").text == ""
+    assert ITEMS.generate("", max_length=0, ban=list(CHARACTERS)).text == ""
+    assert ITEMS.generate("", pattern="a*", ban="a").text == ""
 
 
 def test_items_are_the_first_that_pass() -> None:

@@ -117,6 +117,26 @@ def test_invalid_arguments_are_reported_at_once(items: LanguageModel, options: d
         provider(items, **options)
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"seed": 1}, "item has no argument 'seed'; use Faker.seed or fake.seed_instance"),
+        ({"stop": "a"}, "item has no argument 'stop'; use knock.faker.provider, which has it"),
+        ({"temprature": 1}, "item has no argument 'temprature'; did you mean temperature?"),
+    ],
+)
+def test_arguments_that_a_method_does_not_have(items: LanguageModel, options: dict[str, Any], says: str) -> None:
+    fake = fake_with(items)
+    with pytest.raises(SamplingError) as raised:
+        fake.item(**options)
+    assert str(raised.value) == says
+
+
+def test_a_prompt_is_returned_as_the_model_reads_it(items: LanguageModel) -> None:
+    fake = fake_with(items, unknown="skip", pattern="a[abcd]*")
+    assert all(re.fullmatch("a[abcd]*", fake.item("xa")) for _ in range(10))
+
+
 def test_missing_model() -> None:
     with pytest.raises(CheckpointError, match="nowhere"):
         provider("nowhere")

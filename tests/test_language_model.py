@@ -180,10 +180,16 @@ def test_seeds_are_drawn_and_reported_by_default() -> None:
         ("stream", {"length": 10}, "stream has no argument 'length'; use max_new_tokens"),
         ("generate_batch", {"num_return_sequences": 2}, "generate_batch has no argument 'num_return_sequences'; use n"),
         ("items", {"n": 5}, "use count"),
+        ("items", {"at_once": 5}, "items has no argument 'at_once'; its arguments are accept, ban, count, "),
+        ("items", {"temprature": 5}, "did you mean temperature"),
+        ("generate", {"regex": "a"}, "use pattern"),
+        ("generate", {"novel": ["a"]}, "use items, which has it"),
+        ("stream", {"threads": 2}, "use generate_batch, which has it"),
+        ("sample_iter", {"min_lenght": 2}, "did you mean min_length"),
         ("sample_iter", {"length": 10}, "use max_new_tokens"),
     ],
 )
-def test_misnamed_arguments_get_a_hint(call: str, options: dict[str, float], hint: str) -> None:
+def test_misnamed_arguments_get_a_hint(call: str, options: dict[str, object], hint: str) -> None:
     with pytest.raises(SamplingError, match=hint):
         getattr(small_model(), call)("a" if call in ("generate", "stream") else ["a"], **options)
 
@@ -250,7 +256,7 @@ def test_options_override_a_preset_or_sampling(shakespeare: LanguageModel) -> No
         shakespeare.generate("A", max_new_tokens=40, seed=1, sampling=Sampling(top_k=5), temperature=0.5).text,
     }
     assert len(texts) == 1
-    with pytest.raises(SamplingError, match="unknown control"):
+    with pytest.raises(SamplingError, match="generate has no argument 'temprature'; did you mean temperature"):
         shakespeare.generate("A", temprature=1.0)
 
 

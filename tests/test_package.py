@@ -85,12 +85,46 @@ def test_only_the_command_that_runs_is_imported() -> None:
     assert not modules & {*others, "knock_kernels.cache.compiling", "concurrent.futures", "logging", "subprocess"}
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        command("generate", "A", "--length", "5"),
+        command("generate", "A", "--length", "5", "--stop", "x"),
+        command("sample", "A", "--length", "5"),
+        "import knock; knock.load('shakespeare-nano').generate('A')",
+        "import knock; knock.load('shakespeare-nano').generate_batch(['A'])",
+    ],
+)
+def test_texts_without_constraints_load_nothing_of_constraints_filters_and_tables(code: str) -> None:
+    others = {
+        "knock.engine.automaton",
+        "knock.files.tables",
+        "knock.generation.constraints",
+        "knock.generation.filters",
+        "knock.generation.known_texts",
+        "knock.generation.search",
+        "knock.jobs.row_filter",
+        "knock.jobs.table_rows",
+    }
+    assert not loaded_by(code) & others
+
+
 def test_public_names_are_there() -> None:
     for name in knock.__all__:
         assert getattr(knock, name) is not None
         assert name in dir(knock)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         knock.nonsense  # noqa: B018
+
+
+def test_completion_offers_public_names_and_modules_alone() -> None:
+    import knock.errors
+
+    assert {"errors", *knock.__all__} <= set(dir(knock))
+    others = set(dir(knock)) - set(knock.__all__)
+    assert others == {name for name in others if f"knock.{name}" in sys.modules}
+    training = pytest.importorskip("knock_training")
+    assert dir(training) == ["train"]
 
 
 def test_shipped_models_match_their_cards_and_the_script_that_made_them() -> None:

@@ -156,7 +156,7 @@ def test_presets() -> None:
     assert Sampling.preset("entropy", {"target_entropy": 3.0}) == replace(Sampling.preset("entropy"), target_entropy=3)
     with pytest.raises(SamplingError, match=", ".join(PRESETS)):
         Sampling.preset("nucleus")
-    with pytest.raises(SamplingError, match="unknown control temprature"):
+    with pytest.raises(SamplingError, match="unknown control temprature; did you mean temperature"):
         Sampling.preset("basic", {"temprature": 1.0})
 
 

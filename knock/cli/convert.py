@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from knock.choices import STORED_TYPES
-from knock.cli.ui.options import add_force_argument
+from knock.cli.ui.options import add_force_argument, path_ending_in
 from knock.cli.ui.terminal import columns, is_wrapped, printable, say, wrapped, write
-from knock.models import locate
+from knock.models import SUFFIXES, locate
 
 if TYPE_CHECKING:
     from knock.files.checkpoint import Checkpoint
@@ -30,7 +30,9 @@ EXAMPLES = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("model", metavar="IN", help="model file, folder that contains one, or name of a shipped model")
-    parser.add_argument("out", metavar="OUT", help="file to write, .safetensors or .npz")
+    parser.add_argument(
+        "out", type=path_ending_in(*SUFFIXES), metavar="OUT", help="file to write, .safetensors or .npz"
+    )
     parser.add_argument("--vocab", metavar="FILE",
                         help="the text that a model without a vocabulary was trained on; its distinct characters, "
                              "sorted, become the vocabulary")  # fmt: skip

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   knock info
   knock info my.safetensors
+  knock info my.safetensors --json
   knock info customers.safetensors --schema > schema.json
 """
 
+_FIRST = {"name": 0, "kind": 1, "type": 2, "min": 3, "min_length": 3}  # places of a column's first fields
 _LABEL = 16  # columns, with the space after it
 _CHARACTERS = 200  # of a vocabulary, or ranges of them
 
@@ -34,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("model", nargs="?", default=DEFAULT, metavar="MODEL",
                         help=f"a shipped model, a file or a folder (default: {DEFAULT})")  # fmt: skip
-    parser.add_argument("--schema", action="store_true",
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object")
+    form.add_argument("--schema", action="store_true",
                         help="print only the schema of the table whose rows the model writes, as JSON to edit for "
                              "knock sample --schema")  # fmt: skip
 
@@ -44,13 +48,19 @@ def run(options: argparse.Namespace) -> int:
     from knock.files.checkpoint import read_checkpoint
 
     path = locate(options.model)
+    checkpoint = read_checkpoint(path)
     if options.schema:
-        schema = read_checkpoint(path).training.get("schema")
+        schema = checkpoint.training.get("schema")
         if schema is None:
-            raise SchemaError(f"{str(path)!r} has no schema: it was not trained on the rows of a table, with --rows")
-        write(json.dumps(schema, indent=2, ensure_ascii=False) + "\n")
+            raise SchemaError(
+                f"{options.model!r} has no schema: it was not trained on the rows of a table, with --rows"
+            )
+        write(_to_edit(schema))
         return 0
-    for label, fact in _facts(path, read_checkpoint(path)):
+    if options.json:
+        write(json.dumps(_object(path, checkpoint), ensure_ascii=False) + "\n")
+        return 0
+    for label, fact in _facts(path, checkpoint):
         line = f"{label:<{_LABEL}}{printable(fact)}"
         if is_wrapped() and label not in ("file", "digest"):  # they are copied whole; a path may have spaces
             line = textwrap.fill(
@@ -59,6 +69,50 @@ def run(options: argparse.Namespace) -> int:
             )  # fmt: skip
         write(line + "\n")
     return 0
+
+
+def _to_edit(schema: Mapping[str, Any]) -> str:
+    """Return a schema as JSON with a line for each column, which begins with its name and its kind."""
+    from knock.generation.constraints.schema import check
+
+    try:
+        check(schema)
+    except SchemaError:  # not written by knock: show it as it is
+        return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+    def line(content: Any) -> str:
+        return json.dumps(content, ensure_ascii=False)
+
+    columns = [
+        line({name: column[name] for name in sorted(column, key=lambda name: (_FIRST.get(name, 9), name))})
+        for column in schema["columns"]
+    ]
+    others = [f"  {line(name)}: {line(value)},\n" for name, value in schema.items() if name != "columns"]
+    return "{\n" + "".join(others) + '  "columns": [\n    ' + ",\n    ".join(columns) + "\n  ]\n}\n"
+
+
+def _object(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what the file contains as a JSON object, the training record as it is saved."""
+    weights, vocab = checkpoint.weights, checkpoint.vocab
+    characters = None
+    if vocab is not None:
+        characters = {
+            "characters": "".join(vocab.characters),
+            "lowercase": vocab.lowercase,
+            "has_boundary": vocab.has_boundary,
+        }
+    return {
+        "name": path.stem,
+        "path": str(path),
+        "is_shipped": path in shipped().values(),
+        "bytes": path.stat().st_size,
+        "digest": checkpoint.digest,
+        "config": weights.config.to_dict(),
+        "parameters": weights.n_parameters,
+        "receptive_field": weights.config.receptive_field,
+        "vocabulary": characters,
+        "training": checkpoint.training,
+    }
 
 
 def _facts(path: Path, checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:

@@ -6,17 +6,20 @@ Exit codes: 0 success, 1 failure, 2 usage error, 130 stopped by Ctrl-C, 143 by S
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import importlib
 import sys
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from knock import __version__
 from knock.cli.ui import interrupts
+from knock.cli.ui.naming import as_typed, option_names
 from knock.cli.ui.parser import USAGE, Parser
 from knock.cli.ui.terminal import be_quiet, discard_output, open_streams, say, say_error, visible_lines
-from knock.errors import ConfigError, KnockError, SamplingError, UnknownCharacterError
+from knock.errors import ConfigError, KnockError, PromptError, SamplingError, UnknownCharacterError
 from knock.hints import suggestion
 
 DONE, FAILED = 0, 1
@@ -59,17 +62,20 @@ def main(arguments: list[str] | None = None) -> int:
     open_streams()
     interrupts.forget()
     be_quiet(False)
+    names: dict[str, str] = {}  # options of the command, by the arguments of the library
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+            warnings.showwarning = functools.partial(_show_warning, names)
             warnings.simplefilter("default", UserWarning)  # show notices once, even if warnings are errors
-            return _run(arguments)
+            return _run(arguments, names)
     except UnknownCharacterError as error:
         return _fail(error.advice("--unknown skip", "--unknown replace"), FAILED)
     except (SamplingError, ConfigError) as error:
-        return _fail(error, USAGE)
-    except KnockError as error:
+        return _fail(as_typed(str(error), names), USAGE)
+    except PromptError as error:  # names fields of a prompt file
         return _fail(error, FAILED)
+    except KnockError as error:
+        return _fail(as_typed(str(error), names), FAILED)
     except MemoryError as error:
         return _fail(f"not enough memory: {error}; make the model or the text smaller", FAILED)
     except KeyboardInterrupt:
@@ -84,10 +90,12 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(f"cannot write: {(error.strerror or str(error)).lower()}", FAILED)
 
 
-def _run(arguments: list[str] | None) -> int:
+def _run(arguments: list[str] | None, names: dict[str, str]) -> int:
+    """Run a command, and store the names of its options in `names`; return its exit code."""
     given = (sys.argv[1:] if arguments is None else arguments) or _default_arguments()
     try:
         options = _parse(given)
+        names.update(options.names)
         be_quiet(options.quiet)
         code: int = options.run(options)
     except SystemExit as exit_:  # argparse has printed help, the version or an error
@@ -143,15 +151,17 @@ def build_parser(*chosen: str) -> Parser:
         command = commands.add_parser(name, help=summary, description=module.__doc__, epilog=module.EXAMPLES)
         command.add_argument("-q", "--quiet", action="store_true", help="print no messages other than errors")
         module.add_arguments(command)
-        command.set_defaults(run=module.run, error=command.error)
+        command.set_defaults(run=module.run, error=command.error, names=option_names(command))
         parser.commands[name] = command
     return parser
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_place: object, **_more: object) -> None:
+def _show_warning(
+    names: Mapping[str, str], message: Warning | str, category: type[Warning], *_place: object, **_more: object
+) -> None:
     """Print a warning on one line, without its source location."""
     kind = "" if category is UserWarning else f"{category.__name__}: "
-    say(f"knock: {kind}{visible_lines(str(message))}")
+    say(f"knock: {kind}{visible_lines(as_typed(str(message), names))}")
 
 
 def _fail(error: object, code: int) -> int:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from knock.choices import Backend
 from knock.config import ModelConfig
-from knock.engine.automaton import Automaton
 from knock.engine.backends import chosen, kernels
 from knock.engine.batch import NOT_FINITE, Job, Request, Rows, work_together
 from knock.errors import GenerationError, SamplingError, VocabError
@@ -23,6 +22,9 @@ from knock.sampling import Sampling, TokenStats
 from knock.validation import whole_number
 from knock.vocab import TokenArray, check_tokens
 from knock.weights import Weights
+
+if TYPE_CHECKING:
+    from knock.engine.automaton import Automaton
 
 MAX_THREADS = 1024
 

@@ -93,7 +93,7 @@ def write_checkpoint(
         CheckpointError: if the path has another suffix or cannot be written, or if the vocabulary, the record or
             `stored` does not fit.
     """
-    target, is_npz = _target(path), Path(path).suffix == NPZ
+    target, is_npz = _target(path), Path(path).suffix.lower() == NPZ
     if not is_one_of(stored, STORED_TYPES):
         raise CheckpointError(f"stored must be one of {', '.join(STORED_TYPES)}, got {shown(stored)}")
     if vocab is not None and not isinstance(vocab, Vocab):
@@ -174,7 +174,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise CheckpointError(f"cannot read the model file {str(path)!r}: {_reason(error)}; check the path") from error
     try:
-        return _parse_npz(content) if path.suffix == NPZ or content.startswith(_ZIP_MAGIC) else _parse(content)
+        return _parse_npz(content) if path.suffix.lower() == NPZ or content.startswith(_ZIP_MAGIC) else _parse(content)
     except (KnockError, ValueError, KeyError, TypeError, RecursionError) as error:
         if _is_text(content):
             raise CheckpointError(
@@ -316,7 +316,7 @@ def _from_bfloat16(bits: npt.NDArray[np.uint16]) -> FloatArray:
 def _target(path: str | os.PathLike[str]) -> Path:
     """Return the file to write, with links resolved: a link is kept and its target replaced."""
     path = _path(path)
-    if path.suffix not in SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES:
         raise CheckpointError(
             f"a model file must end in {' or '.join(SUFFIXES)}, got {str(path)!r}; choose another name"
         )

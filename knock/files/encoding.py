@@ -46,7 +46,9 @@ class Finding:
             return self.advice
         if path is None:
             return f"Convert it with: {command}"
-        old, new = str(path), str(path.with_name(f"{_SUFFIX.sub('', path.name)}.utf8.txt"))
+        name = _SUFFIX.sub("", path.name)
+        suffix = Path(name).suffix if Path(name).suffix.lower() in _TABLES else ""
+        old, new = str(path), str(path.with_name(f"{name.removesuffix(suffix)}.utf8{suffix or '.txt'}"))
         if sys.platform != "win32":
             return f"To convert it, run: {command} {shlex.quote(old)} > {shlex.quote(new)}"
         if not self.encoding:
@@ -61,6 +63,7 @@ def _packed(what: str, command: str) -> Finding:
     return Finding(what=what, command=command, advice="Unpack it, for example with 7-Zip")
 
 
+_TABLES = (".csv", ".tsv", ".jsonl")  # suffixes by which a table is known
 _SUFFIX = re.compile(r"(\.txt)?(\.(txt|gz|bz2|xz|zst|zip))?$")
 _DOCUMENT = "Save it as plain text in UTF-8"
 _SIGNATURES = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from json.encoder import encode_basestring as string_of
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,22 @@ def json_table(path: Path) -> Table:
         TextError: if the file cannot be read or is empty, or a line is no JSON object.
     """
     name = repr(str(path))
+    return _table(lambda: _objects(path, name), name)
+
+
+def table_of_mappings(rows: Sequence[Mapping[str, Any]], name: str) -> Table:
+    """Return rows that are given as mappings from column to value, such as dicts, as a table of JSON objects.
+
+    Raises:
+        TextError: if a key is not a string, or a value is nothing that JSON can hold.
+    """
+    objects = [_given(row, f"row {number:,} of {name}") for number, row in enumerate(rows, 1)]
+    return _table(lambda: iter(objects), name)
+
+
+def _table(objects: Callable[[], Iterator[dict[str, str]]], name: str) -> Table:
     keys: dict[str, None] = {}
-    for content in _objects(path, name):
+    for content in objects():
         keys.update(dict.fromkeys(content))
     if not keys:
         raise TextError(f"{name} is empty; a table needs one JSON object per line")
@@ -37,7 +51,7 @@ def json_table(path: Path) -> Table:
     check_header(header, name)
 
     def records() -> Iterator[list[Cell]]:
-        for content in _objects(path, name):
+        for content in objects():
             yield [content.get(key) for key in header]
 
     return Table(name, "jsonl", header, lambda: not_empty(records(), name))
@@ -73,17 +87,45 @@ def _objects(path: Path, name: str) -> Iterator[dict[str, str]]:
     for number, line in enumerate(lines_of(read_chunks(path)), 1):
         if not line.strip():
             continue
+        yield _record(line, f"line {number:,} of {name}")
+
+
+def _given(row: Mapping[str, Any], where: str) -> dict[str, str]:
+    """Return a mapping with its values as JSON texts."""
+    if wrong := [key for key in row if not isinstance(key, str)]:
+        raise TextError(f"{where} has the key {shown(wrong[0])}; the names of columns must be strings")
+    for key, value in row.items():
         try:
-            content = _decode(line)
-            if not isinstance(content, dict):
-                raise ValueError(f"it must be an object, got {shown(content)}")
-            record = {key: _text(value) for key, value in content.items()}
-            "".join(record.values()).encode()
-        except UnicodeEncodeError:
-            raise TextError(f"line {number:,} of {name} has half a surrogate pair, which is no character") from None
-        except (ValueError, RecursionError) as error:
-            raise TextError(f"line {number:,} of {name} is not a JSON object of a table: {error}") from error
-        yield record
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError, RecursionError):
+            raise TextError(
+                f"{where} has {shown(value)} in {key!r}, which JSON cannot hold; pass a str, int, float or bool, or "
+                "None if it is missing"
+            ) from None
+    return _record(json.dumps(dict(row)), where)
+
+
+def _record(line: str, where: str) -> dict[str, str]:
+    """Return the values of a JSON object as JSON texts."""
+    try:
+        content = _decode(line.strip())
+        if not isinstance(content, dict):
+            raise TextError(f'{where} is not a JSON object, such as {{"name": "Ann"}}, but {_shown_json(content)}')
+        record = {key: _text(value) for key, value in content.items()}
+        "".join(record.values()).encode()
+    except UnicodeEncodeError:
+        raise TextError(f"{where} has half a surrogate pair, which is no character") from None
+    except json.JSONDecodeError as error:  # its own message has a line number, too, which is always 1
+        reason = f"{error.msg.lower()} at column {error.colno}"
+        raise TextError(f"{where} is not a JSON object of a table: {reason}") from error
+    except (ValueError, RecursionError) as error:
+        raise TextError(f"{where} is not a JSON object of a table: {error}") from error
+    return record
+
+
+def _shown_json(content: Any) -> str:
+    text = _text(content)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

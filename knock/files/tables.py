@@ -123,13 +123,6 @@ def rows_as_items(path: str | os.PathLike[str]) -> Iterator[str]:
     return read_table(path).items()
 
 
-def as_items(source: str | os.PathLike[str] | Iterable[str]) -> str | os.PathLike[str] | Iterable[str]:
-    """Return the rows of a table as items, if a source of texts is one by the suffix of its name, or the source."""
-    if isinstance(source, (str, os.PathLike)) and Path(source).suffix[1:].lower() in TABLE_FORMATS:
-        return rows_as_items(source)
-    return source
-
-
 def csv_line(cells: Sequence[str], delimiter: str = ",") -> str:
     """Return fields as a line of RFC 4180 CSV, without its end: quoted only where they must be."""
     line = io.StringIO()
@@ -137,14 +130,14 @@ def csv_line(cells: Sequence[str], delimiter: str = ",") -> str:
     return line.getvalue()[:-1]
 
 
-def csv_cells(line: str) -> list[str]:
+def csv_cells(line: str, delimiter: str = ",") -> list[str]:
     """Return the fields of a line, the inverse of `csv_line`.
 
     Raises:
         ValueError: if it is not one line of CSV.
     """
     try:
-        (cells,) = csv.reader([line], strict=True)
+        (cells,) = csv.reader([line], delimiter=delimiter, strict=True)
     except csv.Error as error:
         raise ValueError(str(error)) from error
     return cells

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, get_args
 
 from knock.errors import SamplingError
-from knock.generation.known_texts import KnownRuns, KnownTexts, Source, text_hash
+from knock.generation.known_texts import KnownRuns, KnownTexts, Source
+from knock.generation.text_hashes import text_hash
 from knock.validation import shown
 from knock.vocab import Vocab
 
@@ -27,7 +28,7 @@ class Filters:
 
     Args:
         unique: drop a text that equals an earlier one; needs about 100 bytes of memory per kept text.
-        novel: texts that are not new, as `KnownTexts`.
+        novel: texts that are not new, as `KnownTexts`; neither a text nor its identity may be one of them.
         overlap: texts of which no long run may be copied.
         accept: a regular expression that a text must match as a whole, in all of Python's syntax, or a function that
             returns whether to keep a text.
@@ -65,7 +66,7 @@ class Filters:
         Args:
             text: the text.
             finish_reason: why it ended.
-            identity: what makes it a repeat of an earlier text, if that is more or less than the text.
+            identity: what makes it a repeat of an earlier text, or a copy, if that is more or less than the text.
         """
         self.drawn += 1
         verdict, digest = self._judge(text, finish_reason, identity)
@@ -107,18 +108,21 @@ class Filters:
             return "not matching", 0
         if finish_reason == "length" and not self._keep_cut:
             return "cut", 0
-        digest = text_hash(text)
-        if self._novel is not None and self._novel.has_hash(digest):
+        digest = whole = 0
+        if self._seen is not None or self._novel is not None:
+            digest = text_hash(text)
+            whole = digest if identity is None or identity == text else text_hash(identity)
+        if self._novel is not None and (
+            self._novel.has_hash(digest) or (whole != digest and self._novel.has_hash(whole))
+        ):
             return "copies", 0
         if self._overlap is not None and self._overlap.has_run_of(text):
             return "overlaps", 0
         if self._accept is not None and not self._accept(text):
             return "not accepted", 0
-        if identity is not None and identity != text:
-            digest = text_hash(identity)
-        if self._seen is not None and digest in self._seen:
+        if self._seen is not None and whole in self._seen:
             return "repeats", 0
-        return None, digest
+        return None, whole
 
 
 def default_tries(count: int) -> int:

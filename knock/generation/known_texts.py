@@ -2,47 +2,45 @@
 
 from __future__ import annotations
 
-import bisect
 import functools
-import hashlib
-import itertools
+import io
+import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from knock.errors import SamplingError, TextError
+from knock.escapes import unescape
 from knock.files.text import read_chunks
-from knock.validation import whole_number
+from knock.generation.hash_set import Hashes, HashSet
+from knock.generation.text_hashes import RollingHash, run_hashes, text_hash, text_hashes
+from knock.validation import shown, whole_number
 
 Source = str | os.PathLike[str] | Iterable[str]
-Hashes = npt.NDArray[np.uint64]
 
-_AT_ONCE = 2**16  # texts hashed before their hashes are stored
-_SPARSITY = 16  # bits per hash in the table of `_HashSet`: it answers all but a sixteenth of the questions
-
-_SPLITMIX = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-_BASE = 0xD6E8FEB86659FD93  # odd, so that it has an inverse modulo 2**64
-_INVERSE = pow(_BASE, -1, 2**64)
+_AT_ONCE = 2**16  # texts hashed together
+_CHARS_AT_ONCE = 2**20  # characters hashed together
+_LONGEST_RUN = 10**6  # characters
+_SHORT = 64  # characters of a text whose runs are hashed faster one by one than as arrays
 
 
 class KnownTexts:
-    """A set of texts, by their 64-bit hashes: about 12 bytes of memory per text, and 20 while it is built.
+    """A set of texts, by their 64-bit hashes: about 12 bytes of memory per text, and up to 20 while it is built.
 
     Two different texts have the same hash with probability 2**-64, so among a billion texts one in 10**10 new ones is
     taken for known.
 
     Args:
-        sources: files with one text per line, which are read in pieces, or iterables of texts.
+        sources: files with one text per line, which are read in pieces, or iterables of texts. A line that has escapes
+            stands for two texts: itself, and the one that `knock sample` writes like this to .txt files. In a .jsonl
+            file, a row of `knock sample` stands for its prompt and text.
 
     Raises:
         TextError: if a file cannot be read, is empty or is not UTF-8.
     """
 
     def __init__(self, *sources: Source) -> None:
-        self._hashes = _HashSet(_in_parts(text_hash(text) for source in sources for text in texts_of(source)))
+        self._hashes = HashSet(text_hashes(texts) for source in sources for texts in _batches_of(source))
 
     def __contains__(self, text: str) -> bool:
         return text_hash(text) in self._hashes
@@ -63,24 +61,47 @@ class KnownTexts:
 class KnownRuns:
     """All runs of `length` characters of some texts, by their 64-bit hashes.
 
-    They take about 12 bytes of memory per character, and 20 while they are collected.
+    They take about 12 bytes of memory per distinct run, and up to 20 while they are collected.
 
     Args:
-        length: length of a run, in characters.
+        length: length of a run, in characters, at most a million.
         sources: files, or iterables of texts. A run of a file may cross its lines, one of an iterable not its texts.
+            Where a line of a file stands for another text, as in `KnownTexts`, the runs of both count.
 
     Raises:
         TextError: if a file cannot be read, is empty or is not UTF-8.
-        SamplingError: if `length` is not a whole number of at least 1.
+        SamplingError: if `length` is not a whole number from 1 to a million.
     """
 
     def __init__(self, length: int, *sources: Source) -> None:
-        self.length = whole_number("max_overlap", length, 1, error=SamplingError)
-        self._hashes = _HashSet(hashes for source in sources for hashes in self._hashes_of(source))
+        self.length = whole_number("max_overlap", length, 1, _LONGEST_RUN, error=SamplingError)
+        self._hashes = HashSet(hashes for source in sources for hashes in self._hashes_of(source))
+
+    @classmethod
+    def of(cls, max_overlap: tuple[int, Source]) -> KnownRuns:
+        """Return the runs of a length and a source, as they are given to `LanguageModel.items`.
+
+        Raises:
+            SamplingError: if they are not such a pair; also for the reasons that the class raises.
+        """
+        if not isinstance(max_overlap, (tuple, list)) or len(max_overlap) != 2:
+            raise SamplingError(
+                f"max_overlap must be a number of characters and texts, such as (20, 'known.txt'), "
+                f"got {shown(max_overlap)}"
+            )
+        return cls(*max_overlap)
 
     def has_run_of(self, text: str) -> bool:
         """Whether a text contains one of the runs."""
-        return len(text) >= self.length and self._hashes.has_any(run_hashes(text, self.length))
+        if len(text) < self.length:
+            return False
+        if len(text) <= _SHORT:
+            return self._hashes.has_any(self._rolling.hashes(text))
+        return self._hashes.has_any_of(run_hashes([text], self.length))
+
+    @functools.cached_property
+    def _rolling(self) -> RollingHash:
+        return RollingHash(self.length)
 
     @property
     def digest(self) -> str:
@@ -89,77 +110,114 @@ class KnownRuns:
 
     def _hashes_of(self, source: Source) -> Iterator[Hashes]:
         if not isinstance(source, (str, os.PathLike)):
-            yield from (run_hashes(text, self.length) for text in source)
+            yield from self._hashes_of_texts(_checked(source))
             return
-        before = ""
+        lines, before, is_rows = _Lines(), "", _may_have_rows(source)
         for chunk in _chunks(source):
             text = before + chunk
-            yield _distinct(run_hashes(text, self.length))
+            yield run_hashes([text], self.length)
             before = text[max(0, len(text) - self.length + 1) :]
+            yield from self._hashes_of_texts(_meant(lines.add(chunk), is_rows))
+        yield from self._hashes_of_texts(_meant(lines.rest(), is_rows))
+
+    def _hashes_of_texts(self, texts: Iterable[str]) -> Iterator[Hashes]:
+        step = _CHARS_AT_ONCE
+        parts = (text[i : i + step + self.length - 1] for text in texts for i in range(0, len(text), step))
+        for batch in _batches(parts):
+            yield run_hashes(batch, self.length)
 
 
-class _HashSet:
-    """A sorted array of 64-bit hashes, with a table of bits that answers most questions without a search."""
+class _Lines:
+    """Splits text that arrives in chunks into lines."""
 
-    def __init__(self, parts: Iterable[Hashes]) -> None:
-        self._sorted = _distinct(np.concatenate([np.empty(0, np.uint64), *parts]))
-        self._mask = (1 << (max(8, _SPARSITY * len(self._sorted)) - 1).bit_length()) - 1
-        bits = np.zeros((self._mask + 1) // 8, np.uint8)
-        for start in range(0, len(self._sorted), _AT_ONCE):
-            places = self._sorted[start : start + _AT_ONCE] & np.uint64(self._mask)
-            np.bitwise_or.at(bits, places >> np.uint64(3), np.uint8(1) << (places & np.uint64(7)).astype(np.uint8))
-        self._bits = bits.tobytes()  # of which Python reads a byte faster than of an array
+    def __init__(self) -> None:
+        self._begun: list[str] = []  # pieces of the last line, joined once: it may be as long as the file
 
-    def __contains__(self, digest: int) -> bool:
-        place = digest & self._mask
-        if not self._bits[place >> 3] >> (place & 7) & 1:
-            return False
-        place = bisect.bisect_left(self._sorted.data, digest)
-        return place < len(self._sorted) and bool(self._sorted[place] == digest)
+    def add(self, chunk: str) -> list[str]:
+        """Return the lines that a chunk completes, without their ends and without empty ones."""
+        end, is_complete, others = chunk.partition("\n")
+        self._begun.append(end)
+        if not is_complete:
+            return []
+        *lines, last = others.split("\n")
+        lines.insert(0, "".join(self._begun))
+        self._begun = [last]
+        return list(filter(None, lines))
 
-    def __len__(self) -> int:
-        return len(self._sorted)
-
-    def has_any(self, hashes: Hashes) -> bool:
-        """Whether one of the hashes is in the set."""
-        if not self._sorted.size:
-            return False
-        places = np.searchsorted(self._sorted, hashes).clip(max=len(self._sorted) - 1)
-        return bool((self._sorted[places] == hashes).any())
-
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(self._sorted.astype("<u8", copy=False).data).hexdigest()[:16]
+    def rest(self) -> list[str]:
+        """Return the last line, if it is not empty; call it after the last chunk."""
+        return list(filter(None, ["".join(self._begun)]))
 
 
-def _distinct(hashes: Hashes) -> Hashes:
-    """Sort hashes in place, and return the distinct ones: faster than `np.unique`, and in less memory."""
-    hashes.sort()
-    is_first = np.ones(len(hashes), bool)
-    np.not_equal(hashes[1:], hashes[:-1], out=is_first[1:])
-    return hashes[is_first]
-
-
-def _in_parts(hashes: Iterator[int]) -> Iterator[Hashes]:
-    while (part := np.fromiter(itertools.islice(hashes, _AT_ONCE), np.uint64)).size:
-        yield part
-
-
-def texts_of(source: Source) -> Iterator[str]:
-    """Yield the lines of a file without their ends, leaving out empty ones, or the texts of an iterable.
+def _batches_of(source: Source) -> Iterator[list[str]]:
+    """Yield the texts of a source in lists.
 
     Raises:
-        TextError: if the file cannot be read, has no line or is not UTF-8.
+        TextError: if a file cannot be read, has no line or is not UTF-8.
+        SamplingError: if it is neither a file nor an iterable of strings.
     """
     if not isinstance(source, (str, os.PathLike)):
-        yield from source
+        yield from _batches(_checked(source))
         return
-    before = ""
+    lines, is_rows = _Lines(), _may_have_rows(source)
     for chunk in _chunks(source):
-        *lines, before = (before + chunk).split("\n")
-        yield from filter(None, lines)
-    if before:
-        yield before
+        complete = lines.add(chunk)
+        yield complete + _meant(complete, is_rows)
+    yield (last := lines.rest()) + _meant(last, is_rows)
+
+
+def _checked(texts: Iterable[str]) -> Iterator[str]:
+    """Yield the texts of an iterable; of an open file, its lines without their ends.
+
+    Raises:
+        SamplingError: if it is no iterable, or not one of strings.
+    """
+    if not isinstance(texts, Iterable):
+        raise SamplingError(f"known texts must be a file or an iterable of strings, got {shown(texts)}")
+    has_ends = isinstance(texts, io.TextIOBase)
+    for text in texts:
+        if not isinstance(text, str):
+            raise SamplingError(f"known texts must be strings, got {shown(text)}")
+        yield text.removesuffix("\n") if has_ends else text
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Yield texts in lists of a bounded number of characters, longer texts alone."""
+    batch: list[str] = []
+    count = 0
+    for text in texts:
+        batch.append(text)
+        count += len(text)
+        if len(batch) == _AT_ONCE or count >= _CHARS_AT_ONCE:
+            yield batch
+            batch, count = [], 0
+    if batch:
+        yield batch
+
+
+def _may_have_rows(path: str | os.PathLike[str]) -> bool:
+    return Path(path).suffix.lower() == ".jsonl"
+
+
+def _meant(lines: Iterable[str], is_rows: bool) -> list[str]:
+    """Return the texts that `knock sample` writes as some of the lines, where they differ from those.
+
+    Args:
+        lines: the lines.
+        is_rows: whether it writes them as JSON objects; otherwise, with escapes.
+    """
+    if is_rows:
+        return [text for text in map(_text_of_row, lines) if text is not None]
+    return [text for line in lines if "\\" in line and (text := unescape(line)) != line]
+
+
+def _text_of_row(line: str) -> str | None:
+    """Return prompt and text of a row; None if a line is no row."""
+    try:
+        row = json.loads(line)
+        return str(row["prompt"] + row["text"]) if "index" in row else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def _chunks(path: str | os.PathLike[str]) -> Iterator[str]:
@@ -174,39 +232,3 @@ def _chunks(path: str | os.PathLike[str]) -> Iterator[str]:
         yield chunk
     if is_empty:
         raise TextError(f"{str(path)!r} is empty, so nothing can be compared with it; pass a file with text")
-
-
-def text_hash(text: str) -> int:
-    """Return a 64-bit hash of a text, the same on every machine."""
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
-
-
-def run_hashes(text: str, length: int) -> Hashes:
-    """Return a 64-bit hash of every run of `length` characters, uint64 [max(0, len(text) - length + 1)].
-
-    A polynomial in an odd base modulo 2**64 whose coefficients are hashed code points (Karp and Rabin 1987).
-    """
-    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
-    if len(points) < length:
-        return np.empty(0, np.uint64)
-    with np.errstate(over="ignore"):
-        x = (points + np.uint64(1)) * np.uint64(_SPLITMIX[0])  # the mixing function of splitmix64
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(_SPLITMIX[1])
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(_SPLITMIX[2])
-        x ^= x >> np.uint64(31)
-        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(x * _powers(_BASE, len(points)))])
-        runs: Hashes = (sums[length:] - sums[:-length]) * _powers(_INVERSE, len(points) - length + 1)
-    return runs
-
-
-def _powers(base: int, count: int) -> Hashes:
-    """Return the first powers of a base modulo 2**64, uint64 [count]."""
-    return _powers_of_two(base, (count - 1).bit_length())[:count]
-
-
-@functools.lru_cache(maxsize=8)
-def _powers_of_two(base: int, exponent: int) -> Hashes:
-    """Return the first 2**exponent powers of a base, which the texts of about one length share."""
-    powers = np.full(1 << exponent, base, np.uint64)
-    powers[0] = 1
-    return np.cumprod(powers)

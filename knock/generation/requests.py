@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from knock.choices import Unknown
 from knock.engine.batch import Request
 from knock.errors import KnockError, SamplingError
-from knock.generation.constraints.constraint import NO_CONSTRAINT, Compiled, Constraint, compile_constraint
 from knock.generation.results import Prompt
 from knock.generation.stopping import StopStrings, warn_of_impossible
 from knock.memo import Memo
@@ -20,8 +19,12 @@ from knock.sampling import Sampling
 from knock.validation import shown, whole_number
 from knock.vocab import TokenArray, Vocab
 
+if TYPE_CHECKING:
+    from knock.generation.constraints.constraint import Compiled, Constraint
+
 LAST_INDEX = 2**62  # well within the int64 of the kernels
 LONGEST = 2**28  # characters of a row: buffers are allocated up front
+MOST_TEXTS = 10**8  # texts of a list, which take some hundred gigabytes
 
 
 class RequestBuilder:
@@ -34,7 +37,7 @@ class RequestBuilder:
         max_new_tokens: their number of characters.
         unknown: how to handle characters that the model does not know.
         keep_errors: If True, an invalid prompt becomes a request with an error instead of raising.
-        constraint: what the texts must match.
+        constraint: what the texts must match; None if nothing.
 
     Raises:
         SamplingError: if a control is out of range, or no text matches.
@@ -48,7 +51,7 @@ class RequestBuilder:
         max_new_tokens: int,
         unknown: Unknown,
         keep_errors: bool = False,
-        constraint: Constraint = NO_CONSTRAINT,
+        constraint: Constraint | None = None,
     ) -> None:
         self._vocab = vocab
         self._constraint = constraint
@@ -103,7 +106,10 @@ class RequestBuilder:
             extra = prompt.extra
             prompt = prompt.text
         controls = self._sampling if sampling is None else self.controls(sampling)
-        compiled, tokens = self._compiled(stop, length, controls), self._tokens(prompt)
+        tokens = self._tokens(prompt)
+        compiled = self._compiled(stop, length, controls, tokens)
+        if compiled is None:
+            return Request(tokens, controls, None, length, index, prompt, None, stop, extra)
         state, length, is_over = compiled.begin(tokens[1:] if self._vocab.has_boundary else tokens, length)
         return Request(
             tokens, controls, compiled.automaton, 0 if is_over else length, index, prompt, None, stop, extra, state,
@@ -134,15 +140,45 @@ class RequestBuilder:
         tokens: TokenArray = self._memo.get(("text", text), lambda: prompt_tokens(text, self._vocab, self._unknown))
         return tokens
 
-    def _compiled(self, stop: tuple[str, ...], length: int, controls: Sampling) -> Compiled:
-        """Return the constraint with the stop strings and the tokens that the controls ban."""
+    def _compiled(
+        self, stop: tuple[str, ...], length: int, controls: Sampling, tokens: TokenArray | None = None
+    ) -> Compiled | None:
+        """Return the constraint with the stop strings and the tokens that the controls ban; None if there is none."""
         if stop:
             self._memo.get(("warned", stop, length), lambda: warn_of_impossible(stop, length, self._vocab))
-        banned = banned_tokens(controls)
-        compiled: Compiled = self._memo.get(
-            ("constraint", stop, banned), lambda: compile_constraint(self._constraint, stop, self._vocab, banned)
+        banned, before = banned_tokens(controls), stopless(tokens, stop, self._vocab)
+        compiled: Compiled | None = self._memo.get(
+            ("constraint", stop, banned, before),
+            lambda: compiled_constraint(self._constraint, stop, self._vocab, banned, before),
         )
         return compiled
+
+
+def stopless(tokens: TokenArray | None, stop: tuple[str, ...], vocab: Vocab) -> tuple[int, ...]:
+    """Return the tokens of a prompt that its constraint must know, because stop strings do not count in them.
+
+    In plain text, the constraint begins after the prompt.
+    """
+    return tuple(tokens[1:].tolist()) if tokens is not None and stop and vocab.has_boundary else ()
+
+
+def compiled_constraint(
+    constraint: Constraint | None,
+    stop: tuple[str, ...],
+    vocab: Vocab,
+    banned: tuple[int, ...],
+    prompt: tuple[int, ...] = (),
+) -> Compiled | None:
+    """Return a constraint compiled with stop strings and banned tokens; None if nothing restricts or ends a text.
+
+    Raises:
+        SamplingError: if it cannot be compiled, or no text matches.
+    """
+    if constraint is None and not stop and not vocab.has_boundary:
+        return None
+    from knock.generation.constraints.constraint import compile_constraint
+
+    return compile_constraint(constraint, stop, vocab, banned, prompt=prompt)
 
 
 def several(prompts: Iterable[str | Prompt]) -> Iterable[str | Prompt]:
@@ -156,6 +192,25 @@ def several(prompts: Iterable[str | Prompt]) -> Iterable[str | Prompt]:
     return prompts
 
 
+def check_count(name: str, value: int, prompts: int = 1) -> None:
+    """Check that a list can hold the texts that are wanted.
+
+    Args:
+        name: name of the argument in the error message.
+        value: number of texts of each prompt.
+        prompts: number of prompts.
+
+    Raises:
+        SamplingError: if it cannot.
+    """
+    if value * prompts > MOST_TEXTS:
+        each = f" for each of {prompts:,} prompts" if prompts > 1 else ""
+        raise SamplingError(
+            f"a list holds at most {MOST_TEXTS:,} texts, got {name}={shown(value)}{each}; for more, use sample_iter, "
+            "which yields them one by one"
+        )
+
+
 def prompt_tokens(text: str, vocab: Vocab, unknown: Unknown) -> TokenArray:
     """Return the tokens of a prompt; an empty one begins a new line, or, in a model of items, every one an item.
 
@@ -166,6 +221,15 @@ def prompt_tokens(text: str, vocab: Vocab, unknown: Unknown) -> TokenArray:
     if tokens.size and not vocab.has_boundary:
         return tokens
     return np.append(np.int32(vocab.start_id), tokens)
+
+
+def beginning(prompt: str, vocab: Vocab, unknown: Unknown) -> str:
+    """Return what the items of a prompt begin with: the prompt as the model reads it; nothing in plain text.
+
+    Raises:
+        VocabError: if it has an unknown character.
+    """
+    return vocab.decode(vocab.encode(prompt, unknown=unknown)) if vocab.has_boundary else ""
 
 
 def default_length(vocab: Vocab) -> int:

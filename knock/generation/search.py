@@ -17,7 +17,7 @@ from knock.engine.automaton import Automaton
 from knock.engine.engine import Engine
 from knock.errors import GenerationError, SamplingError
 from knock.generation.constraints.constraint import Compiled, Constraint, compile_constraint
-from knock.generation.requests import LONGEST, prompt_tokens
+from knock.generation.requests import LONGEST, beginning, prompt_tokens, stopless
 from knock.generation.stopping import StopStrings, warn_of_impossible
 from knock.validation import whole_number
 from knock.vocab import TokenArray, Vocab
@@ -209,7 +209,7 @@ def most_likely(
     vocab: Vocab,
     n: int,
     prompt: str,
-    constraint: Constraint,
+    constraint: Constraint | None,
     stop: str | Iterable[str] | None,
     max_new_tokens: int,
     limit: int,
@@ -222,10 +222,10 @@ def most_likely(
     length = whole_number("max_new_tokens", max_new_tokens, 1, LONGEST, error=SamplingError)
     tokens, stops = prompt_tokens(prompt, vocab, unknown), StopStrings(stop).strings
     warn_of_impossible(stops, length, vocab)
-    compiled = compile_constraint(constraint, stops, vocab, must_end=True)
+    compiled = compile_constraint(constraint, stops, vocab, must_end=True, prompt=stopless(tokens, stops, vocab))
     automaton = _ending(compiled, vocab)
     state, length, is_over = compiled.begin(tokens[1:] if vocab.has_boundary else tokens, length)
-    before = prompt if vocab.has_boundary else ""
+    before = beginning(prompt, vocab, unknown)
     if is_over or length == 0:
         return MostLikely((LikelyText(before, 0.0),), 1, True, 0)
     search = Search(engine, tokens, automaton, state, length, limit, progress)
@@ -247,6 +247,6 @@ def _ending(compiled: Compiled, vocab: Vocab) -> Automaton:
         if compiled.max_tokens is not None or is_last.any():
             return automaton
     raise SamplingError(
-        "nothing says where a text ends; give a stop string, a maximum length, or a pattern that no text can match for "
-        "ever"
+        "nothing says where a text ends; give a stop string, a maximum length, or a pattern whose texts cannot become "
+        "ever longer"
     )

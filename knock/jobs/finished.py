@@ -8,14 +8,16 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from knock.errors import OutputError
-from knock.generation.filters import Verdict
 from knock.generation.results import Prompt
-from knock.jobs.row_filter import RowFilter
 from knock.jobs.rows import Place, Row
 from knock.words import counted
+
+if TYPE_CHECKING:
+    from knock.generation.filters import Verdict
+    from knock.jobs.row_filter import RowFilter
 
 _COMPARED = 256  # rows, evenly spaced, and as many of those that are missing
 _MISSING: Verdict = "in an earlier run"  # why rows were dropped that are not in the file

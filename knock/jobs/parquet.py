@@ -17,6 +17,8 @@ from knock.jobs.prompt_file import Record
 from knock.jobs.row_file import locked, output_errors
 from knock.jobs.row_filter import RowFilter
 from knock.jobs.rows import Row, RowWriter
+from knock.jobs.table_columns import TableColumns
+from knock.jobs.table_rows import TableLines
 
 _READ_AT_ONCE = 1024  # rows
 _INCOMPLETE = "; an incomplete Parquet file cannot be kept. Free some space, or write .jsonl"
@@ -65,6 +67,7 @@ class RowTable(RowWriter):
         extra: pyarrow schema of the prompts' other columns; if None, it is inferred from the rows.
         filter_: which rows to keep, as in `RowWriter`.
         force: overwrite an existing file.
+        table: writes the rows of a table, as in `RowWriter`; the file then has the table's columns only.
 
     Raises:
         OutputError: if the file already exists or cannot be written.
@@ -79,17 +82,19 @@ class RowTable(RowWriter):
         extra: Any = None,
         filter_: RowFilter | None = None,
         force: bool = False,
+        table: TableLines | None = None,
     ) -> None:
-        super().__init__("parquet", filter_=filter_)
+        super().__init__("parquet", filter_=filter_, table=table)
         parquet = _parquet()
         self._path = Path(path)
         self._part = self._path.with_name(self._path.name + ".run-part")
-        self._extra = ExtraColumns(row_schema(columns), extra)
+        self._columns: ExtraColumns | TableColumns
+        self._columns = ExtraColumns(row_schema(columns), extra) if table is None else TableColumns(table)
         self._is_whole = True
         with contextlib.ExitStack() as opened, output_errors(self._path):
             opened.enter_context(locked(self._path))
             check_free(self._path, force=force)
-            self._writer = parquet.ParquetWriter(self._part, self._extra.stored)
+            self._writer = parquet.ParquetWriter(self._part, self._columns.stored)
             self._opened = opened.pop_all()
 
     def __exit__(self, *exception: object) -> None:
@@ -98,7 +103,7 @@ class RowTable(RowWriter):
                 with output_errors(self._path, _INCOMPLETE):
                     self._writer.close()
                     if self._is_whole and (self.place.rows or exception[0] is None):
-                        self._extra.finish(self._part)
+                        self._columns.finish(self._part)
                         self._part.replace(self._path)
             finally:
                 self._part.unlink(missing_ok=True)
@@ -107,7 +112,7 @@ class RowTable(RowWriter):
         if rows:
             self._is_whole = False
             with output_errors(self._path, _INCOMPLETE):
-                self._writer.write_table(self._extra.table(rows))
+                self._writer.write_table(self._columns.table(rows))
             self._is_whole = True
 
 

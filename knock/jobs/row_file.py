@@ -20,7 +20,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from knock.choices import LineFormat, RowFormat
 from knock.errors import OutputError
@@ -28,10 +28,12 @@ from knock.escapes import unescape
 from knock.files.output import check_free
 from knock.generation.results import Prompt
 from knock.jobs.finished import FinishedRows
-from knock.jobs.row_filter import RowFilter
 from knock.jobs.rows import Place, Row, RowWriter, write_all, written_text
-from knock.jobs.table_rows import TableLines
 from knock.words import counted
+
+if TYPE_CHECKING:
+    from knock.jobs.row_filter import RowFilter
+    from knock.jobs.table_rows import TableLines
 
 _CHANGED = "cannot resume {!r}: it has been changed since it was written; choose another name"
 

@@ -6,15 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from knock.choices import LineFormat, RowFormat
 from knock.escapes import escape
-from knock.generation.filters import Verdict
 from knock.generation.results import Generation, Prompt
 from knock.jobs.as_json import json_of
-from knock.jobs.row_filter import RowFilter
-from knock.jobs.table_rows import TableLines
+
+if TYPE_CHECKING:
+    from knock.generation.filters import Verdict
+    from knock.jobs.row_filter import RowFilter
+    from knock.jobs.table_rows import TableLines
 
 Row = Mapping[str, Any]
 

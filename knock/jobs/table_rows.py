@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
-from knock.errors import SchemaError
-from knock.files.json_table import object_of, plain
-from knock.files.tables import csv_line
+from knock.files.json_table import members, object_of, plain
+from knock.files.tables import Cell, csv_cells, csv_line
 from knock.generation.constraints.schema import Schema, cells_of, names_of
+from knock.jobs.column_types import TypedColumn
 
 TableFormat = Literal["csv", "tsv", "jsonl"]
 
@@ -22,16 +22,13 @@ class TableLines:
 
     Attributes:
         header: the first line, with its end; empty in JSON.
-
-    Raises:
-        SchemaError: if the table has columns that the format cannot hold.
+        columns: the columns, with their types.
     """
 
     def __init__(self, schema: Schema, form: TableFormat) -> None:
-        if form == "jsonl" and schema["format"] != "jsonl":
-            raise SchemaError("the rows of a CSV table have no types; write them as .csv or .tsv")
         self._schema, self._form = schema, form
         self._names = names_of(schema)
+        self.columns = [TypedColumn(column, is_json=schema["format"] == "jsonl") for column in schema["columns"]]
         self._delimiter = "\t" if form == "tsv" else schema.get("delimiter", ",")
         self._is_as_generated = form == "csv" and schema["format"] == "csv" and self._delimiter == ","
         self.header = b"" if form == "jsonl" else f"{csv_line(self._names, self._delimiter)}\n".encode()
@@ -48,10 +45,15 @@ class TableLines:
         except ValueError:
             return None
         if self._form == "jsonl":
-            return object_of(self._names, cells)
+            values = (column.json(cell) for column, cell in zip(self.columns, cells, strict=True))
+            return object_of(self._names, list(values))
         if self._schema["format"] == "jsonl":
             cells = [plain(cell) for cell in cells]
         return csv_line([cell or "" for cell in cells], self._delimiter)
+
+    def cells(self, line: str) -> list[Cell]:
+        """Return the cells of a line that was written."""
+        return members(line, self._names) if self._form == "jsonl" else list(csv_cells(line, self._delimiter))
 
     def read(self, lines: Iterable[bytes]) -> Iterator[str]:
         """Yield the rows that the lines of a file hold, as `line` returns them."""

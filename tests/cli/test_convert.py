@@ -133,7 +133,7 @@ def test_older_layout_with_its_corpus(capsys: pytest.CaptureFixture[str], tmp_pa
     [
         (["m.safetensors"], 2, "OUT"),
         (["m.safetensors", "o.npz", "--stored", "float16"], 2, "invalid choice: 'float16'"),
-        (["m.safetensors", "o.bin"], 1, "must end in .safetensors or .npz, got 'o.bin'"),
+        (["m.safetensors", "o.bin"], 2, "argument OUT: must end in .safetensors or .npz, got 'o.bin'"),
         (["m.safetensors", "o.npz", "--stored", "bfloat16"], 1, "holds float32, got 'bfloat16'"),
         (["m.safetensors", "none/o.npz"], 1, "cannot write the model file"),
         (["m.safetensors", "folder.npz"], 1, "not a regular file"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -107,3 +108,48 @@ def test_large_vocabularies_are_cut(capsys: pytest.CaptureFixture[str], tmp_path
 )
 def test_durations(seconds: float, shown: str) -> None:
     assert _duration(seconds) == shown
+
+
+def test_json_has_what_the_file_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "info", "names", "--json")
+    assert (code, err, out.count("\n")) == (0, "", 1)
+    found, path = json.loads(out), shipped()["names"]
+    checkpoint = read_checkpoint(path)
+    vocab = checkpoint.vocab
+    assert vocab is not None
+    assert found == {
+        "name": "names",
+        "path": str(path),
+        "is_shipped": True,
+        "bytes": path.stat().st_size,
+        "digest": checkpoint.digest,
+        "config": checkpoint.weights.config.to_dict(),
+        "parameters": checkpoint.weights.n_parameters,
+        "receptive_field": checkpoint.weights.config.receptive_field,
+        "vocabulary": {"characters": "".join(vocab.characters), "lowercase": False, "has_boundary": True},
+        "training": checkpoint.training,
+    }
+
+
+def test_json_of_a_model_without_a_vocabulary(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "m.npz", random_weights(SMALL["hybrid-relative"], seed=0), None, {})
+    found = json.loads(run(capsys, "info", str(tmp_path / "m.npz"), "--json")[1])
+    assert (found["name"], found["is_shipped"], found["vocabulary"], found["training"]) == ("m", False, None, {})
+
+
+def test_a_schema_to_edit_has_a_line_for_each_column(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    columns = [{"kind": "integer", "max": 9, "min": 1, "name": "é"}, {"kind": "empty", "name": "b"}]
+    vocab = Vocab([chr(97 + i) for i in range(10)], boundary=True)
+    for schema in ({"format": "csv", "columns": columns}, {"columns": "?"}):
+        write_checkpoint(
+            tmp_path / "m.npz", random_weights(SMALL["hybrid-relative"], seed=0), vocab, {"schema": schema}
+        )
+        code, out, _ = run(capsys, "info", str(tmp_path / "m.npz"), "--schema")
+        assert (code, json.loads(out)) == (0, schema)
+        if schema["columns"] != "?":
+            assert '\n    {"name": "é", "kind": "integer", "min": 1, "max": 9},\n    {"name": "b", ' in out
+
+
+def test_json_and_schema_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "info", "--json", "--schema")
+    assert (code, "not allowed with argument --json" in err) == (2, True)

@@ -13,6 +13,7 @@ import pytest
 
 from knock import LanguageModel, ReweightGPT, Vocab, load
 from knock.engine.batch import Request
+from knock.escapes import unescape
 from knock.generation.requests import RequestBuilder
 from knock.jobs.row_file import RowFile
 from tests.cli.test_main import run
@@ -186,6 +187,59 @@ def test_repeats_are_rows_that_are_written_alike(capsys: pytest.CaptureFixture[s
     assert run(capsys, *arguments, "--only-new") == (0, "\n", summary(3, 1, 2))
 
 
+@pytest.mark.parametrize("form", ["txt", "jsonl"])
+@pytest.mark.parametrize(("prompt", "stop"), [("", "e"), ("A", "e")])
+def test_rows_of_an_earlier_run_are_known(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, form: str, prompt: str, stop: str
+) -> None:
+    """Also those with line breaks and backslashes, which are written as escapes, and with the prompt."""
+    out = tmp_path / f"first.{form}"
+    arguments = ["sample", prompt, "--count", "40", "--seed", "1", "--stop", stop]
+    assert run(capsys, *arguments, "--unique", "--out", str(out))[0] == 0
+    content = out.read_text(encoding="utf-8")
+    assert "\\n" in content
+    code, said, err = run(capsys, *arguments, "--unique", "--novel", str(out))
+    first = {row["text"] for row in map(json.loads, run(capsys, *arguments, "--unique")[1].splitlines())}
+    more = [row["text"] for row in map(json.loads, said.splitlines())]
+    assert (code, len(first), len(more)) == (0, 40, 40)
+    assert first.isdisjoint(more)
+    lm = load("shakespeare-nano")
+    assert more == lm.items(40, prompt, stop=stop, seed=1, novel=out, sampling="balanced")
+    assert int(re.search("([0-9]+) copies", err)[1]) >= 40  # type: ignore[index]
+    code, said, err = run(capsys, *arguments, "--max-overlap", "3", str(out), "--tries", "40")
+    assert (code, all(len(json.loads(line)["text"]) < 3 for line in said.splitlines())) == (1, True)
+
+
+def test_backslashes_of_items(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The line of an item may be the item itself, or as knock writes it."""
+    vocab = Vocab("a\\\n", boundary=True)
+    model, known, out = tmp_path / "m.safetensors", tmp_path / "known.txt", tmp_path / "o.txt"
+    LanguageModel(ReweightGPT(vocab.vocab_size, T=8, n_emb=16, nodes=16, n_blocks=1, n_heads=2, seed=3), vocab).save(
+        model
+    )
+    arguments = ["sample", "-m", str(model), "--seed", "1", "--min-length", "1", "--max-length", "3", "--unique"]
+    whole = 3 + 9 + 27  # texts of up to three of the characters
+    assert run(capsys, *arguments, "--count", str(whole), "--out", str(out))[0] == 0
+    known.write_text("a\\a\n\\\\a\na\n", encoding="utf-8")
+    code, said, err = run(capsys, *arguments, "--count", str(whole), "--novel", str(known))
+    gone = {"a\\a", "\\\\a", "\\a", "a"}
+    assert {row["text"] for row in map(json.loads, said.splitlines())} == {
+        *map(unescape, out.read_text(encoding="utf-8").splitlines())
+    } - gone
+    assert (code, f"got {whole - len(gone)} of {whole}" in err) == (1, True)
+    assert run(capsys, *arguments, "--count", "1", "--novel", str(out))[1] == ""
+
+
+def test_large_files_are_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, items: str, known: Path
+) -> None:
+    arguments = ["sample", "-m", items, "--novel", str(known), "--max-overlap", "9", str(known)]
+    monkeypatch.setattr("knock.cli.sample.filtering._LARGE", 3)
+    assert "reading" not in run(capsys, *arguments)[2]
+    monkeypatch.setattr("knock.cli.sample.filtering.is_live", lambda: True)
+    assert run(capsys, *arguments)[2].startswith(f"reading {known}, {known}\n")
+
+
 # Enough, or too few
 
 
@@ -347,10 +401,10 @@ def test_filters_belong_to_the_run(
     assert run(capsys, *arguments, "--resume")[0] == 0
     known.write_text("cab\n", encoding="utf-8")
     for more, difference in [
-        ([], "novel was '"),
-        (["--keep-cut"], "keep_cut was False and is True"),
-        (["--max-overlap", "9", str(known)], "max_overlap was None and is [9, '"),
-        (["--max-length", "9"], "max_length was None and is 9"),
+        ([], "--novel was '"),
+        (["--keep-cut"], "--keep-cut was False and is True"),
+        (["--max-overlap", "9", str(known)], "--max-overlap was None and is [9, '"),
+        (["--max-length", "9"], "--max-length was None and is 9"),
     ]:
         code, _, err = run(capsys, *arguments, "--resume", *more)
         assert (code, err.count("\n")) == (1, 1)
@@ -370,11 +424,13 @@ def test_filters_belong_to_the_run(
         (["--unique", "--tries", "9", "--count", "10"], "--tries 9 is below --count 10; raise it"),
         (["--unique", "--tries", "0"], "argument --tries: must be a whole number of at least 1, got '0'"),
         (["--accept", "("], "argument --accept: not a regular expression: missing )"),
-        (["--max-overlap", "x", "f"], "argument --max-overlap: N must be a whole number of at least 1, got 'x'"),
+        (["--max-overlap", "x", "f"], "argument --max-overlap: N must be a whole number from 1 to 1000000, got 'x'"),
+        (["--count", "1" + 30 * "0"], "-n/--count: must be a whole number from 1 to 1000000000000000, got '1000"),
+        (["--unique", "--tries", "1" + 30 * "0"], "--tries: must be a whole number from 1 to 1000000000000000, got"),
         (["--max-overlap", "3", "f", "--max-overlap", "4", "f"], "--max-overlap must have the same N for each FILE"),
         (["--pattern", "("], "("),
         (["--pattern", "[abc]{9}", "--length", "8"], "the shortest text that matches the constraints takes"),
-        (["--min-length", "5", "--max-length", "4"], "min_length=5 is above max_length=4"),
+        (["--min-length", "5", "--max-length", "4"], "--min-length=5 is above --max-length=4"),
     ],
 )
 def test_usage(
@@ -416,3 +472,26 @@ def test_files_that_cannot_be_used(
     assert (code, said, err.count("\n")) == (1, "", 1)
     assert message.format(path=path) in err
     assert not (tmp_path / "o.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "content"),
+    [
+        ({"kind": "column", "column": "x"}, "t.csv", 'y,x\n1,"{0}"\n2,{1}\n'),
+        ({"kind": "paragraphs"}, "t.txt", "{0}\n\n\n{1}\n"),
+        ({"kind": "lines"}, "t.txt", "{0}\n{1}\n"),
+    ],
+)
+def test_novel_reads_the_items_that_the_model_learned(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, items: str, kind: dict[str, str], name: str, content: str
+) -> None:
+    lm = load(items)
+    lm.training["corpus"] = {"items": kind}
+    model, path = str(tmp_path / "m.safetensors"), tmp_path / name
+    lm.save(model)
+    first, second, *_ = filter(None, dict.fromkeys(drawn(items, 20, max_new_tokens=1000)))
+    path.write_text(content.format(first, second), encoding="utf-8")
+    _, said, err = run(capsys, "sample", "-m", model, "-n", "9", "--seed", "1", "--novel", str(path), "--format", "txt")
+    assert not {first, second} & set(said.splitlines())
+    assert not re.search(" 0 copies", err)
+    assert not {first, second} & set(lm.items(9, seed=1, sampling="balanced", novel=path))

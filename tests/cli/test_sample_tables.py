@@ -89,6 +89,82 @@ def test_a_model_of_objects_writes_objects(capsys: pytest.CaptureFixture[str], t
     assert [json.loads(line)["index"] for line in text.splitlines()] == list(range(40))
 
 
+def test_a_model_of_csv_writes_objects_and_parquet_with_types(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, folder: Path
+) -> None:
+    pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    given = ("sample", "--model", str(folder / "csv.safetensors"), "--count", "60", "--seed", "1", "--unique", *FLAT)
+    out = {form: tmp_path / f"new.{form}" for form in ("csv", "jsonl", "parquet")}
+    for path in out.values():
+        assert run(capsys, *given, "--out", str(path))[0] == 0
+    table = parquet.read_table(out["parquet"])
+    assert {field.name: str(field.type) for field in table.schema} == {
+        "id": "string", "name": "string", "email": "string", "country": "string", "city": "string",
+        "born": "date32[day]", "updated": "timestamp[us, tz=UTC]", "orders": "int64", "spent": "double",
+        "active": "bool", "phone": "string", "note": "string",
+    }  # fmt: skip
+    objects = [json.loads(line) for line in out["jsonl"].read_text(encoding="utf-8").splitlines()]
+    with out["csv"].open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert len(rows) == len(objects) == len(table) == 60
+    for row, content, typed in zip(rows, objects, table.to_pylist(), strict=True):
+        assert tuple(content) == HEADER
+        for name, cell in row.items():
+            if not cell:
+                assert content[name] is typed[name] is None
+            elif name in ("born", "updated"):
+                assert content[name] == cell
+                assert typed[name].strftime("%d.%m.%Y" if name == "born" else "%Y-%m-%dT%H:%M:%SZ") == cell
+            else:
+                kind = {"orders": int, "spent": float, "active": lambda text: text == "true"}.get(name, str)
+                assert content[name] == typed[name] == kind(cell)
+    assert any(not row["spent"] for row in rows)
+
+
+def test_a_model_of_objects_writes_parquet_with_their_types(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, folder: Path
+) -> None:
+    pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    given = ("sample", "--model", str(folder / "jsonl.safetensors"), "--count", "20", "--seed", "1", *FLAT)
+    for form in ("jsonl", "parquet"):
+        assert run(capsys, *given, "--out", str(tmp_path / f"new.{form}"))[0] == 0
+    objects = [json.loads(line) for line in (tmp_path / "new.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = parquet.read_table(tmp_path / "new.parquet").to_pylist()
+    assert rows == [dict.fromkeys(HEADER) | each for each in objects]
+    run(capsys, *given, "--log-probs", "--out", str(tmp_path / "own.parquet"))
+    assert parquet.read_schema(tmp_path / "own.parquet").names[0] == "index"
+
+
+def test_rows_on_standard_output_have_the_format_of_the_table(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    for form in ("csv", "jsonl"):
+        given = ("sample", "--model", str(folder / f"{form}.safetensors"), "--count", "3", "--seed", "1", *FLAT)
+        assert run(capsys, *given) == run(capsys, *given, "--format", form)
+        _, text, _ = run(capsys, *given, "--entropies")  # which a table cannot hold
+        assert "entropies" in json.loads(text.splitlines()[0])
+
+
+def test_a_schema_that_the_model_cannot_write_names_the_column(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, folder: Path
+) -> None:
+    path = tmp_path / "s.json"
+    choice = {"name": "city", "kind": "choice", "values": ["Ulm", "Ulm§"]}
+    for column, message in (
+        (choice, "the model cannot write the value 'Ulm§' of the column 'city': it does not know '§'"),
+        ({"name": "x", "kind": "pattern", "pattern": "a[§¶]b"}, "cannot write the column 'x': it does not know [§¶]"),
+    ):
+        path.write_text(json.dumps({"format": "csv", "columns": [column]}), encoding="utf-8")
+        given = ("sample", "--model", str(folder / "csv.safetensors"), "--schema", str(path), *FLAT)
+        code, out, err = run(capsys, *given)
+        assert (code, out, message in err, err.count("\n")) == (1, "", True, 1)
+    either = {"name": "x", "kind": "pattern", "pattern": "a|§"}
+    path.write_text(json.dumps({"format": "csv", "columns": [either]}), encoding="utf-8")
+    assert run(capsys, *given, "--seed", "1")[:2] == (0, "x\na\n")
+
+
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
 def test_resumes_after_truncation_and_extends(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, folder: Path, form: str

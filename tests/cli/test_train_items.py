@@ -119,7 +119,7 @@ def test_column_and_rows(table: str, model: str, capsys: pytest.CaptureFixture[s
     assert [column["name"] for column in record["schema"]["columns"]] == ["id", "name", "city"]
 
 
-@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet", "CSV"])
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "CSV"])
 def test_tables_need_a_choice(suffix: str, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / f"t.{suffix}"
     path.write_text("name\nAnna\n", encoding="utf-8")
@@ -353,3 +353,30 @@ def test_bad_validation(tmp_path: Path, names: str, model: str, capsys: pytest.C
     code, _, err = run(capsys, "train", names, "--out", model, "--validation", str(empty), *FAST)
     assert code == 1
     assert "empty.txt' is empty" in err
+
+
+def test_parquet_is_no_text(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "t.parquet"
+    path.write_bytes(b"PAR1")
+    for option in ((), ("--lines",), ("--raw",), ("--files",)):
+        fails(capsys, 2, "is a Parquet table; choose --column NAME", str(path), "--out", model, *option)
+    assert not Path(model).exists()
+
+
+def test_a_file_without_a_header_shows_in_the_names_of_its_columns(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("Tom,Lee\n" + "Ana,Ray\nJim,Fox\n" * 5, encoding="utf-8")
+    code, _, err = run(capsys, "train", str(path), "--rows", "--out", model, *FAST)
+    assert (code, "2 columns: 'Tom', 'Lee'\n" in err) == (0, True)
+
+
+def test_a_name_that_is_none_of_a_model_file_is_a_usage_error(
+    names: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = str(tmp_path / "m.bin")
+    fails(capsys, 2, "argument -o/--out: must end in .safetensors or .npz", names, "--lines", "--out", wrong)
+    upper = tmp_path / "M.NPZ"
+    assert run(capsys, "train", names, "--lines", "--out", str(upper), *FAST)[0] == 0
+    assert read_checkpoint(upper).vocab is not None

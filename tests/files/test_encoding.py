@@ -79,6 +79,14 @@ def test_command_unpacks(tmp_path: Path, suffix: str) -> None:
     assert (tmp_path / "book.utf8.txt").exists()
 
 
+@POSIX
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl"])
+def test_command_keeps_the_suffix_of_a_table(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"t.{suffix}"
+    path.write_bytes("a,b\nGröße,1\n".encode("latin-1"))
+    assert message(path).endswith(f"t.utf8.{suffix}")
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knock.errors import KnockError, TextError
-from knock.files.tables import as_items, column, csv_cells, csv_line, read_table, rows_as_items
-from knock.files.text import read_text
+from knock.files.tables import column, csv_cells, csv_line, read_table, rows_as_items
 
 ROWS = [["Ann", "3", 'a "b", c'], ["Bo", "", "two\nlines"], ["Cé", "-1.50", ""]]
 HEADER = ["name", "age", "note"]
@@ -102,7 +101,9 @@ BAD = {
     "closed.csv": ('a,b\n1,"2"3\n', "line 2 of .* is not CSV: a closing quote is followed by text"),
     "latin.csv": ("a,b\n\udce4,1\n", "is not UTF-8 text"),
     "empty.jsonl": ("\n", "is empty"),
-    "list.jsonl": ('{"a":1}\n[1]\n', "line 2 of .* must be an object"),
+    "list.jsonl": ('{"a":1}\n[1]\n', r"line 2 of .* is not a JSON object, such as .*, but \[1\]"),
+    "long.jsonl": ('{"a":1}\n"' + "x" * 90 + '"\n', r'line 2 of .* but "x{56}\.\.\.$'),
+    "cut.jsonl": ('{"a":1}\n{"a":2,"b":\n', "line 2 of .* expecting value at column 12$"),
     "word.jsonl": ("a,b\n", "line 1 of .* is not a JSON object"),
     "twice.jsonl": ('{"a":1,"a":2}\n', "line 1 of .* the key 'a' occurs twice"),
     "nan.jsonl": ('{"a":NaN}\n', "line 1 of .* NaN is not JSON"),
@@ -150,11 +151,3 @@ def test_a_line_of_csv_is_what_the_csv_module_reads(cells: list[str]) -> None:
     line = csv_line(cells)
     assert csv_cells(line) == cells
     assert list(csv.reader(io.StringIO(line + "\n"), strict=True)) == [cells]
-
-
-def test_a_source_of_texts_is_read_as_a_table_by_its_suffix(tmp_path: Path) -> None:
-    path = written(tmp_path / "t.csv", 'a,b\n1,"x\ny"\n')
-    assert list(as_items(path)) == ['1,"x\ny"']
-    assert as_items(tmp_path / "t.txt") == tmp_path / "t.txt"
-    assert as_items(["1", "2"]) == ["1", "2"]
-    assert read_text(path).count("\n") == 3

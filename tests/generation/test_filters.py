@@ -3,42 +3,16 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knock.errors import SamplingError, TextError
+from knock.errors import SamplingError
 from knock.generation.filters import Filters, describe
-from knock.generation.known_texts import KnownRuns, KnownTexts, texts_of
+from knock.generation.known_texts import KnownRuns, KnownTexts
 
 TEXTS = st.lists(st.text("abé\n", max_size=12), max_size=12)
-
-
-@given(TEXTS, st.text("abé\n", max_size=30), st.integers(1, 6))
-def test_runs_are_those_of_the_texts(texts: list[str], text: str, length: int) -> None:
-    runs = {each[i : i + length] for each in texts for i in range(len(each) - length + 1)}
-    expected = any(text[i : i + length] in runs for i in range(len(text) - length + 1))
-    assert KnownRuns(length, texts).has_run_of(text) == expected
-
-
-@given(TEXTS)
-def test_known_texts(texts: list[str]) -> None:
-    known = KnownTexts(texts)
-    assert all(text in known for text in texts)
-    assert len(known) == len(set(texts))
-    assert "xyz" not in known
-
-
-def test_files_are_read_by_line_and_runs_cross_lines(tmp_path: Path) -> None:
-    path = tmp_path / "known.txt"
-    path.write_text("Anna\n\nBert\r\nCarl", encoding="utf-8")
-    assert list(texts_of(path)) == ["Anna", "Bert", "Carl"]
-    assert "Bert" in KnownTexts(path)
-    assert KnownRuns(3, path).has_run_of("xt\nCx")
-    with pytest.raises(TextError, match="no such file"):
-        KnownTexts(tmp_path / "none.txt")
 
 
 @given(TEXTS)
@@ -61,6 +35,14 @@ def test_every_reason_is_counted() -> None:
     assert describe(filters) == (
         "drawn 8, kept 1; dropped: 1 repeats, 1 copies, 1 overlaps, 1 cut, 1 not accepted, 1 not matching, 1 errors"
     )
+
+
+def test_copies_are_texts_with_or_without_the_rest_of_their_identity() -> None:
+    filters = Filters(novel=KnownTexts(["Anna", "O: Bert"]))
+    assert not filters.keep("Anna", "end", "O: Anna")
+    assert not filters.keep("Bert", "end", "O: Bert")
+    assert filters.keep("Bert", "end", "P: Bert")
+    assert filters.dropped == {"copies": 2}
 
 
 def test_a_dropped_text_is_not_a_repeat_of_itself() -> None:

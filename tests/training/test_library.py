@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -73,6 +74,57 @@ def test_files_folders_and_tables(words: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"is a table; pass column=NAME"):
         knock_training.train(table, **TINY)
     assert "," in knock_training.train(table, items="raw", **TINY).vocab.characters
+
+
+ROWS = [
+    {
+        "word": word,
+        "n": number % 7,
+        "price": 0.25 * number,
+        "old": number % 3 == 0,
+        "note": None if number % 4 else "new",
+    }
+    for number, word in enumerate(WORDS)
+]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_rows_of_a_file_have_the_schema_of_the_command(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = Path(f"t.{form}")
+    if form == "csv":
+        lines = ["word,n", *(f"{row['word']},{row['n']}" for row in ROWS)]
+    else:
+        lines = [json.dumps(row) for row in ROWS]
+    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    options = [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    assert main(["train", table.name, "--rows", "--out", "command.safetensors", "--size", "nano", *options]) == 0
+    lm = knock_training.train(table, items="rows", size="nano", out="own.safetensors", **TINY)
+    assert lm.schema is not None
+    assert lm.schema == knock.load("command.safetensors").schema
+    assert lm.schema == knock.load("own.safetensors").schema
+    assert lm.digest == knock.load("command.safetensors").digest
+
+
+@pytest.mark.parametrize("items", [None, "rows"])
+def test_rows_can_be_dicts(items: Literal["rows"] | None, tmp_path: Path) -> None:
+    lm = knock_training.train((dict(row) for row in ROWS), items=items, **TINY)
+    assert lm.training["corpus"]["name"] == "rows"
+    table = tmp_path / "t.jsonl"
+    table.write_text("".join(f"{json.dumps(row)}\n" for row in ROWS), encoding="utf-8")
+    of_file = knock_training.train(table, items="rows", **TINY)
+    assert (lm.schema, lm.digest) == (of_file.schema, of_file.digest)
+    rows = [json.loads(text) for text in lm.items(20, seed=1)]
+    assert {tuple(row) for row in rows} == {tuple(ROWS[0])}
+    assert all(0 <= row["n"] <= 6 and type(row["old"]) is bool and row["note"] in (None, "new") for row in rows)
+
+
+def test_an_item_can_be_a_value_of_dicts() -> None:
+    lm = knock_training.train(ROWS, column="word", **TINY)
+    assert lm.schema is None
+    assert lm.digest == knock_training.train(WORDS, **TINY).digest
 
 
 def test_validation(tmp_path: Path) -> None:
@@ -151,11 +203,21 @@ def test_minutes_set_the_number_of_steps() -> None:
         (WORDS, {"items": "lines"}, TextError, "the items are given as a list"),
         (WORDS, {"items": "lines", "column": "a"}, ConfigError, "drop items"),
         (WORDS, {"out": "m.txt"}, CheckpointError, "m.txt"),
-        ([], {}, TextError, "item"),
+        ([], {}, TextError, "corpus 'items' has no items"),
+        (WORDS, {"validation": "words.txt"}, ConfigError, "validation cannot be a file if the items are a list"),
+        (WORDS, {"validation": WORDS}, ConfigError, r"validation must be 'end', 'blocks' or a file, got \['bal'"),
+        (TEXT, {"validation": 0.1}, ConfigError, "validation must be 'end', 'blocks' or a file, got 0.1"),
         (["a"], {}, TextError, "1 item"),
-        ([1, 2], {}, TextError, "strings only, or paths only, got 1"),
-        (["a", Path("b")], {}, TextError, "strings only, or paths only"),
-        (3, {}, TextError, "a text, a path, or a list of items or paths, got 3"),
+        ([1, 2], {}, TextError, "strings, paths or dicts only, got 1"),
+        (["a", Path("b")], {}, TextError, "strings, paths or dicts only"),
+        ([{"a": 1}, "b"], {}, TextError, "strings, paths or dicts only, got 'b'"),
+        ([{"a": 1}, {1: 2}], {}, TextError, "row 2 of rows has the key 1; the names of columns must be strings"),
+        ([{"a": {1}}], {}, TextError, "row 1 of rows has \\{1\\} in 'a', which JSON cannot hold"),
+        ([{"a": float("nan")}], {}, TextError, "row 1 of rows has nan in 'a', which JSON cannot hold; pass"),
+        ([{}], {}, TextError, "rows is empty"),
+        ([{"a": 1}], {"items": "raw"}, ConfigError, "a list of dicts has rows of a table, not raw; drop items"),
+        ([{"a": 1}], {"column": "b"}, TextError, "rows has no column 'b'; its columns are 'a'"),
+        (3, {}, TextError, "a text, a path, or a list of items, rows or paths, got 3"),
         (b"abc", {}, TextError, "a text, a path, or a list"),
         ("", {}, TextError, "empty"),
         (Path("nowhere.txt"), {}, TextError, "nowhere.txt"),

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from knock import ModelConfig
+from knock.cli.train import job
 from knock.engine.engine import Engine
 from knock.files.checkpoint import read_checkpoint
 from knock_training import losses, sizes
@@ -158,6 +161,16 @@ def test_too_few_minutes_raise_an_error_with_a_suggestion(
     assert found
     assert int(found[1]) < 100
     assert float(found[2]) > 0.02
+
+
+@given(st.floats(0.1, 1e5), st.floats(0.01, 1e3))
+def test_the_suggestion_is_more_and_leaves_time_for_the_yardsticks(seconds: float, too_few: float) -> None:
+    minutes = job._recommended(seconds, too_few)
+    assert minutes > too_few
+    yardsticks = min(job._COMPARISON, job._COMPARISON_SHARE * 60 * minutes)
+    assert 60 * minutes - yardsticks >= seconds * (1 - 1e-9)
+    assert minutes <= 1.2 * max(seconds / 57, 1.1 * too_few)
+    assert float(f"{minutes:.2g}") == minutes
 
 
 def test_size_depends_on_the_minutes(

@@ -34,3 +34,7 @@ def __getattr__(name: str) -> Any:
 
         raise missing_package("training", "PyTorch", "train") from None
     return getattr(library, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

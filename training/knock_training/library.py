@@ -6,9 +6,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,7 +20,9 @@ from knock.cpus import available_threads
 from knock.errors import ConfigError, TextError, TrainingError
 from knock.files.checkpoint import check_writable, write_checkpoint
 from knock.files.items import TABLES, Items
+from knock.files.json_table import table_of_mappings
 from knock.files.split import Split
+from knock.generation.constraints.inference import schema_of
 from knock.gpt import ReweightGPT
 from knock.language_model import LanguageModel
 from knock.validation import real_number, shown, whole_number
@@ -39,12 +41,12 @@ from knock_training.team import Team
 from knock_training.threads import Threads
 
 ItemKind = Literal["lines", "paragraphs", "files", "rows", "raw"]
-Source = str | os.PathLike[str] | Iterable[str] | Iterable[os.PathLike[str]]
+Source = str | os.PathLike[str] | Iterable[str] | Iterable[os.PathLike[str]] | Iterable[Mapping[str, Any]]
 
 _SHAPE = ("T", "n_emb", "nodes", "n_blocks", "n_heads", "head_type", "position", "alpha")
 _RECIPE = tuple(field.name for field in fields(Recipe) if field.name != "seed")
 _PARTS = ("end", "blocks")
-_ELEMENTS = (str, os.PathLike)
+_ELEMENTS = (str, os.PathLike, Mapping)
 _LONGEST_PATH = 256  # characters; a longer string is surely a text
 
 
@@ -72,10 +74,11 @@ def train(
     On one thread and with `steps`, the same arguments give the same weights.
 
     Args:
-        corpus: a text (a string), a file or folder (a path), several of them, or the items themselves (a list of
-            strings). A list of strings makes a model of items.
+        corpus: a text (a string), a file or folder (a path), several of them, or the items themselves: a list of
+            strings, or the rows of a table as a list of dicts, which the model writes as JSON objects.
         items: what an item of a text or file is: `"lines"`, `"paragraphs"`, `"files"` or `"rows"` of a table; None
-            trains on plain text. A table needs `column`, `items`, or `items="raw"` for plain text.
+            trains on plain text. A table needs `column`, `items`, or `items="raw"` for plain text. A model of rows has
+            the table's schema, which every text matches.
         column: an item is a cell of this column of a table.
         size: `"nano"`, `"small"` or `"auto"`, which depends on the length of the corpus and on `minutes`.
         minutes: train for this time, with as many steps as fit.
@@ -101,6 +104,7 @@ def train(
     """
     started = time.perf_counter()
     _check(settings, size, minutes, steps)
+    corpus = corpus if isinstance(corpus, (str, os.PathLike)) else _several(corpus)
     if out is not None:
         check_writable(out)
     overrides = settings if steps is None else {**settings, "steps": steps}
@@ -161,12 +165,14 @@ def _items(corpus: Source, items: ItemKind | None, column: str | None) -> Items 
     """
     if items not in (None, *get_args(ItemKind)):
         raise ConfigError(f"items must be one of {', '.join(get_args(ItemKind))}, got {shown(items)}")
+    if items not in (None, "rows") and isinstance(corpus, list) and any(isinstance(each, Mapping) for each in corpus):
+        raise ConfigError(f"a list of dicts has rows of a table, not {items}; drop items")
     if items is not None and column is not None:
         raise ConfigError("column makes each cell an item; drop items")
     if column is not None:
         return Items(kind="column", column=column)
     if items is None:
-        paths = [corpus] if isinstance(corpus, os.PathLike) else corpus if isinstance(corpus, (list, tuple)) else []
+        paths = [corpus] if isinstance(corpus, os.PathLike) else corpus if isinstance(corpus, list) else []
         table = next((path for path in paths if isinstance(path, os.PathLike) and Path(path).suffix in TABLES), None)
         if table is not None:
             raise ConfigError(
@@ -190,42 +196,74 @@ def _read(
     Raises:
         TextError: if the corpus is none of them, or cannot be read or split.
     """
-    given = [] if isinstance(corpus, (str, os.PathLike)) else _several(corpus)
-    has_items = items is not None or any(isinstance(each, str) for each in given)
-    how: Literal["end", "blocks", "items", "file"] = "items" if has_items else "end"
-    file = None
-    if validation is not None and not (isinstance(validation, str) and validation in _PARTS):
-        how, file = "file", os.fspath(validation)
-    elif validation is not None:
-        how = "end" if validation == "end" else "blocks"
-    split = Split(how=how, seed=whole_number("seed", seed, 0, 2**64 - 1, error=ConfigError), file=file)
+    given: list[Any] = [] if isinstance(corpus, (str, os.PathLike)) else list(corpus)
+    is_list_of_paths = bool(given) and all(isinstance(each, os.PathLike) for each in given)
+    are_paths = isinstance(corpus, os.PathLike) or is_list_of_paths
+    are_given = not isinstance(corpus, str) and not are_paths
+    split = _split(validation, seed, has_items=items is not None or are_given, are_given=are_given)
     if isinstance(corpus, str):
         if 0 < len(corpus) < _LONGEST_PATH and "\n" not in corpus and Path(corpus).exists():
             raise TextError(f"{corpus!r} is the name of a file, but a string is a text; pass Path({corpus!r})")
         return Corpus.from_text(corpus, "text", items=items, split=split, **settings)
-    if isinstance(corpus, os.PathLike):
-        return Corpus.read(corpus, items=items, split=split, **settings)
-    if given and all(isinstance(each, os.PathLike) for each in given):
-        return Corpus.read(given, items=items, split=split, **settings)
+    if are_paths:
+        paths = [corpus] if isinstance(corpus, os.PathLike) else given
+        schema = (
+            schema_of(*items.tables(list(map(Path, paths)))) if items is not None and items.kind == "rows" else None
+        )
+        return replace(Corpus.read(paths, items=items, split=split, **settings), schema=schema)
+    if given and all(isinstance(each, Mapping) for each in given):
+        table = table_of_mappings(given, "rows")
+        if items is not None and items.column is not None:
+            return Corpus.from_items(list(table.column(items.column)), "items", split=split, **settings)
+        rows = Corpus.from_items(list(table.items()), "rows", split=split, **settings)
+        return replace(rows, schema=schema_of(table))
     if items is not None:
         raise TextError("the items are given as a list; drop items and column, which say what an item of a file is")
     return Corpus.from_items(given, "items", split=split, **settings)
 
 
-def _several(corpus: object) -> list[Any]:
-    """Return the elements of a list of strings or of paths.
+def _split(validation: object, seed: int, *, has_items: bool, are_given: bool) -> Split:
+    """Return what is held out.
+
+    Args:
+        validation: as in `train`.
+        seed: as in `train`.
+        has_items: whether the corpus has items.
+        are_given: whether they are given as a list.
 
     Raises:
-        TextError: if it is neither.
+        ConfigError: if `validation` does not say what to hold out of the corpus, or the seed is out of range.
+    """
+    how: Literal["end", "blocks", "items", "file"] = "items" if has_items else "end"
+    file = None
+    if isinstance(validation, str) and validation in _PARTS:
+        how = "end" if validation == "end" else "blocks"
+    elif isinstance(validation, (str, os.PathLike)):
+        if are_given:
+            raise ConfigError(
+                "validation cannot be a file if the items are a list, since it does not say where an item ends; leave "
+                "validation out to hold out a tenth, or pass the items as a file, too"
+            )
+        how, file = "file", os.fspath(validation)
+    elif validation is not None:
+        raise ConfigError(f"validation must be 'end', 'blocks' or a file, got {shown(validation)}")
+    return Split(how=how, seed=whole_number("seed", seed, 0, 2**64 - 1, error=ConfigError), file=file)
+
+
+def _several(corpus: object) -> list[Any]:
+    """Return the elements of a list of strings, of paths or of rows.
+
+    Raises:
+        TextError: if it is none of them.
     """
     if not isinstance(corpus, Iterable) or isinstance(corpus, (bytes, dict)):
-        raise TextError(f"corpus must be a text, a path, or a list of items or paths, got {shown(corpus)}")
+        raise TextError(f"corpus must be a text, a path, or a list of items, rows or paths, got {shown(corpus)}")
     given = list(corpus)
-    for kind in (str, os.PathLike):
+    for kind in _ELEMENTS:
         if all(isinstance(each, kind) for each in given):
             return given
     wrong = next(each for each in given if not isinstance(each, type(given[0])) or not isinstance(each, _ELEMENTS))
-    raise TextError(f"a corpus that is a list must have strings only, or paths only, got {shown(wrong)} in it")
+    raise TextError(f"a corpus that is a list must have strings, paths or dicts only, got {shown(wrong)} in it")
 
 
 def _shape_and_recipe(

@@ -61,9 +61,7 @@ class Team(AbstractContextManager["Team"]):
             torch.zeros(1, device=made).item()  # raises for "meta", which holds no data
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             first = str(error).strip().splitlines()[0]
-            raise TrainingError(
-                f"cannot compute on {chosen!r}: {first}; choose another --device or leave it out"
-            ) from error
+            raise TrainingError(f"cannot compute on {chosen!r}: {first}; choose another device") from error
         if size > 1:
             if made.type == "cuda":
                 torch.cuda.set_device(made)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from knock.choices import UNKNOWN
-from knock.cli.ui.options import add_force_argument
+from knock.cli.ui.options import add_force_argument, path_ending_in
 from knock.cli.ui.terminal import printable, read_input, say, write
 from knock.escapes import unescape
 from knock.models import DEFAULT
@@ -178,14 +178,8 @@ def _character(argument: str) -> str:
 
 def _path_of(*suffixes: str) -> Callable[[str], Path]:
     """Return an argument type for paths with one of the suffixes."""
-
-    def parse(argument: str) -> Path:
-        path = Path(argument)
-        if path.suffix.lower() not in suffixes:
-            raise argparse.ArgumentTypeError(f"must end in {' or '.join(suffixes)}, got {argument[:60]!r}")
-        return path
-
-    return parse
+    checked = path_ending_in(*suffixes)
+    return lambda argument: Path(checked(argument))
 
 
 def _check_output(path: Path, options: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from knock.choices import ROW_FORMATS, UNKNOWN
 from knock.cli.sample.filtering import add_filter_arguments, draws, row_filter
 from knock.cli.sample.settings import earlier_settings, loaded_model, row_format, run_settings, validate
-from knock.cli.sample.table import table_lines
+from knock.cli.sample.table import default_format, table_lines
 from knock.cli.ui.interrupts import Interrupts
 from knock.cli.ui.options import (
     add_backend_argument,
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to its parser."""
     parser.add_argument("prompt", nargs="?", metavar="PROMPT",
                         help="text to continue; - is standard input, with the newline that echo adds and printf "
-                             "does not (default: start a new line)")  # fmt: skip
+                             "does not (default: start a new line, or a new item)")  # fmt: skip
     parser.add_argument("--prompts", metavar="FILE",
                         help=r"read one prompt per line, where \n, \r, \t and \\ are escapes; per JSON object of a "
                              ".jsonl file, or per row of a .parquet file; - is standard input")  # fmt: skip
@@ -64,11 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--count", type=whole_number(1), default=1, metavar="N",
                         help="texts per prompt (default: 1)")  # fmt: skip
     parser.add_argument("-o", "--out", default="-", metavar="FILE",
-                        help="write a new .jsonl, .txt or .parquet file, or .csv or .tsv from a model of a table's "
-                             "rows; a .txt line is a prompt followed by its text, with line breaks and backslashes as "
-                             "in --prompts, or empty for an error; - is standard output (default: -)")  # fmt: skip
+                        help="write a new .jsonl, .txt or .parquet file, or, from a model of a table's rows, a .csv, "
+                             ".tsv, .jsonl or .parquet file of its columns; a .txt line is a prompt followed by its "
+                             "text, with line breaks and backslashes as in --prompts, or empty for an error; - is "
+                             "standard output (default: -)")  # fmt: skip
     parser.add_argument("--format", choices=ROW_FORMATS,
-                        help="row format, if the name of FILE does not imply it (default: jsonl)")  # fmt: skip
+                        help="row format, if the name of FILE does not imply it (default: jsonl; of a table's rows, "
+                             "that of the table)")  # fmt: skip
     parser.add_argument("--resume", action="store_true",
                         help="resume the interrupted run that wrote FILE, or extend a finished one, recognised by "
                              "generating rows again: some of a .jsonl file, all of a .txt file")  # fmt: skip
@@ -113,7 +115,6 @@ def run(options: argparse.Namespace) -> int:
     from knock.cli.ui.progress import Bar
     from knock.errors import GenerationError
     from knock.files.output import check_free
-    from knock.generation.filters import describe
     from knock.jobs.row_file import RowFile
     from knock.sampling import Sampling, resolve_seed
 
@@ -127,6 +128,7 @@ def run(options: argparse.Namespace) -> int:
     options.seed = resolve_seed(earlier.get("seed") if is_drawn else options.seed)
     text = None if options.prompts is not None else prompt_text(options.prompt or "", escapes=options.escapes)
     model = loaded_model(options, earlier)
+    form = default_format(options, model, form)
     validate(options, model, sampling, text)
     settings = run_settings(options, sampling, model, text, form)
     table = table_lines(options, model, form)
@@ -153,6 +155,8 @@ def run(options: argparse.Namespace) -> int:
                     kept = f"{options.out} is unchanged"
                 say(f"interrupted; {kept}{more}")
             if filter_ is not None:
+                from knock.generation.filters import describe
+
                 say(describe(filter_.filters))
             raise
         is_complete = filter_ is None or filter_.count is None or filter_.is_enough
@@ -184,10 +188,10 @@ def _too_few(options: argparse.Namespace, writer: RowWriter) -> str:
 
 def _report(writer: RowWriter) -> int:
     """Print what became of the other rows; return the exit code."""
-    from knock.generation.filters import describe
-
     place = writer.place
     if writer.filter is not None:
+        from knock.generation.filters import describe
+
         say(describe(writer.filter.filters))
     if place.skipped:
         say(f"invalid prompt lines skipped: {place.skipped:,}")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import itertools
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knock.cli.ui.options import constraint_options, whole_number
+from knock.cli.ui.terminal import is_live, say
 
 if TYPE_CHECKING:
     from knock.jobs.row_filter import RowFilter
     from knock.language_model import LanguageModel
 
+_LARGE = 10**8  # bytes
 _NEED = "--unique, --novel, --max-overlap, --accept or --exact"
 
 
@@ -25,12 +29,14 @@ def add_filter_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--unique", action="store_true",
                        help="no text twice; needs 100 MB of memory for each million rows")  # fmt: skip
     group.add_argument("--novel", metavar="FILE", action="append",
-                       help="no text that is a line of FILE, or a row of it in a model of a table's rows; needs 12 "
-                            "bytes of memory for each, and 20 while FILE is read; can be repeated")  # fmt: skip
+                       help="no text that is a line of FILE, with or without PROMPT, or a paragraph, cell, row or "
+                            "whole of it in a model of such items. FILE may also be a .txt or .jsonl file that this "
+                            "command wrote: escapes, and the texts of JSON rows, are recognised. Needs 12 bytes of "
+                            "memory for each text, and up to 20 while FILE is read; can be repeated")  # fmt: skip
     group.add_argument("--max-overlap", nargs=2, metavar=("N", "FILE"), action="append",
-                       help="no text that has N characters or more in a row that occur in FILE; needs 12 bytes of "
-                            "memory for each character of FILE, and 20 while it is read; can be repeated with the same "
-                            "N")  # fmt: skip
+                       help="no text that has N characters or more in a row that occur in FILE, which may be one that "
+                            "this command wrote, as with --novel. Needs 12 bytes of memory for each character of "
+                            "FILE, and up to 20 while it is read; can be repeated with the same N")  # fmt: skip
     group.add_argument("--accept", metavar="REGEX",
                        help="only texts that match REGEX as a whole, in all of Python's syntax; what --pattern can "
                             "express is faster there")  # fmt: skip
@@ -52,7 +58,7 @@ def check(options: argparse.Namespace) -> None:
             options.error(f"--tries {options.tries} is below --count {options.count}; raise it")
     for number, _ in options.max_overlap or ():
         try:
-            whole_number(1)(number)
+            whole_number(1, 10**6)(number)
         except argparse.ArgumentTypeError as error:
             options.error(f"argument --max-overlap: N {error}")
     if len({int(number) for number, _ in options.max_overlap or ()}) > 1:
@@ -77,15 +83,17 @@ def row_filter(options: argparse.Namespace, model: LanguageModel, settings: dict
     Raises:
         TextError: if a file cannot be read.
     """
-    from knock.files.tables import as_items
-    from knock.generation.filters import Filters, is_open_ended
-    from knock.generation.known_texts import KnownRuns, KnownTexts
-    from knock.jobs.row_filter import RowFilter
+    _say_what_is_read([*(options.novel or ()), *(path for _, path in options.max_overlap or ())])
+    novel = overlap = None
+    if options.novel:
+        from knock.files.known_items import known_items
+        from knock.generation.known_texts import KnownTexts
 
-    known = options.novel or () if model.schema is None else map(as_items, options.novel or ())
-    novel = KnownTexts(*known) if options.novel else None
-    overlap = None
+        items = (known_items(path, model.training, model.schema) for path in options.novel)
+        novel = KnownTexts(*itertools.chain.from_iterable(items))
     if options.max_overlap:
+        from knock.generation.known_texts import KnownRuns
+
         overlap = KnownRuns(int(options.max_overlap[0][0]), *(path for _, path in options.max_overlap))
     settings |= {
         "unique": options.unique,
@@ -96,6 +104,9 @@ def row_filter(options: argparse.Namespace, model: LanguageModel, settings: dict
     }
     if not is_filtered(options):
         return None
+    from knock.generation.filters import Filters, is_open_ended
+    from knock.jobs.row_filter import RowFilter
+
     filters = Filters(
         unique=options.unique,
         novel=novel,
@@ -108,23 +119,31 @@ def row_filter(options: argparse.Namespace, model: LanguageModel, settings: dict
     )
 
 
+def _say_what_is_read(paths: list[str]) -> None:
+    """Name the files that take some time to read: about a minute for each gigabyte."""
+    large = [path for path in paths if Path(path).is_file() and Path(path).stat().st_size > _LARGE]
+    if large and is_live():
+        say(f"reading {', '.join(large)}")
+
+
 def draws(options: argparse.Namespace) -> int:
     """Return how many texts a prompt may have."""
-    from knock.generation.filters import default_tries
-
     if options.prompts is not None or not is_filtered(options):
         return int(options.count)
+    from knock.generation.filters import default_tries
+
     return default_tries(options.count) if options.tries is None else int(options.tries)
 
 
 def constraints(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the constraints as settings that determine the rows.
+    """Return the constraints as settings that determine the rows; empty if there are none.
 
     Raises:
         SamplingError: if one is out of range.
     """
     from dataclasses import asdict
 
-    from knock.generation.constraints.constraint import Constraint
+    from knock.generation.options import split
 
-    return asdict(Constraint(**constraint_options(options)))
+    _, constraint = split(constraint_options(options))
+    return {} if constraint is None else asdict(constraint)

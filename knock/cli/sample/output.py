@@ -66,7 +66,7 @@ def open_writer(
 
         columns = [name for name in ("log_probs", "entropies") if getattr(options, name)]
         return opened.enter_context(
-            RowTable(options.out, columns, extra=_extra(options), filter_=filter_, force=options.force)
+            RowTable(options.out, columns, extra=_extra(options), filter_=filter_, force=options.force, table=table)
         )
     line_form: LineFormat = "txt" if form == "txt" else "jsonl" if table is None else "table"
     rest: Any = {"filter_": filter_, "only_new": options.only_new, "table": table}

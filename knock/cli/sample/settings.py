@@ -72,9 +72,11 @@ def loaded_model(options: argparse.Namespace, earlier: Mapping[str, Any]) -> Lan
     backend = earlier.get("backend", "auto") if options.backend == "auto" else options.backend
     model = load(options.model, backend=backend)
     if options.schema is not None:
-        from knock.generation.constraints.schema import read_schema
+        from knock.generation.constraints.schema import check_writable, read_schema
 
-        model.schema = read_schema(options.schema)
+        schema = read_schema(options.schema)
+        check_writable(schema, model.vocab)
+        model.schema = schema
     if options.length is None:
         options.length = model.default_length
     model.model.engine.settle(steps=_LONG if options.prompts is not None else options.count * options.length)
@@ -94,16 +96,17 @@ def validate(options: argparse.Namespace, model: LanguageModel, sampling: Sampli
         VocabError: if the prompt has an unknown character.
         SamplingError: if a control is out of range, or no text matches the constraints.
     """
-    from knock.generation.constraints.constraint import NO_CONSTRAINT, Constraint
-    from knock.generation.requests import RequestBuilder
+    from knock.generation.options import split
 
-    constraint = model.constrained(Constraint(**constraint_options(options)))
     with hint_at_escapes(text or ""):
         if model.schema is None:
             model.generate_batch([text or ""], sampling, max_new_tokens=0, unknown=options.unknown)
         else:  # no row is empty
             model.vocab.encode(text or "", unknown=options.unknown)
-    if constraint != NO_CONSTRAINT:
+    constraint = model.constrained(split(constraint_options(options))[1])
+    if constraint is not None:
+        from knock.generation.requests import RequestBuilder
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # the run has the same warnings
             builder = RequestBuilder(

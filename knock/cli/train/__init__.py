@@ -25,9 +25,10 @@ from knock.cli.train.messages import Messages
 from knock.cli.train.reading import add_reading_arguments, check_options, check_reading
 from knock.cli.train.resuming import changed_conditions, check_is_unfinished, restore_conditions, resumption
 from knock.cli.ui.interrupts import Interrupts
-from knock.cli.ui.options import add_force_argument, number, whole_number
+from knock.cli.ui.options import add_force_argument, number, path_ending_in, whole_number
 from knock.cli.ui.terminal import is_stream, say
 from knock.errors import ConfigError, TrainingError, VocabError, missing_package
+from knock.models import SUFFIXES
 from knock.words import counted
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("corpus", nargs="+", metavar="CORPUS",
                         help="UTF-8 text files, or folders of .txt files, joined in this order; - alone is standard "
                              "input. A tenth is held out for validation")  # fmt: skip
-    parser.add_argument("-o", "--out", required=True, metavar="FILE",
+    parser.add_argument("-o", "--out", type=path_ending_in(*SUFFIXES), required=True, metavar="FILE",
                         help="write the model to FILE, ending in .safetensors or .npz")  # fmt: skip
     parser.add_argument("--resume", action="store_true",
                         help="resume an interrupted run with its original settings")  # fmt: skip

@@ -38,6 +38,11 @@ def facts(corpus: Corpus, length: int) -> Iterator[str]:
     if text.items is not None:
         size = f"{counted(text.train_items + text.held_out_items, 'item')}, {size}ends included, "
     yield f"{printable(corpus.name)}: {size}{distinct:,} distinct, in sequences of {length}"
+    if corpus.schema is not None:  # so that a file without a header does not go unnoticed
+        from knock.files.tables import listed
+
+        names = [column["name"] for column in corpus.schema["columns"]]
+        yield printable(f"{counted(len(names), 'column')}: {listed(names)}")
     if text.empty_count:
         yield f"dropped empty items: {text.empty_count:,}"
     if text.items is not None and text.different_items < _FEW_ITEMS:

@@ -30,6 +30,7 @@ RECIPE = (
     "ema", "dropout", "precision", "eval_interval", "patience", "seed",
 )  # fmt: skip
 _SMALLEST = "nano"
+_MORE = 1.1  # how much longer than the time that was too short, at least, the one that is recommended
 _COMPARISON, _COMPARISON_SHARE = 5.0, 0.05  # most seconds for yardsticks, and their largest share of the time
 
 
@@ -133,8 +134,8 @@ def _timed_job(
         name = _SMALLEST
         config, planned = plan_for(name)
     if planned.steps < LEAST_STEPS:
-        minutes = (time.monotonic() - started) / 60 + planned.minutes_for(LEAST_STEPS)
-        fits = [f"--minutes {_rounded_up(minutes):g}"]
+        seconds = time.monotonic() - started + 60 * planned.minutes_for(LEAST_STEPS) + planned.closing_seconds
+        fits = [f"--minutes {_recommended(seconds, options.minutes):g}"]
         if name != _SMALLEST and base is None:
             smaller = plan_for(_SMALLEST)[1].steps
             fits += [f"--size {_SMALLEST} ({smaller:,} steps)"] * (smaller >= LEAST_STEPS)
@@ -153,10 +154,16 @@ def _timed_job(
     )
 
 
-def _rounded_up(minutes: float) -> float:
-    """Return minutes rounded up to two significant digits."""
+def _recommended(seconds: float, too_few: float) -> float:
+    """Return minutes that leave a number of seconds for all but the yardsticks, rounded up to two significant digits.
+
+    Args:
+        seconds: the seconds.
+        too_few: minutes that were too few by another measurement, which are exceeded in any case.
+    """
+    minutes = max(min(seconds + _COMPARISON, seconds / (1 - _COMPARISON_SHARE)) / 60, _MORE * too_few)
     unit = 10.0 ** (math.floor(math.log10(minutes)) - 1)
-    return math.ceil(minutes / unit) * unit
+    return float(f"{math.ceil(minutes / unit) * unit:.2g}")
 
 
 def _shape_and_recipe(

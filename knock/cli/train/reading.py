@@ -81,6 +81,12 @@ def check_reading(options: argparse.Namespace, base: Checkpoint | None) -> None:
             options.error(f"{options.vocab_from} is a model of items; say what an item of CORPUS is: {_CHOICES}")
     items = _items(options, base)
     tables = [path for path in options.corpus if Path(path).suffix.lower() in TABLES]
+    binary = [path for path in tables if Path(path).suffix.lower() == ".parquet"]
+    if binary and (items is None or items.kind not in ("column", "rows")):
+        options.error(
+            f"{printable(binary[0])} is a Parquet table; choose --column NAME (an item is a cell) or --rows (an item "
+            "is a row)"
+        )
     if tables and items is None and options.item != "raw":
         options.error(
             f"{printable(tables[0])} is a table; choose --column NAME (an item is a cell), --rows (an item is a row), "

@@ -14,7 +14,7 @@ from knock.cli.ui.terminal import read_input
 from knock.errors import UnknownCharacterError
 from knock.escapes import unescape
 from knock.models import DEFAULT
-from knock.validation import shown
+from knock.validation import bounds, is_between, shown
 
 
 def add_backend_argument(parser: argparse.ArgumentParser) -> None:
@@ -193,16 +193,27 @@ def hint_at_escapes(prompt: str) -> Iterator[None]:
 
 def whole_number(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
     """Return an argument type for whole numbers in a range."""
-    bounds = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = minimum - 1
-        if value < minimum or (maximum is not None and value > maximum):
-            raise argparse.ArgumentTypeError(f"must be a whole number {bounds}, got {shown(text)}")
+        if not is_between(value, minimum, maximum):
+            range_ = bounds(value, minimum, maximum)
+            raise argparse.ArgumentTypeError(f"must be a whole number {range_}, got {shown(text)}")
         return value
+
+    return parse
+
+
+def path_ending_in(*suffixes: str) -> Callable[[str], str]:
+    """Return an argument type for paths with one of the suffixes, in upper or lower case."""
+
+    def parse(text: str) -> str:
+        if not text.lower().endswith(suffixes):
+            raise argparse.ArgumentTypeError(f"must end in {' or '.join(suffixes)}, got {shown(text)}")
+        return text
 
     return parse
 

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from knock.engine.automaton import FORBIDDEN, Automaton
 from knock.errors import SamplingError
 from knock.generation.stopping import as_written
-from knock.sampling import SamplingOptions
-from knock.validation import quoted, shown, whole_number
+from knock.validation import shown, whole_number
 from knock.vocab import TokenArray, Vocab
 
 if TYPE_CHECKING:
     from knock.generation.constraints.automaton import Rules
-
-
-class ConstraintOptions(TypedDict, total=False):
-    """The fields of `Constraint` as keyword arguments."""
-
-    pattern: str | None
-    min_length: int
-    max_length: int | None
-    ban: str | Iterable[str]
-    keep_stop: bool
-    exact: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,14 +81,7 @@ class Constraint:
 _ANY_LENGTH = 2**30  # characters
 
 NO_CONSTRAINT = Constraint()
-_NAMES = tuple(field.name for field in fields(Constraint))
-
-
-def split(options: Mapping[str, Any]) -> tuple[SamplingOptions, Constraint]:
-    """Split keyword arguments into those of `Sampling` and the constraint."""
-    own = {name: value for name, value in options.items() if name in _NAMES}
-    rest = {name: value for name, value in options.items() if name not in _NAMES}
-    return cast(SamplingOptions, rest), Constraint(**own) if own else NO_CONSTRAINT
+_WRONG_PROMPT = "no text that matches the constraints begins with this prompt; change one of them"
 
 
 class Compiled(NamedTuple):
@@ -110,12 +92,14 @@ class Compiled(NamedTuple):
         is_masked: whether forbidden tokens are masked.
         max_tokens: most tokens of a text, its end included; None for any number.
         from_start: whether the prompt is a part of the text.
+        has_prompt: whether the automaton begins after the prompt.
     """
 
     automaton: Automaton | None
     is_masked: bool
     max_tokens: int | None
     from_start: bool
+    has_prompt: bool = False
 
     def begin(self, prompt: TokenArray, limit: int) -> tuple[int, int, bool]:
         """Return where a text begins that may draw at most `limit` tokens.
@@ -134,16 +118,16 @@ class Compiled(NamedTuple):
         if automaton is None:
             return 0, limit, False
         used = len(prompt) if self.from_start else 0
-        if self.from_start:
+        if self.from_start and not self.has_prompt:
             state = automaton.after(prompt.tolist())
             if state == FORBIDDEN:
-                raise SamplingError("no text that matches the constraints begins with this prompt; change one of them")
+                raise SamplingError(_WRONG_PROMPT)
         if self.max_tokens is not None:
             if self.from_start and used >= self.max_tokens:
                 raise SamplingError(f"the prompt has {used:,} characters, more than max_length allows; raise it")
             limit = min(limit, self.max_tokens - used)
         shortest = automaton.shortest(state)
-        if shortest > limit and self.is_masked:
+        if shortest > limit:
             raise SamplingError(
                 f"the shortest text that matches the constraints takes {shortest:,} characters, its end included, and "
                 f"the length limit is {limit:,}; raise it"
@@ -151,23 +135,27 @@ class Compiled(NamedTuple):
         return state, limit, limit > 0 and automaton.is_over(state, limit)
 
 
+@lru_cache(maxsize=8)  # as `re` keeps the patterns that were used last
 def compile_constraint(
-    constraint: Constraint, stop: tuple[str, ...], vocab: Vocab, forbidden: tuple[int, ...] = (), *,
-    must_end: bool = False,
+    constraint: Constraint | None, stop: tuple[str, ...], vocab: Vocab, forbidden: tuple[int, ...] = (), *,
+    must_end: bool = False, prompt: tuple[int, ...] = (),
 ) -> Compiled:  # fmt: skip
-    """Compile a constraint.
+    """Compile a constraint. The automata that were compiled last are kept.
 
     Args:
-        constraint: the constraint.
+        constraint: the constraint; None if there is none.
         stop: stop strings.
         vocab: the model's characters.
         forbidden: tokens that are never drawn, because a bias of -inf bans them.
         must_end: whether texts that can end by themselves must do so within the limit of their length, even if nothing
             else is asked of them.
+        prompt: tokens of the prompt of an item, in which no stop string is looked for. Without stop strings, an
+            automaton can follow any prompt.
 
     Raises:
         SamplingError: if the pattern is not supported, the automaton would be too large, or nothing matches.
     """
+    constraint = constraint or NO_CONSTRAINT
     stops, bans = (_tokens(strings, vocab) for strings in (stop, constraint.banned))
     if not (stops or bans or constraint.shapes_text or vocab.has_boundary):
         return Compiled(None, False, None, False)
@@ -186,11 +174,15 @@ def compile_constraint(
         max_length=constraint.max_length if counts else None,
         boundary=vocab.boundary,
         must_end=must_end or constraint.shapes_text,
+        prompt=prompt,
     )
     automaton = build(rules, vocab.vocab_size)
     if automaton is None:
         raise SamplingError(_why_nothing_matches(rules, constraint, vocab))
-    if bans and not constraint.shapes_text and automaton.is_over(0, _ANY_LENGTH):
+    leaves_nothing = automaton.is_over(0, _ANY_LENGTH)
+    if vocab.has_boundary and not prompt:  # an item could still be empty
+        leaves_nothing = bool(bans) and build(rules._replace(min_length=1), vocab.vocab_size) is None
+    if bans and constraint.pattern is None and constraint.max_length != 0 and leaves_nothing:
         raise SamplingError("the banned characters leave nothing to write; ban fewer")
     most = constraint.max_length
     return Compiled(
@@ -198,6 +190,7 @@ def compile_constraint(
         is_masked=not constraint.exact,
         max_tokens=None if most is None else most + max(lengths, default=0),
         from_start=vocab.has_boundary,
+        has_prompt=bool(prompt),
     )
 
 
@@ -214,9 +207,17 @@ def _why_nothing_matches(rules: Rules, constraint: Constraint, vocab: Vocab) -> 
     def matches(**changes: Any) -> bool:
         return build(rules._replace(**changes), vocab.vocab_size) is not None
 
+    if rules.prompt:
+        return (
+            _WRONG_PROMPT if matches(prompt=()) else _why_nothing_matches(rules._replace(prompt=()), constraint, vocab)
+        )
+    if rules.stop and matches(stop=()):
+        return "the stop strings end every text before it matches; change one of them"
     if constraint.pattern is not None and not matches(ban=(), min_length=0, max_length=None):
-        unknown = sorted(set(constraint.pattern) - set(vocab.characters) - set(r"\^$.|?*+()[]{}"))
-        listed = f"; it does not know {', '.join(map(quoted, unknown[:5]))}" if unknown else ""
+        from knock.generation.constraints.positions import unknown_parts
+
+        unknown = unknown_parts(constraint.pattern, vocab.characters)
+        listed = f"; it does not know {', '.join(unknown[:5])}" if unknown else ""
         return f"no text that the model can write matches the pattern {shown(constraint.pattern)}{listed}"
     if rules.ban and matches(ban=()):
         return "the banned characters and strings leave no text that matches; ban fewer"

@@ -6,6 +6,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from functools import lru_cache
 from string import ascii_lowercase, ascii_uppercase, digits
 from typing import Final
 
@@ -151,6 +152,7 @@ STRING: Final = _JsonString()
 BARE: Final = _Bare()
 
 
+@lru_cache(maxsize=256)  # a schema is checked before each use
 def _matched(expression: str, characters: str) -> str:
     """Return those of some characters that texts matched by an expression may have."""
     masks = positions(expression, characters).masks

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from knock.errors import SamplingError
-from knock.validation import shown
+from knock.validation import quoted, shown
 
 Mask = npt.NDArray[np.bool_]
 
@@ -34,6 +34,7 @@ _UNSUPPORTED = {
     op.GROUPREF_EXISTS: "conditional groups", op.POSSESSIVE_REPEAT: "possessive quantifiers",
     op.ATOMIC_GROUP: "atomic groups",
 }  # fmt: skip
+_FLAGS = int(re.IGNORECASE | re.ASCII | re.DOTALL)  # those that decide which characters match
 _AT_START = (op.AT_BEGINNING, op.AT_BEGINNING_STRING)
 _AT_END = (op.AT_END, op.AT_END_STRING)
 
@@ -85,10 +86,9 @@ def positions(pattern: str, characters: Sequence[str]) -> Positions:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about brackets that may change their meaning one day
-            re.compile(pattern)
             tree = parser.parse(pattern)
         builder = _Builder(pattern, characters)
-        whole = builder.sequence(tree, tree.state.flags, is_start=True, is_end=True)
+        whole = builder.sequence(tree, int(tree.state.flags), is_start=True, is_end=True)
     except (re.error, OverflowError) as error:
         raise SamplingError(f"the pattern {shown(pattern)} is not a regular expression: {error}") from error
     except RecursionError as error:
@@ -96,12 +96,23 @@ def positions(pattern: str, characters: Sequence[str]) -> Positions:
     return builder.result(whole)
 
 
+def unknown_parts(pattern: str, characters: Sequence[str]) -> list[str]:
+    """Return the characters and classes of an expression that stand for none of the characters of texts.
+
+    They are quoted as Python and in the order in which they occur. The expression is one that `positions` reads.
+    """
+    tree = parser.parse(pattern)
+    builder = _Builder(pattern, characters)
+    builder.sequence(tree, int(tree.state.flags), is_start=True, is_end=True)
+    return builder.unknown_parts()
+
+
 class _Builder:
     def __init__(self, pattern: str, characters: Sequence[str]) -> None:
         self._pattern = pattern
         self._characters = characters
         self._masks: list[Mask] = []
-        self._mask_ids: dict[tuple[str, int], int] = {}
+        self._mask_ids: dict[tuple[Any, Any, int], int] = {}
         self._mask_of: list[int] = []
         self._follow: list[set[int]] = []
         self._links = 0
@@ -109,6 +120,11 @@ class _Builder:
     def result(self, whole: _Part) -> Positions:
         masks = np.array(self._masks, bool).reshape(len(self._masks), len(self._characters))
         return Positions(masks, self._mask_of, self._follow, whole.first, whole.last, whole.is_nullable)
+
+    def unknown_parts(self) -> list[str]:
+        parts = zip(self._mask_ids, self._masks, strict=True)
+        unknown = [(kind, value) for (kind, value, _), mask in parts if not mask.any()]
+        return [quoted(chr(value)) if kind is op.LITERAL else _as_class(kind, value) for kind, value in unknown]
 
     def sequence(self, nodes: Iterable[Any], flags: int, *, is_start: bool = False, is_end: bool = False) -> _Part:
         """Return the part for nodes one after the other.
@@ -131,7 +147,7 @@ class _Builder:
 
     def _node(self, kind: Any, value: Any, flags: int, *, is_start: bool, is_end: bool) -> _Part:
         if kind in (op.LITERAL, op.NOT_LITERAL, op.ANY, op.IN):
-            return self._character(_as_class(kind, value), flags)
+            return self._character(kind, value, flags)
         if kind is op.SUBPATTERN:
             _, added, removed, nodes = value
             return self.sequence(nodes, (flags | added) & ~removed, is_start=is_start, is_end=is_end)
@@ -165,10 +181,10 @@ class _Builder:
             return _EMPTY
         return _Part(whole.first, last, least == 0 or part.is_nullable)
 
-    def _character(self, text: str, flags: int) -> _Part:
-        key = text, flags & (re.IGNORECASE | re.ASCII | re.DOTALL)
+    def _character(self, kind: Any, value: Any, flags: int) -> _Part:
+        key = kind, tuple(value) if kind is op.IN else value, flags & _FLAGS
         if key not in self._mask_ids:
-            matches = re.compile(*key).fullmatch
+            matches = re.compile(_as_class(kind, value), key[2]).fullmatch
             self._mask_ids[key] = len(self._masks)
             self._masks.append(np.array([matches(char) is not None for char in self._characters], bool))
         if len(self._follow) == _MOST_POSITIONS:

@@ -25,6 +25,7 @@ from knock.files.tables import Cell, csv_cells
 from knock.generation.constraints.columns import Column, check_column, field, width
 from knock.generation.constraints.notation import CSV, literal
 from knock.validation import shown
+from knock.vocab import Vocab
 from knock.words import counted
 
 Schema = dict[str, Any]
@@ -137,6 +138,40 @@ def check(schema: Any) -> None:
             field(column, None if form == "jsonl" else CSV, "", 0)
         except KnockError as error:
             raise SchemaError(f"column {name!r}: {error}") from error
+
+
+def check_writable(schema: Schema, vocab: Vocab) -> None:
+    """Check that a model can write each column, and each of the values that a column lists.
+
+    Args:
+        schema: a valid schema.
+        vocab: the characters that the model knows.
+
+    Raises:
+        SchemaError: if it cannot; the message names the column and what the model does not know.
+    """
+    from knock.generation.constraints.positions import unknown_parts
+
+    notation = None if schema["format"] == "jsonl" else CSV
+    for column in schema["columns"]:
+        values = column["values"] if column["kind"] == "choice" else []
+        for each in [{**column, "values": [value]} for value in values] or [column]:
+            expression = field({**each, "missing": False}, notation, "", 0)
+            expression = f"(?i:{expression})" if vocab.lowercase else expression
+            if not _is_writable(expression, vocab.characters):
+                parts = ", ".join(unknown_parts(expression, vocab.characters)[:5])
+                value = f" the value {shown(each['values'][0])} of" if values else ""
+                raise SchemaError(
+                    f"the model cannot write{value} the column {column['name']!r}: it does not know {parts}. Change "
+                    "the schema"
+                )
+
+
+def _is_writable(expression: str, characters: Sequence[str]) -> bool:
+    from knock.generation.constraints.automaton import Rules, build
+    from knock.generation.constraints.positions import positions
+
+    return build(Rules(pattern=positions(expression, characters)), len(characters)) is not None
 
 
 def described(schema: Schema) -> Iterator[tuple[str, str]]:

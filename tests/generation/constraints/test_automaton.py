@@ -77,6 +77,28 @@ def test_lengths_and_banned_strings(ban: list[str], least: int, more: int, stop:
     assert not any(banned in text for banned in ban)
 
 
+@given(
+    st.none() | PATTERNS, st.lists(st.sampled_from(["a", "aB", "\n", "0B", "00"]), max_size=2, unique=True),
+    st.integers(0, 3), st.none() | st.integers(0, 3),
+)  # fmt: skip
+def test_exactly_the_texts_that_keep_all_rules_are_items(
+    pattern: str | None, ban: list[str], least: int, more: int | None
+) -> None:
+    """All texts of up to four characters, against the rules themselves."""
+    most = None if more is None else least + more
+    rules = Rules(
+        pattern=None if pattern is None else positions(pattern, CHARACTERS), ban=[tokens(each) for each in ban],
+        min_length=least, max_length=most, boundary=V,
+    )  # fmt: skip
+    automaton = build(rules, V + 1)
+    matches = re.compile("(?s:.*)" if pattern is None else pattern).fullmatch
+    for length in range(5):
+        for text in map("".join, itertools.product("aB0\n", repeat=length)):
+            keeps = length >= least and (most is None or length <= most) and not any(each in text for each in ban)
+            state = -1 if automaton is None else automaton.after([*tokens(text), V])
+            assert (state >= 0) == (keeps and matches(text) is not None)
+
+
 def test_free_states_are_not_masked() -> None:
     automaton = build(Rules(stop=[tokens("ab")]), V)
     assert automaton is not None

@@ -15,9 +15,9 @@ from knock import LanguageModel, Vocab, load
 from knock.cli.score import pieces
 from knock.files.checkpoint import write_checkpoint
 from tests.cases import SMALL, random_weights
+from tests.cli.score.texts import LETTERS as PLAIN
+from tests.cli.score.texts import table
 from tests.cli.test_main import run
-from tests.cli.test_score import LETTERS as PLAIN
-from tests.cli.test_score import table
 
 LETTERS = "abcdefghij"
 TEXT = "badge\n\nface\n  \na"  # five lines, two of them blank, and no newline at the end
