@@ -42,9 +42,10 @@ def sample_dataset(
     seed: int | None = None,
     n: int = 1,
     *,
-    max_new_tokens: int = 300,
+    max_new_tokens: int | None = 300,
     stop: str | Iterable[str] | None = None,
     unknown: Unknown = "error",
+    keep_rejected: bool = False,
     log_probs: bool = False,
     entropies: bool = False,
     workers: int | None = None,
@@ -66,9 +67,10 @@ def sample_dataset(
         sampling: controls for prompts without their own.
         seed: seed of the batch; if None, a seed is drawn and reported in the rows.
         n: texts per prompt.
-        max_new_tokens: characters per text.
+        max_new_tokens: characters per text, as in `generate`.
         stop: as in `generate`.
         unknown: as in `generate`.
+        keep_rejected: as in `generate_batch`. Otherwise a row of which no `exact` text matches has an error.
         log_probs: include the natural logarithm of the model's probability of each character, before bias, temperature
             and filters.
         entropies: include the model's entropy at each character, in bits.
@@ -96,7 +98,8 @@ def sample_dataset(
     lm = model if isinstance(model, LanguageModel) else load(model)
     stops = StopStrings(stop).strings
     constraint = lm.constrained(Constraint(**constraints)) or NO_CONSTRAINT
-    RequestBuilder(lm.vocab, sampling, stops, max_new_tokens, unknown, constraint=constraint)  # validate
+    length = lm.length_limit(max_new_tokens)
+    RequestBuilder(lm.vocab, sampling, stops, length, unknown, constraint=constraint)  # validate
     lm.vocab.encode("", unknown=unknown)
     columns = dataset.columns() or []
     check_extra(_extra(columns), "column")
@@ -109,7 +112,13 @@ def sample_dataset(
         sampling=Sampling.resolve(sampling),
         seed=resolve_seed(seed),
         n=n,
-        options={"max_new_tokens": max_new_tokens, "stop": stops, "unknown": unknown, **asdict(constraint)},
+        options={
+            "max_new_tokens": length,
+            "stop": stops,
+            "unknown": unknown,
+            "keep_rejected": keep_rejected,
+            **asdict(constraint),
+        },
         kept={"log_probs": log_probs, "entropies": entropies},
     )
     return dataset.map_batches(

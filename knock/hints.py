@@ -19,7 +19,7 @@ LENGTHS = ("length", "max_completion_tokens", "max_new_tokens", "max_tokens", "n
 COUNTS = ("best_of", "count", "n", "num_return_sequences", "num_samples")
 STOPS = ("stop_sequences", "stop_strings")
 PATTERNS = ("regex", "regexp")
-OF_BATCHES = ("keep_errors", "progress", "threads")
+OF_BATCHES = ("keep_errors", "keep_rejected", "progress", "threads")
 OF_ITEMS = ("accept", "keep_cut", "max_overlap", "novel", "tries", "unique")
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from knock.choices import Backend, Unknown
-from knock.errors import CheckpointError, GenerationError, SamplingError, SchemaError, TooFewError
+from knock.errors import CheckpointError, SamplingError, SchemaError
 from knock.files.checkpoint import model_digest, read_checkpoint, write_checkpoint
-from knock.generation.batches import sample, sample_all
+from knock.generation.batches import collected, sample
 from knock.generation.options import TextOptions, split
+from knock.generation.picking import first_kept
+from knock.generation.rejection import LAST_ROW, sample_exact
 from knock.generation.requests import (
     LAST_INDEX,
     RequestBuilder,
@@ -57,8 +61,7 @@ _MANY = {
 
 _LIKELIEST = {**dict.fromkeys(LENGTHS, "max_new_tokens"), **dict.fromkeys(COUNTS, "n"), **dict.fromkeys(STOPS, "stop")}
 _ITEMS = {**_ONE, **dict.fromkeys(COUNTS, "count"), "n": "count"}
-_MOST_TRIES = 10_000  # texts drawn for one exact one
-_TRIED_ALONE = 8  # of them, before the others are drawn as a batch
+_TRIED_ALONE = 8  # texts drawn for one exact one, before others are drawn as a batch
 _MOST_PREFIXES = 100_000  # beginnings of texts that are looked at for the likeliest
 
 
@@ -119,6 +122,21 @@ class LanguageModel:
 
         return max(length, longest_row(self.schema) + 1)
 
+    def length_limit(self, max_new_tokens: int | None) -> int:
+        """Return the most characters that a text may have; None stands for a whole item, and `default_length`.
+
+        Raises:
+            SamplingError: if it is None and the model is not one of items.
+        """
+        if max_new_tokens is not None:
+            return max_new_tokens
+        if not self.vocab.has_boundary:
+            raise SamplingError(
+                "max_new_tokens=None generates up to the end of an item, but this model writes plain text without "
+                "items; pass a number"
+            )
+        return self.default_length
+
     def constrained(self, constraint: Constraint | None) -> Constraint | None:
         """Return a constraint on texts of this model: with the pattern of the schema, if there is one.
 
@@ -149,7 +167,7 @@ class LanguageModel:
         self,
         prompt: str = "",
         *,
-        max_new_tokens: int = 300,
+        max_new_tokens: int | None = 300,
         sampling: str | Sampling = "basic",
         seed: int | None = None,
         stop: str | Iterable[str] | None = None,
@@ -167,7 +185,8 @@ class LanguageModel:
             raise SamplingError("a stream cannot be exact, since a text is rejected as a whole; use generate")
         return start_stream(
             self.model.engine, self.vocab, prompt, Sampling.resolve(sampling, given), resolve_seed(seed),
-            max_new_tokens=max_new_tokens, stop=stop, unknown=unknown, token_stats=token_stats, constraint=constraint,
+            max_new_tokens=self.length_limit(max_new_tokens), stop=stop, unknown=unknown, token_stats=token_stats,
+            constraint=constraint,
         )  # fmt: skip
 
     @hint_at(_ONE, TextOptions)
@@ -175,7 +194,7 @@ class LanguageModel:
         self,
         prompt: str = "",
         *,
-        max_new_tokens: int = 300,
+        max_new_tokens: int | None = 300,
         sampling: str | Sampling = "basic",
         seed: int | None = None,
         stop: str | Iterable[str] | None = None,
@@ -188,7 +207,8 @@ class LanguageModel:
         Args:
             prompt: the text to continue. An empty prompt begins a new line. In a model of items, it is the beginning of
                 an item, which ends the text.
-            max_new_tokens: number of characters to generate, unless the text ends before.
+            max_new_tokens: number of characters to generate, unless the text ends before. In a model of items, None
+                stands for the whole item: up to 1,000 characters, or as many as a row of its table may have.
             sampling: a `Sampling`, or a preset: `"balanced"`, `"basic"`, `"top_k"`, `"top_p"` or `"entropy"`.
             seed: decides every draw. The same seed gives the same text on the same type of CPU and backend. If None, a
                 seed is drawn and reported in the result.
@@ -201,8 +221,8 @@ class LanguageModel:
                 what the text must match: `pattern`, a regular expression for the whole text in the syntax of `re`,
                 `min_length`, `max_length`, and `ban`, one or more strings; `keep_stop` keeps the stop string.
                 Characters after which the text could not match are never drawn, which changes how probable texts are
-                among themselves. With `exact`, texts are drawn freely until one matches. `Sampling` and `Constraint`
-                describe each of them.
+                among themselves. With `exact`, whole texts are drawn freely until one matches, at most 10,000.
+                `Sampling` and `Constraint` describe each of them.
 
         Raises:
             VocabError: if the prompt has an unknown character.
@@ -210,25 +230,25 @@ class LanguageModel:
             GenerationError: if `exact` is set, and none of 10,000 texts matched.
         """
         given, constraint = self._split(options)
-        controls, seed = Sampling.resolve(sampling, given), resolve_seed(seed)
+        controls, seed, length = (
+            Sampling.resolve(sampling, given),
+            resolve_seed(seed),
+            self.length_limit(max_new_tokens),
+        )
         for index in range(_TRIED_ALONE):
             stream = start_stream(
-                self.model.engine, self.vocab, prompt, controls, seed, index, max_new_tokens=max_new_tokens, stop=stop,
+                self.model.engine, self.vocab, prompt, controls, seed, index, max_new_tokens=length, stop=stop,
                 unknown=unknown, token_stats=token_stats, constraint=constraint,
             )  # fmt: skip
-            text = collect(stream, prompt, index)
+            text = collect(stream, prompt)
             if text.finish_reason != "rejected":
                 return text
-        others = self.sample_iter(
-            itertools.repeat(prompt, _MOST_TRIES - _TRIED_ALONE), sampling, seed=seed, max_new_tokens=max_new_tokens,
-            stop=stop, unknown=unknown, token_stats=token_stats, first=_TRIED_ALONE, **options,
+        builder = RequestBuilder(self.vocab, controls, stop, length, unknown, constraint=constraint)
+        texts = sample_exact(
+            self.model.engine, self.vocab, builder.rows(prompt, 0, 1), seed, token_stats=token_stats, threads=None,
+            progress=None, tried=_TRIED_ALONE,
         )  # fmt: skip
-        for text in others:
-            if text.finish_reason != "rejected":
-                return text
-        raise GenerationError(
-            f"none of {_MOST_TRIES:,} texts that were drawn matches the constraint; relax it, or drop exact"
-        )
+        return next(texts)
 
     @hint_at(_MANY, TextOptions)
     def generate_batch(
@@ -238,54 +258,63 @@ class LanguageModel:
         n: int = 1,
         seed: int | None = None,
         *,
-        max_new_tokens: int = 300,
+        max_new_tokens: int | None = 300,
         stop: str | Iterable[str] | None = None,
         unknown: Unknown = "error",
         token_stats: bool = False,
         keep_errors: bool = False,
+        keep_rejected: bool = False,
         threads: int | None = None,
         progress: Callable[[int], None] | None = None,
         **options: Unpack[TextOptions],
     ) -> list[Generation]:
         """Generate a text for each prompt, in the order of the prompts.
 
-        Row i depends on the model, its prompt, its controls, the seed and i, and on no other row.
+        Row i depends on the model, its prompt, its controls, the seed and i, and on no other row. With `exact`, texts
+        are drawn for each row until one matches, as in `generate`; that of row 0 is the same.
 
         Args:
             prompts: the texts to continue; a `Prompt` has controls of its own.
             sampling: the controls of all prompts, or a list with those of each.
             n: texts for each prompt, adjacent in the result.
             seed: seed of the batch. If None, a seed is drawn and reported in each result.
-            max_new_tokens: number of characters of each text.
+            max_new_tokens: number of characters of each text, as in `generate`.
             stop: as in `generate`.
             unknown: as in `generate`.
             token_stats: as in `generate`.
-            keep_errors: If True, an invalid prompt yields a row with an error instead of raising.
+            keep_errors: If True, an invalid prompt, or one of which no `exact` text matches, yields a row with an error
+                instead of raising.
+            keep_rejected: If True, one text is drawn for each row of `exact`, and one that does not match is returned
+                with the finish reason `"rejected"`.
             threads: number of threads; None for one for each CPU.
             progress: called periodically with the number of finished texts.
-            options: as in `generate`, for prompts whose controls are not given as a list. With `exact`, texts that do
-                not match are returned with the finish reason `"rejected"`.
+            options: as in `generate`, for prompts whose controls are not given as a list.
 
         Raises:
             VocabError: if a prompt has an unknown character.
             SamplingError: if a control is out of range, or the lists differ in length.
+            GenerationError: if `exact` is set, and none of 10,000 texts of a row matched.
             Interrupted: on Ctrl-C; it holds the texts that were finished by then.
         """
         prompts, n, resolved = list(several(prompts)), whole_number("n", n, 1, error=SamplingError), resolve_seed(seed)
         check_count("n", n, len(prompts))
         given, constraint = self._split(options)
         sampling = _overridden(sampling, given)
-        builder = RequestBuilder(self.vocab, "basic", stop, max_new_tokens, unknown, keep_errors, constraint)
+        length, is_drawn_again = self.length_limit(max_new_tokens), _is_drawn_again(constraint, keep_rejected)
+        last = LAST_ROW if is_drawn_again else LAST_INDEX
+        builder = RequestBuilder(self.vocab, "basic", stop, length, unknown, keep_errors, constraint, last)
         # Every row is validated before the first is generated.
         requests = [
             request
             for i, (prompt, controls) in enumerate(zip(prompts, each_sampling(sampling, len(prompts)), strict=True))
             for request in builder.rows(prompt, i * n, n, controls)
         ]
-        return sample_all(
+        draw = partial(sample_exact, keep_errors=keep_errors) if is_drawn_again else sample
+        texts = draw(
             self.model.engine, self.vocab, requests, resolved, token_stats=token_stats, threads=threads,
-            progress=progress,
+            progress=progress, total_steps=sum(request.max_new_tokens for request in requests),
         )  # fmt: skip
+        return collected(texts, requests)
 
     @hint_at(_MANY, TextOptions)
     def sample_iter(
@@ -295,11 +324,12 @@ class LanguageModel:
         n: int = 1,
         seed: int | None = None,
         *,
-        max_new_tokens: int = 300,
+        max_new_tokens: int | None = 300,
         stop: str | Iterable[str] | None = None,
         unknown: Unknown = "error",
         token_stats: bool = False,
         keep_errors: bool = False,
+        keep_rejected: bool = False,
         threads: int | None = None,
         progress: Callable[[int], None] | None = None,
         first: int = 0,
@@ -313,14 +343,17 @@ class LanguageModel:
         prompt, is raised after the texts of the prompts before it. Texts are generated in groups; `at_once`, called
         before each, returns how many it may have, so that a caller who needs only the first few wastes little.
         """
-        n, first = (whole_number(*each, error=SamplingError) for each in (("n", n, 1), ("first", first, 0, LAST_INDEX)))
         given, constraint = self._split(options)
-        sampling = Sampling.resolve(sampling, given)
-        builder = RequestBuilder(self.vocab, sampling, stop, max_new_tokens, unknown, keep_errors, constraint)
+        is_drawn_again = _is_drawn_again(constraint, keep_rejected)
+        last = LAST_ROW if is_drawn_again else LAST_INDEX
+        n, first = (whole_number(*each, error=SamplingError) for each in (("n", n, 1), ("first", first, 0, last)))
+        sampling, length = Sampling.resolve(sampling, given), self.length_limit(max_new_tokens)
+        builder = RequestBuilder(self.vocab, sampling, stop, length, unknown, keep_errors, constraint, last)
         requests = (
             request for i, prompt in enumerate(several(prompts)) for request in builder.rows(prompt, first + i * n, n)
         )
-        return sample(
+        draw = partial(sample_exact, keep_errors=keep_errors) if is_drawn_again else sample
+        return draw(
             self.model.engine, self.vocab, requests, resolve_seed(seed), token_stats=token_stats, threads=threads,
             progress=progress, at_once=at_once,
         )  # fmt: skip
@@ -361,9 +394,10 @@ class LanguageModel:
                 returns whether to keep a text.
             keep_cut: keep texts that were cut at the limit of their length. A text that nothing else can end, neither
                 `stop` nor the end of an item, is not cut.
-            tries: most texts to draw; by default 100 for each one that is wanted, and at least 10,000.
-            max_new_tokens: number of characters of each text; None for as many as a row of a table may have, 1,000 in
-                another model of items, otherwise 300.
+            tries: most texts to draw, those included that `exact` rejects; by default 100 for each one that is wanted,
+                and at least 10,000.
+            max_new_tokens: number of characters of each text; None for the whole item, as in `generate`, and for 300
+                characters of plain text.
             sampling: as in `generate`.
             seed: seed of the batch; None draws one.
             stop: as in `generate`.
@@ -372,9 +406,10 @@ class LanguageModel:
             options: as in `generate`.
 
         Raises:
-            TooFewError: if there are fewer after `tries` texts; it has those that there are.
+            TooFewError: if there are fewer after `tries` texts; its `items` are those that there are.
             VocabError: if the prompt has an unknown character.
             SamplingError: if an argument is out of range, or no text matches the constraint.
+            Interrupted: on Ctrl-C; its `items` are those that there are by then.
         """
         from knock.files.known_items import known_items
         from knock.generation.filters import (  # a single text needs none
@@ -382,7 +417,6 @@ class LanguageModel:
             KnownRuns,
             KnownTexts,
             default_tries,
-            describe,
             is_open_ended,
         )
 
@@ -397,21 +431,14 @@ class LanguageModel:
             accept=accept,
             keep_cut=keep_cut or is_open_ended(self.vocab, strings),
         )
-        prefix, found = beginning(prompt, self.vocab, unknown), list[str]()
+        prefix = beginning(prompt, self.vocab, unknown)
         texts = self.sample_iter(
             itertools.repeat(prompt, most if count else 0), sampling, seed=seed,
             max_new_tokens=self.default_length if max_new_tokens is None else max_new_tokens, stop=strings,
-            unknown=unknown, threads=threads, at_once=lambda: filters.ahead(count), **options,
+            unknown=unknown, threads=threads, keep_rejected=True, at_once=lambda: filters.ahead(count), **options,
         )  # fmt: skip
-        for text in texts:
-            whole = None if self.vocab.has_boundary else prompt + text.text  # as knock sample writes it
-            if filters.keep(prefix + text.text, text.finish_reason, whole):
-                found.append(prefix + text.text)
-                if len(found) == count:
-                    return found
-        if count:
-            raise TooFewError(found, count, describe(filters))
-        return found
+        whole = None if self.vocab.has_boundary else prompt  # as knock sample writes it
+        return first_kept(texts, filters, count, prefix=prefix, prompt=whole)
 
     @hint_at(_LIKELIEST)
     def most_likely(
@@ -419,13 +446,13 @@ class LanguageModel:
         n: int,
         prompt: str = "",
         *,
-        pattern: str | None = None,
+        pattern: str | re.Pattern[str] | None = None,
         min_length: int = 0,
         max_length: int | None = None,
         ban: str | Iterable[str] = (),
         stop: str | Iterable[str] | None = None,
         keep_stop: bool = False,
-        max_new_tokens: int = 300,
+        max_new_tokens: int | None = 300,
         limit: int = _MOST_PREFIXES,
         unknown: Unknown = "error",
         progress: Callable[[int], None] | None = None,
@@ -448,7 +475,7 @@ class LanguageModel:
             ban: as in `Constraint`.
             stop: as in `generate`.
             keep_stop: as in `Constraint`.
-            max_new_tokens: most characters of a text; longer ones are left out.
+            max_new_tokens: most characters of a text, as in `generate`; longer ones are left out.
             limit: most beginnings of texts to look at. Each takes about a kilobyte of memory.
             unknown: as in `generate`.
             progress: called periodically with the number of beginnings that were looked at.
@@ -467,9 +494,8 @@ class LanguageModel:
         constraint = self.constrained(
             Constraint(pattern=pattern, min_length=min_length, max_length=max_length, ban=ban, keep_stop=keep_stop)
         )
-        return most_likely(
-            self.model.engine, self.vocab, n, prompt, constraint, stop, max_new_tokens, limit, unknown, progress
-        )
+        length = self.length_limit(max_new_tokens)
+        return most_likely(self.model.engine, self.vocab, n, prompt, constraint, stop, length, limit, unknown, progress)
 
     def score(self, text: str, *, unknown: Unknown = "error") -> Score:
         """Measure how well the model predicts a text; the first character is predicted as after an empty prompt.
@@ -515,6 +541,11 @@ def load(model: str | os.PathLike[str], *, backend: Backend = "auto") -> Languag
         )
     gpt = ReweightGPT.from_weights(checkpoint.weights, backend=backend)
     return LanguageModel(gpt, checkpoint.vocab, checkpoint.training)
+
+
+def _is_drawn_again(constraint: Constraint | None, keep_rejected: bool) -> bool:
+    """Return whether texts are drawn for a row until one matches."""
+    return constraint is not None and constraint.exact and not keep_rejected
 
 
 def _overridden(

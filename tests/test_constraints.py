@@ -6,15 +6,24 @@ import itertools
 import math
 import pickle
 import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knock import LanguageModel, ReweightGPT, Vocab
+from knock import Interrupted, LanguageModel, Prompt, ReweightGPT, Vocab
+from knock.engine.batch import NOT_DONE, Request, Rows
+from knock.engine.engine import Engine
 from knock.errors import GenerationError, SamplingError, TooFewError, VocabError
 from knock.files.checkpoint import read_checkpoint
+from knock.generation.constraints.constraint import Constraint
 from tests.generation.constraints.patterns import CHARACTERS, PATTERNS
 
 SHAPE = {"T": 8, "n_emb": 16, "nodes": 16, "n_blocks": 2, "n_heads": 2, "seed": 3}
@@ -146,10 +155,8 @@ def test_exact_is_the_conditional_distribution_and_masking_is_not() -> None:
     assert sum(masked.values()) == pytest.approx(1)
 
     def counts(**options: object) -> dict[str, int]:
-        rows = lm.generate_batch([""], n=5 * draws, seed=8, pattern=pattern, **options)
-        kept = [row.text for row in rows if row.finish_reason != "rejected"][:draws]
-        assert len(kept) == draws
-        return {text: kept.count(text) for text in matching}
+        texts = [row.text for row in lm.generate_batch([""], n=draws, seed=8, pattern=pattern, **options)]
+        return {text: texts.count(text) for text in matching}
 
     limit = 25.0  # above the 99.99% quantile for up to four degrees of freedom
     by_rejection, by_masking = counts(exact=True), counts()
@@ -168,12 +175,211 @@ def test_exact_texts_are_drawn_until_one_matches() -> None:
         ITEMS.stream("", pattern="a", exact=True)
 
 
+EXACT: dict[str, Any] = {"pattern": "[abc]{1,4}", "exact": True, "seed": 4, "max_new_tokens": 30}
+
+
+@pytest.mark.parametrize("of_items", [True, False])
+def test_an_exact_row_is_the_first_of_its_draws_that_matches(of_items: bool) -> None:
+    lm = ITEMS if of_items else PLAIN
+    options = EXACT if of_items else EXACT | {"pattern": r"[^\n]*", "stop": "a", "max_new_tokens": 60}
+    prompts = ["", "b", "ab"]
+    rows = lm.generate_batch(prompts, n=100, threads=2, **options)
+    draws = 40
+    tried = {
+        index: lm.generate_batch([Prompt(prompts[index // 100], index=index * 10_000 + k) for k in range(draws)],
+                                 keep_rejected=True, **options)
+        for index in range(0, 300, 20)
+    }  # fmt: skip
+    numbers = []
+    for index, texts in tried.items():
+        number = next((k for k, text in enumerate(texts) if text.finish_reason != "rejected"), draws)
+        if number < draws:
+            numbers.append(number)
+            assert (rows[index].text, rows[index].stats) == (texts[number].text, texts[number].stats)
+    assert len(set(numbers)) > 2
+    assert [row.index for row in rows] == list(range(300))
+    assert {row.finish_reason for row in rows} == ({"end"} if of_items else {"stop"})
+    assert lm.generate(**options).text == rows[0].text == lm.items(1, **options, unique=False)[0]
+
+
+def test_exact_rows_depend_on_nothing_else() -> None:
+    prompts = [Prompt(("", "b")[i % 2], extra={"id": i}) for i in range(700)]
+    rows = ITEMS.generate_batch(prompts, **EXACT, threads=1, token_stats=True)
+    assert [row.extra for row in rows] == [prompt.extra for prompt in prompts]
+    for threads in (2, 3):
+        texts = list(ITEMS.sample_iter(iter(prompts), **EXACT, threads=threads, at_once=lambda: 50))
+        assert [(row.index, row.text) for row in texts] == [(row.index, row.text) for row in rows]
+    resumed = ITEMS.sample_iter(prompts[650:], **EXACT, first=650)
+    assert [row.text for row in resumed] == [row.text for row in rows[650:]]
+    alone = [ITEMS.generate_batch([replace(prompts[i], index=i)], **EXACT)[0] for i in (1, 400, 699)]
+    assert [row.text for row in alone] == [rows[i].text for i in (1, 400, 699)]
+    assert all(len(row.token_stats) == len(row.text) for row in rows if row.token_stats is not None)
+
+
+def test_exact_row_without_a_match_is_an_error() -> None:
+    lm = model("ab", boundary=True)
+    prompts, options = ["a", "b", "a"], {"pattern": "(a|b){60}|b[ab]*", "exact": True, "seed": 1}
+    with pytest.raises(GenerationError, match=r"row 0: none of 10,000 texts that were drawn matches the constraint"):
+        lm.generate_batch(prompts, **options)
+    rows = lm.generate_batch(prompts, keep_errors=True, token_stats=True, **options)
+    assert [row.finish_reason for row in rows] == ["error", "end", "error"]
+    assert [row.error is None for row in rows] == [False, True, False]
+    assert [(row.text, row.stats["tokens"], len(row.token_stats)) for row in rows[::2]] == [("", 0, 0)] * 2
+    counts: list[int] = []
+    rest = lm.sample_iter(prompts[1:], first=1, progress=counts.append, **options)
+    assert next(rest).text == rows[1].text
+    with pytest.raises(GenerationError, match="row 2: none of 10,000"):
+        next(rest)
+    assert set(counts) == {0, 1}
+
+
+def test_an_index_of_an_exact_row_has_room_for_its_draws() -> None:
+    last = 2**62 // 10_000
+    assert ITEMS.generate_batch([Prompt(index=last)], **EXACT)[0].index == last
+    with pytest.raises(SamplingError, match=f"index must be a whole number from 0 to {last}"):
+        ITEMS.generate_batch([Prompt(index=last + 1)], **EXACT)
+    with pytest.raises(SamplingError, match=f"first must be a whole number from 0 to {last}"):
+        ITEMS.sample_iter([""], first=last + 1, **EXACT)
+
+
+def test_interrupted_exact_rows_are_kept_with_the_first_match(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts that were finished out of turn are not taken for the first."""
+    expected = ITEMS.generate_batch([""] * 300, **EXACT)
+    calls = itertools.count(1)
+
+    def interrupted(engine: Engine, requests: Sequence[Request], *arguments: Any, **options: Any) -> Rows:
+        rows = run(engine, requests, *arguments, **options)
+        if next(calls) < 3:
+            return rows
+        rows.finish_reasons[::3] = NOT_DONE
+        return replace(rows, is_interrupted=True)
+
+    run = Engine.run
+    monkeypatch.setattr(Engine, "run", interrupted)
+    with pytest.raises(Interrupted) as caught:
+        ITEMS.generate_batch([""] * 300, **EXACT)
+    found = caught.value.finished
+    assert [row.text for row in found] == [expected[row.index].text for row in found]
+    assert 20 < len(found) < 300
+    indices = {row.index for row in found}
+    assert caught.value.first_missing == next(i for i in range(300) if i not in indices)
+
+
+def test_a_compiled_pattern_is_like_its_string() -> None:
+    for pattern in (re.compile("[abc]{2,5}"), re.compile("(?i)[ABC]{2,5}")):
+        options = {"pattern": pattern, "seed": 2}
+        assert Constraint(pattern=pattern) == Constraint(pattern=pattern.pattern)
+        text = ITEMS.generate(**options).text
+        assert text == ITEMS.generate(pattern=pattern.pattern, seed=2).text == "".join(ITEMS.stream(**options))
+        assert [row.text for row in ITEMS.sample_iter(["", ""], **options)] == [
+            row.text for row in ITEMS.generate_batch(["", ""], **options)
+        ]
+        assert ITEMS.items(1, **options) == [text]
+    assert ITEMS.most_likely(2, pattern=re.compile("a+")).texts == ITEMS.most_likely(2, pattern="a+").texts
+
+
+def test_a_length_of_none_is_a_whole_item() -> None:
+    expected = ITEMS.generate(max_new_tokens=1000, seed=3).text
+    assert expected == ITEMS.generate(max_new_tokens=None, seed=3).text
+    assert expected == "".join(ITEMS.stream(max_new_tokens=None, seed=3))
+    assert expected == ITEMS.generate_batch([""], max_new_tokens=None, seed=3)[0].text
+    assert expected == next(ITEMS.sample_iter([""], max_new_tokens=None, seed=3)).text
+    assert [expected] == ITEMS.items(1, max_new_tokens=None, seed=3)
+    assert ITEMS.most_likely(2, max_new_tokens=None).texts == ITEMS.most_likely(2, max_new_tokens=1000).texts
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda **options: PLAIN.generate("a", **options),
+        lambda **options: PLAIN.stream("a", **options),
+        lambda **options: PLAIN.generate_batch(["a"], **options),
+        lambda **options: PLAIN.sample_iter(["a"], **options),
+        lambda **options: PLAIN.most_likely(1, "a", stop="b", **options),
+    ],
+)
+def test_plain_text_needs_a_length(call: Callable[..., object]) -> None:
+    with pytest.raises(SamplingError, match="max_new_tokens=None generates up to the end of an item, but this model"):
+        call(max_new_tokens=None)
+
+
+def test_interrupted_items_are_all_those_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the third group: its finished texts up to the first gap count, too."""
+    options = {"seed": 6, "unique": False, "max_new_tokens": 50, "keep_cut": True}
+    expected = ITEMS.items(2000, **options)
+    calls, sizes = itertools.count(1), list[int]()
+
+    def interrupted(engine: Engine, requests: Sequence[Request], *arguments: Any, **more: Any) -> Rows:
+        rows = run(engine, requests, *arguments, **more)
+        sizes.append(len(requests))
+        if next(calls) < 3:
+            return rows
+        rows.finish_reasons[100::7] = NOT_DONE
+        return replace(rows, is_interrupted=True)
+
+    run = Engine.run
+    monkeypatch.setattr(Engine, "run", interrupted)
+    with pytest.raises(Interrupted) as caught:
+        ITEMS.items(2000, **options)
+    count = sum(sizes[:2]) + 100
+    assert caught.value.items == expected[:count]
+    assert (caught.value.finished, caught.value.first_missing) == ([], count)
+    assert str(caught.value) == f"{count} texts were finished; the first missing row is {count}"
+    assert pickle.loads(pickle.dumps(caught.value)).items == caught.value.items
+
+
+def test_items_interrupted_while_they_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    def accept(text: str) -> bool:
+        seen.append(text)
+        if len(seen) == 300:
+            raise KeyboardInterrupt
+        return len(seen) % 2 == 0
+
+    seen: list[str] = []
+    with pytest.raises(Interrupted) as caught:
+        ITEMS.items(2000, seed=6, unique=False, keep_cut=True, accept=accept)
+    assert (caught.value.items, caught.value.first_missing) == (seen[1:299:2], 299)
+
+
+def test_ctrl_c_during_items() -> None:
+    code = """
+import os, signal, threading, knock
+lm = knock.load("names")
+lm.items(10)
+threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+try:
+    lm.items(10**7, tries=10**8, seed=1, unique=False)
+except knock.Interrupted as interrupt:
+    found = interrupt.items
+    print(len(found) > 300, found == lm.items(len(found), seed=1, unique=False))
+"""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in a background job it may be ignored
+    try:
+        said = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=120)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert said == "True True\n"
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         ({"pattern": "("}, "not a regular expression"),
         ({"pattern": 3}, "pattern must be a regular expression, got 3"),
         ({"pattern": "x+"}, "no text that the model can write matches the pattern 'x+'; it does not know 'x'"),
+        ({"pattern": "[a-c]{2,x}"}, r"matches the pattern '[a-c]{2,x}'; {2,x} is not a quantifier such as {2,5} but"),
+        ({"pattern": "[a-c]{2, 5}x"}, "it does not know 'x'; {2, 5} is not a quantifier such as {2,5} but stands for"),
+        ({"pattern": r"[{2,x}]+x\{2,x\}"}, "it does not know 'x', '{', '2', ',', '}'"),
+        ({"pattern": r"\d{2,5}"}, r"matches the pattern '\\d{2,5}'; it does not know \d"),
+        (
+            {"pattern": re.compile("a", re.IGNORECASE)},
+            "must be compiled without flags, got one with re.IGNORECASE; begin",
+        ),
+        (
+            {"pattern": re.compile("a", re.ASCII | re.DOTALL)},
+            "got one with re.DOTALL and re.ASCII; begin it with (?sa)",
+        ),
+        ({"pattern": re.compile(b"a")}, "pattern must be a regular expression, got re.compile(b'a')"),
         ({"pattern": r"[w-z]+a§[§\d]*"}, r"matches the pattern '[w-z]+a§[§\\d]*'; it does not know [w-z], '§'"),
         ({"pattern": "a{400}"}, "the shortest text that matches the constraints takes 401 characters"),
         ({"pattern": "a{9}b?", "max_length": 5}, "takes 10 characters, its end included, and the length limit is 6"),

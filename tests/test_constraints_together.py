@@ -93,7 +93,7 @@ def test_every_text_is_what_was_asked_for(
     assert isinstance(row, Generation)
     assert (one.text, one.finish_reason, one.stop_string) == (row.text, row.finish_reason, row.stop_string)
     assert "".join(lm.stream(prompt, **options)) == one.text
-    for text in lm.generate_batch([prompt] * 20, exact=True, **options):
+    for text in lm.generate_batch([prompt] * 20, exact=True, keep_rejected=True, **options):
         check(text, of_items, limit, options | {"exact": True})
 
 

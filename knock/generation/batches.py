@@ -59,30 +59,19 @@ def sample(
         done += len(group)
 
 
-def sample_all(
-    engine: Engine,
-    vocab: Vocab,
-    requests: Sequence[Request],
-    seed: int,
-    *,
-    token_stats: bool,
-    threads: int | None,
-    progress: Callable[[int], None] | None,
-) -> list[Generation]:
-    """Return the texts of requests. Arguments are those of `sample`.
+def collected(texts: Iterator[Generation], requests: Sequence[Request]) -> list[Generation]:
+    """Return the texts of requests.
+
+    Args:
+        texts: yields them in order, as `sample` does.
+        requests: the requests.
 
     Raises:
         Interrupted: on Ctrl-C, with all texts that were finished.
     """
     done: list[Generation] = []
-    total = sum(request.max_new_tokens for request in requests)
     try:
-        done.extend(
-            sample(
-                engine, vocab, requests, seed, token_stats=token_stats, threads=threads, progress=progress,
-                total_steps=total,
-            )
-        )  # fmt: skip
+        done.extend(texts)
     except Interrupted as interrupt:
         raise Interrupted([*done, *interrupt.finished], interrupt.first_missing) from None
     except KeyboardInterrupt:

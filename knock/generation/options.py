@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 class ConstraintOptions(TypedDict, total=False):
     """The fields of `Constraint` as keyword arguments."""
 
-    pattern: str | None
+    pattern: str | re.Pattern[str] | None
     min_length: int
     max_length: int | None
     ban: str | Iterable[str]

@@ -38,6 +38,7 @@ class RequestBuilder:
         unknown: how to handle characters that the model does not know.
         keep_errors: If True, an invalid prompt becomes a request with an error instead of raising.
         constraint: what the texts must match; None if nothing.
+        last: largest index of a row.
 
     Raises:
         SamplingError: if a control is out of range, or no text matches.
@@ -52,8 +53,10 @@ class RequestBuilder:
         unknown: Unknown,
         keep_errors: bool = False,
         constraint: Constraint | None = None,
+        last: int = LAST_INDEX,
     ) -> None:
         self._vocab = vocab
+        self._last = last
         self._constraint = constraint
         self._unknown = unknown
         self._keep_errors = keep_errors
@@ -79,7 +82,7 @@ class RequestBuilder:
             SamplingError: if a control is out of range.
         """
         if isinstance(prompt, Prompt) and prompt.index is not None:
-            first = n * whole_number("index", prompt.index, 0, LAST_INDEX // n, error=SamplingError)
+            first = n * whole_number("index", prompt.index, 0, self._last // n, error=SamplingError)
         return (self._request(prompt, first + k, sampling) for k in range(n))
 
     def _request(self, prompt: str | Prompt, index: int, sampling: str | Sampling | None) -> Request:

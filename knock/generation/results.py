@@ -30,13 +30,14 @@ class Generation:
         text: the new characters, without the stop string unless it was to be kept.
         finish_reason: why the text ended: `"length"` at the limit of its length, `"stop"` at a stop string, `"end"`
             where a model of items ended its item, `"match"` where it matches the constraint and cannot go on,
-            `"rejected"` if it does not match and was drawn with `exact`, or `"error"` if the prompt was invalid.
+            `"rejected"` if it does not match and was drawn with `exact` and `keep_rejected`, or `"error"` if the
+            prompt was invalid or no text matched.
         seed: the seed that was used.
         stats: summary over the characters of `text`.
         token_stats: statistics of each character of `text`, None if they were not requested. Their `log_probs` are the
             model's, before bias, temperature and filters.
         index: the row's number in its batch.
-        error: why the prompt was invalid, None if it was valid.
+        error: why there is no text: the prompt was invalid, or no text matched; None if there is one.
         stop_string: the stop string that ended the text, None if none did.
         extra: the other fields of its `Prompt`, None without any.
     """
@@ -57,17 +58,19 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C during a batch.
 
     Attributes:
-        finished: texts that were finished but not yet returned, in the order of their rows.
+        finished: texts that were finished but not yet returned, in the order of their rows; none from `items`.
         first_missing: index of the first row that was neither returned nor finished.
+        items: from `items`, all texts that passed the filters, as it would return them.
     """
 
-    def __init__(self, finished: Sequence[Generation], first_missing: int) -> None:
-        super().__init__(finished, first_missing)  # as arguments, from which a copy is made when it is unpickled
+    def __init__(self, finished: Sequence[Generation], first_missing: int, items: Sequence[str] = ()) -> None:
+        super().__init__(finished, first_missing, items)  # a copy is made from them when it is unpickled
         self.finished = list(finished)
         self.first_missing = first_missing
+        self.items = list(items)
 
     def __str__(self) -> str:
-        count = len(self.finished)
+        count = len(self.finished) + len(self.items)
         texts = "1 text was" if count == 1 else f"{count:,} texts were"
         return f"{texts} finished; the first missing row is {self.first_missing}"
 

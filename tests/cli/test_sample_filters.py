@@ -16,6 +16,7 @@ from knock.engine.batch import Request
 from knock.escapes import unescape
 from knock.generation.requests import RequestBuilder
 from knock.jobs.row_file import RowFile
+from knock.models import DEFAULT
 from tests.cli.test_main import run
 from tests.cli.test_sample import FAST, rows
 
@@ -203,7 +204,7 @@ def test_rows_of_an_earlier_run_are_known(
     more = [row["text"] for row in map(json.loads, said.splitlines())]
     assert (code, len(first), len(more)) == (0, 40, 40)
     assert first.isdisjoint(more)
-    lm = load("shakespeare-nano")
+    lm = load(DEFAULT)
     assert more == lm.items(40, prompt, stop=stop, seed=1, novel=out, sampling="balanced")
     assert int(re.search("([0-9]+) copies", err)[1]) >= 40  # type: ignore[index]
     code, said, err = run(capsys, *arguments, "--max-overlap", "3", str(out), "--tries", "40")

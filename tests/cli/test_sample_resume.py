@@ -208,7 +208,7 @@ def test_resume_rejects_other_settings(
     )
     for more, difference in [
         (["--seed", "4"], "seed was 3 and is 4;"),
-        (["--length", "13", "--top-p", "0.5"], "length was 12 and is 13, top_p was 1.0 and is 0.5;"),
+        (["--length", "13", "--top-p", "0.5"], "--length was 12 and is 13, --top-p was 1.0 and is 0.5;"),
         (["--count", "2"], "count was 1 and is 2;"),
         (["--model", str(model)], f"model was '{shakespeare.digest}' and is"),
         (["--unique"], "unique was False and is True"),

@@ -113,7 +113,7 @@ def test_min_count_is_part_of_the_state(paths: tuple[str, str], capsys: pytest.C
     assert read_state(state_path(model))[0]["min_count"] == 2
     code, _, err = run(capsys, *arguments, "--resume", "--min-count", "3")
     assert code == 1
-    assert "min_count was 2 and is 3" in err
+    assert "--min-count was 2 and is 3" in err
     code, _, err = run(capsys, *arguments, "--resume")
     assert code == 0
     assert f"replaced characters that occur fewer than 2 times: 1 of {len(set(RARE))} distinct ones, 1 in all, " in err

@@ -126,12 +126,12 @@ def test_kill_at_any_moment_leaves_valid_files(tmp_path: Path, corpus_file: Path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--learning-rate", "0.5"], "recipe learning_rate was 0.003 and is 0.5"),
-        (["--T", "4"], "config T was 8 and is 4"),
-        (["--size", "small"], "config T was 8 and is 64, config n_emb was 16 and is 128"),
-        (["--lowercase"], "lowercase was False and is True"),
+        (["--learning-rate", "0.5"], ": --learning-rate was 0.003 and is 0.5;"),
+        (["--T", "4"], ": --T was 8 and is 4;"),
+        (["--size", "small"], ": --T was 8 and is 64, --n-emb was 16 and is 128"),
+        (["--lowercase"], ": --lowercase was False and is True"),
         (["--vocab-from", "shakespeare-nano"], "vocabulary was "),
-        (["--seed", "4", "--dropout", "0.5"], "recipe dropout was 0.0 and is 0.5, recipe seed was 3 and is 4"),
+        (["--seed", "4", "--dropout", "0.5"], ": --dropout was 0.0 and is 0.5, --seed was 3 and is 4"),
     ],
 )
 def test_resume_rejects_other_settings(

@@ -21,6 +21,7 @@ from knock.validation import shown
 _MAGIC = b"knock run "
 _FORMAT = b"5"
 _RESTART = "start a new run: pass --force instead of --resume, or another --out"
+_OPTIONS = ("config", "recipe")  # whose fields are named as such: their names are distinct
 # A full disk or quota, or a file larger than allowed. Windows has no quotas.
 _NO_ROOM = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)}
 
@@ -106,7 +107,8 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= {f"{key} {k}": v for k, v in _flat(value).items()} if isinstance(value, Mapping) else {key: value}
+        prefix = "" if key in _OPTIONS else f"{key} "
+        flat |= {prefix + k: v for k, v in _flat(value).items()} if isinstance(value, Mapping) else {key: value}
     return flat
 
 

@@ -75,8 +75,8 @@ def loaded_model(options: argparse.Namespace, earlier: Mapping[str, Any]) -> Lan
         from knock.generation.constraints.schema import check_writable, read_schema
 
         schema = read_schema(options.schema)
+        model.schema = schema  # which rejects one for a model that is not of items
         check_writable(schema, model.vocab)
-        model.schema = schema
     if options.length is None:
         options.length = model.default_length
     model.model.engine.settle(steps=_LONG if options.prompts is not None else options.count * options.length)

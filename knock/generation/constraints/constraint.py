@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,21 +28,20 @@ class Constraint:
     model's distribution given the constraint. `exact` draws from that one.
 
     Attributes:
-        pattern: regular expression in the syntax of `re` that the whole text must match; None allows any text. Without
-            lookaround, backreferences and word boundaries.
+        pattern: regular expression in the syntax of `re` that the whole text must match, as a string or compiled
+            without flags; None allows any text. Without lookaround, backreferences and word boundaries.
         min_length: fewest characters of the text, without the stop string.
         max_length: most characters; None for any number. A text that can end by itself, at a stop string or with its
             item, does so in time.
         ban: strings that the text must not contain.
         keep_stop: keep the stop string at the end of the text.
-        exact: draw from the model's own distribution, and reject texts that do not match, with the finish reason
-            `"rejected"`.
+        exact: draw whole texts from the model's own distribution, and reject those that do not match.
 
     Raises:
         SamplingError: if a field is out of range.
     """
 
-    pattern: str | None = None
+    pattern: str | re.Pattern[str] | None = None
     min_length: int = 0
     max_length: int | None = None
     ban: str | Iterable[str] = ()
@@ -49,8 +49,7 @@ class Constraint:
     exact: bool = False
 
     def __post_init__(self) -> None:
-        if self.pattern is not None and not isinstance(self.pattern, str):
-            raise SamplingError(f"pattern must be a regular expression, got {shown(self.pattern)}")
+        object.__setattr__(self, "pattern", _expression(self.pattern))
         whole_number("min_length", self.min_length, 0, error=SamplingError)
         if self.max_length is not None:
             whole_number("max_length", self.max_length, 0, error=SamplingError)
@@ -68,6 +67,11 @@ class Constraint:
         object.__setattr__(self, "ban", ban)
 
     @property
+    def regex(self) -> str | None:
+        """The pattern as a string."""
+        return _expression(self.pattern)
+
+    @property
     def banned(self) -> tuple[str, ...]:
         """The banned strings."""
         return tuple(self.ban)
@@ -78,7 +82,26 @@ class Constraint:
         return self.pattern is not None or self.min_length > 0 or self.max_length is not None
 
 
+def _expression(pattern: str | re.Pattern[str] | None) -> str | None:
+    """Return a pattern as a string.
+
+    Raises:
+        SamplingError: if it is neither a string nor compiled from one, or was compiled with flags.
+    """
+    if isinstance(pattern, re.Pattern) and isinstance(pattern.pattern, str):
+        if added := re.RegexFlag(pattern.flags & ~re.compile(pattern.pattern).flags):
+            names = " and ".join(f"re.{flag.name}" for flag in added)
+            letters = "".join(_LETTERS.get(flag, "") for flag in added)
+            instead = f"begin it with (?{letters}) instead" if letters else "compile it without"
+            raise SamplingError(f"pattern must be compiled without flags, got one with {names}; {instead}")
+        return pattern.pattern
+    if pattern is not None and not isinstance(pattern, str):
+        raise SamplingError(f"pattern must be a regular expression, got {shown(pattern)}")
+    return pattern
+
+
 _ANY_LENGTH = 2**30  # characters
+_LETTERS = {re.ASCII: "a", re.IGNORECASE: "i", re.MULTILINE: "m", re.DOTALL: "s", re.VERBOSE: "x"}  # flags in a pattern
 
 NO_CONSTRAINT = Constraint()
 _WRONG_PROMPT = "no text that matches the constraints begins with this prompt; change one of them"
@@ -166,7 +189,7 @@ def compile_constraint(
     lengths = {len(string) for string in stops} | ({1} if vocab.has_boundary else set())
     counts = constraint.max_length is not None and len(lengths) > 1
     rules = Rules(
-        pattern=None if constraint.pattern is None else positions(constraint.pattern, vocab.characters),
+        pattern=None if constraint.regex is None else positions(constraint.regex, vocab.characters),
         stop=stops,
         keep_stop=constraint.keep_stop,
         ban=[*bans, *([token] for token in forbidden)] if bans or constraint.shapes_text else [],
@@ -213,12 +236,12 @@ def _why_nothing_matches(rules: Rules, constraint: Constraint, vocab: Vocab) -> 
         )
     if rules.stop and matches(stop=()):
         return "the stop strings end every text before it matches; change one of them"
-    if constraint.pattern is not None and not matches(ban=(), min_length=0, max_length=None):
-        from knock.generation.constraints.positions import unknown_parts
+    if constraint.regex is not None and not matches(ban=(), min_length=0, max_length=None):
+        from knock.generation.constraints.positions import why_unwritable
 
-        unknown = unknown_parts(constraint.pattern, vocab.characters)
-        listed = f"; it does not know {', '.join(unknown[:5])}" if unknown else ""
-        return f"no text that the model can write matches the pattern {shown(constraint.pattern)}{listed}"
+        why = why_unwritable(constraint.regex, vocab.characters)
+        reason = f"; {why}" if why else ""
+        return f"no text that the model can write matches the pattern {shown(constraint.regex)}{reason}"
     if rules.ban and matches(ban=()):
         return "the banned characters and strings leave no text that matches; ban fewer"
     most = "" if constraint.max_length is None else f" and at most {constraint.max_length:,}"

@@ -35,6 +35,12 @@ _UNSUPPORTED = {
     op.ATOMIC_GROUP: "atomic groups",
 }  # fmt: skip
 _FLAGS = int(re.IGNORECASE | re.ASCII | re.DOTALL)  # those that decide which characters match
+_MOST_SHOWN = 5  # parts of a pattern in an error message
+
+# Escapes, classes, quantifiers, and, as a group, what is meant as a quantifier but is none.
+_BRACES = re.compile(
+    r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{\d*(?:\d|,\d*)\}|(\{\s*[\d,][^{}]*\})", re.DOTALL
+)  # fmt: skip
 _AT_START = (op.AT_BEGINNING, op.AT_BEGINNING_STRING)
 _AT_END = (op.AT_END, op.AT_END_STRING)
 
@@ -96,12 +102,27 @@ def positions(pattern: str, characters: Sequence[str]) -> Positions:
     return builder.result(whole)
 
 
-def unknown_parts(pattern: str, characters: Sequence[str]) -> list[str]:
-    """Return the characters and classes of an expression that stand for none of the characters of texts.
+def why_unwritable(pattern: str, characters: Sequence[str]) -> str:
+    """Return what texts of some characters lack to match an expression; empty if they lack nothing.
 
-    They are quoted as Python and in the order in which they occur. The expression is one that `positions` reads.
+    It names characters and classes that stand for none of the characters, and quantifiers that are none: `re` reads
+    `a{2,n}` as an `a` and these five characters. The expression is one that `positions` reads.
     """
-    tree = parser.parse(pattern)
+    slips = [match[1] for match in _BRACES.finditer(pattern) if match[1]]
+    slips = [slip for slip in slips if _unknown_parts(re.escape(slip), characters)]
+    rest = _BRACES.sub(lambda match: "(?:)" if match[1] in slips else match[0], pattern)
+    unknown = _unknown_parts(rest, characters)[:_MOST_SHOWN]
+    reasons = [f"it does not know {', '.join(unknown)}"] if unknown else []
+    return "; ".join(
+        reasons + [f"{slip} is not a quantifier such as {{2,5}} but stands for itself" for slip in slips[:1]]
+    )
+
+
+def _unknown_parts(pattern: str, characters: Sequence[str]) -> list[str]:
+    """Return the parts of an expression that stand for none of the characters, in the order in which they occur."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tree = parser.parse(pattern)
     builder = _Builder(pattern, characters)
     builder.sequence(tree, int(tree.state.flags), is_start=True, is_end=True)
     return builder.unknown_parts()
@@ -222,6 +243,8 @@ def _as_class(kind: Any, value: Any) -> str:
     if kind is op.NOT_LITERAL:
         return f"[^{re.escape(chr(value))}]"
     parts = []
+    if len(value) == 1 and value[0][0] is op.CATEGORY:
+        return _CATEGORIES[value[0][1]]
     for item, content in value:
         if item is op.NEGATE:
             parts.append("^")

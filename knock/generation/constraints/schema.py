@@ -150,7 +150,7 @@ def check_writable(schema: Schema, vocab: Vocab) -> None:
     Raises:
         SchemaError: if it cannot; the message names the column and what the model does not know.
     """
-    from knock.generation.constraints.positions import unknown_parts
+    from knock.generation.constraints.positions import why_unwritable
 
     notation = None if schema["format"] == "jsonl" else CSV
     for column in schema["columns"]:
@@ -159,11 +159,10 @@ def check_writable(schema: Schema, vocab: Vocab) -> None:
             expression = field({**each, "missing": False}, notation, "", 0)
             expression = f"(?i:{expression})" if vocab.lowercase else expression
             if not _is_writable(expression, vocab.characters):
-                parts = ", ".join(unknown_parts(expression, vocab.characters)[:5])
+                why = why_unwritable(expression, vocab.characters)
                 value = f" the value {shown(each['values'][0])} of" if values else ""
                 raise SchemaError(
-                    f"the model cannot write{value} the column {column['name']!r}: it does not know {parts}. Change "
-                    "the schema"
+                    f"the model cannot write{value} the column {column['name']!r}: {why}. Change the schema"
                 )
 
 
