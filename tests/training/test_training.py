@@ -25,7 +25,7 @@ from knock_training.optimizing import Average, Optimizers, native_precision, tra
 from knock_training.progress import Progress
 from knock_training.recipe import Recipe
 from knock_training.trainer import train
-from tests.cases import EXAMPLE, SMALL, float64, models, random_tokens, random_weights
+from tests.cases import EVERY, EXAMPLE, SMALL, float64, models, random_tokens, random_weights
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 60
 TINY = {"T": 8, "n_emb": 16, "nodes": 16, "n_blocks": 2, "n_heads": 2}
@@ -42,7 +42,7 @@ def test_twin_agrees_with_reference(weights: Weights, length: int, precision: tu
     dtype, tolerance = precision
     config = weights.config
     if config.position == "absolute":
-        length = min(length, config.T)
+        length = min(length, config.longest_window)
     tokens = random_tokens(config, 2 * length).reshape(2, length)
     result = Twin(weights).to(dtype)(torch.from_numpy(tokens).long()).detach().numpy()
     expected = np.array([reference.forward(row, float64(weights), config) for row in tokens])
@@ -50,19 +50,19 @@ def test_twin_agrees_with_reference(weights: Weights, length: int, precision: tu
     np.testing.assert_allclose(result / scale, expected / scale, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", EVERY)
 def test_twin_has_the_parameters_of_the_model(kind: str) -> None:
-    weights = random_weights(SMALL[kind], 0)
+    weights = random_weights(EVERY[kind], 0)
     twin = Twin(weights)
-    assert {name: tuple(value.shape) for name, value in twin.state_dict().items()} == shapes(SMALL[kind])
+    assert {name: tuple(value.shape) for name, value in twin.state_dict().items()} == shapes(EVERY[kind])
     exported = twin.weights()
     assert all(np.array_equal(exported[name], weights[name]) for name in weights)
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", EVERY)
 def test_every_parameter_learns(kind: str) -> None:
-    twin = Twin(random_weights(SMALL[kind], 0))
-    twin(torch.from_numpy(random_tokens(SMALL[kind], 6)).long()[None]).square().sum().backward()
+    twin = Twin(random_weights(EVERY[kind], 0))
+    twin(torch.from_numpy(random_tokens(EVERY[kind], 6)).long()[None]).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in twin.parameters())
 
 
@@ -98,10 +98,10 @@ def naive_block_loss(weights: Weights, tokens: np.ndarray, block: int) -> float:
     return sum(summed(tokens[i : i + block + 1]) for i in range(0, n, block)) / n
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", EVERY)
 @pytest.mark.parametrize("length", [2, 40, 41, 58])
 def test_block_loss_matches_its_definition(kind: str, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = random_weights(SMALL[kind], 0)
+    weights = random_weights(EVERY[kind], 0)
     tokens = random_tokens(weights.config, length)
     monkeypatch.setattr(losses_module, "_POSITIONS_AT_ONCE", 30)
     result = block_loss(Twin(weights).double(), torch.from_numpy(tokens).long(), 20)
@@ -146,11 +146,11 @@ def test_learning_rate_warms_up_and_decays_to_zero(schedule: str) -> None:
     assert rates[-1] < 0.03
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", EVERY)
 def test_training_reduces_the_loss(kind: str) -> None:
-    config = SMALL[kind]
+    config = EVERY[kind]
     corpus = Corpus.from_text(TEXT, "fox.txt")
-    shape = {**config.to_dict(), "vocab_size": corpus.vocab.vocab_size, "T": 8}
+    shape = {**config.to_dict(), "vocab_size": corpus.vocab.vocab_size}
     seen: list[Progress] = []
     recipe = Recipe(steps=120, batch_chars=256, eval_interval=40, learning_rate=0.02, matrix_learning_rate=0.05)
     result = train(ModelConfig(**shape), corpus, recipe, report=seen.append)
