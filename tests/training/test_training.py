@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +19,7 @@ from knock.engine.engine import Engine
 from knock.errors import ConfigError, TextError, TrainingError
 from knock.weights import Weights, shapes
 from knock_training import losses as losses_module
+from knock_training import model as model_module
 from knock_training.data import Corpus, random_batch
 from knock_training.losses import block_loss, unigram_loss
 from knock_training.model import Twin
@@ -66,8 +68,8 @@ def test_every_parameter_learns(kind: str) -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in twin.parameters())
 
 
-def test_memory_of_a_relative_model_is_linear_in_sequence_length() -> None:
-    twin = Twin(Weights.random(EXAMPLE))
+def largest_tensor(work: Callable[[], object]) -> int:
+    """The number of values of the largest tensor made without gradients."""
     largest = 0
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
@@ -79,13 +81,41 @@ def test_memory_of_a_relative_model_is_linear_in_sequence_length() -> None:
                     largest = max(largest, tensor.numel())
             return out
 
-    sizes = []
-    for length in (512, 4096):
-        largest = 0
-        with torch.no_grad(), Watch():
-            twin(torch.zeros(1, length, dtype=torch.long))
-        sizes.append(largest)
+    with torch.no_grad(), Watch():
+        work()
+    return largest
+
+
+def test_memory_of_a_relative_model_is_linear_in_sequence_length() -> None:
+    twin = Twin(Weights.random(EXAMPLE))
+    sizes = [largest_tensor(lambda n=n: twin(torch.zeros(1, n, dtype=torch.long))) for n in (512, 4096)]
     assert sizes[1] <= 8 * sizes[0]
+
+
+@pytest.mark.parametrize("kind", [kind for kind, config in EVERY.items() if config.position == "relative"])
+@pytest.mark.parametrize("rows", [1, 2, 4, 5, 30])
+def test_parts_of_any_length_give_the_same(kind: str, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logits and gradients, of a window that is a multiple of the parts or not, and of packed items."""
+    weights = random_weights(EVERY[kind], 0)
+    tokens = torch.from_numpy(random_tokens(EVERY[kind], 46)).long().view(2, 23)
+    results = []
+    for of in (model_module._rows_of, lambda T: rows):
+        monkeypatch.setattr(model_module, "_rows_of", of)
+        for boundary in (None, 3):
+            twin = Twin(weights, boundary=boundary).double()
+            logits = twin(tokens)
+            logits.square().sum().backward()
+            results.append([logits.detach(), *(p.grad for p in twin.parameters())])
+    for result, expected in ((results[2], results[0]), (results[3], results[1])):
+        for one, other in zip(result, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_a_long_window_takes_little_more_memory_than_its_logits() -> None:
+    config = ModelConfig(vocab_size=5, T=(2, 512), n_emb=8, n_heads=2, nodes=8, n_blocks=2)
+    twin = Twin(Weights.random(config))
+    size = largest_tensor(lambda: twin(torch.zeros(1, 2048, dtype=torch.long)))
+    assert 2048 * config.n_heads * 512 <= size <= 1.5 * 2048 * config.n_heads * 512
 
 
 def naive_block_loss(weights: Weights, tokens: np.ndarray, block: int) -> float:

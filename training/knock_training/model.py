@@ -16,8 +16,6 @@ from torch import Tensor, nn
 from knock.config import BlockConfig, ModelConfig
 from knock.weights import Weights, block_shapes
 
-_MOST_ROWS = 128  # queries of a relative model that are processed together; with a longer window, in several parts
-
 
 class LayerNorm(nn.Module):
     """Layer normalisation over the last axis with eps 1e-5, [..., C] -> [..., C]."""
@@ -67,16 +65,16 @@ class Block(nn.Module):
     def attention(self, n: Tensor, items: Tensor | None = None) -> Tensor:
         """Hybrid attention over the window, [B, N, C] -> [B, N, C]. No position sees another item.
 
-        In a relative model, queries are processed in parts of `rows` positions, at most T. Each part sees its own keys
-        and those of the parts before it that its windows reach: with T rows, T keys before its own T. The logits are
-        [B, parts, H, rows, columns], and memory grows linearly with N and with T. An absolute model is a single part
-        that sees only itself.
+        In a relative model, queries are processed in parts of `rows` positions. A part sees its own keys and those of
+        the parts before it that its windows reach: with T rows, T keys before its own T. The logits are
+        [B, parts, H, rows, columns], so memory grows linearly with N. An absolute model is a single part that sees
+        only itself.
         """
         H, D = self.config.n_heads, self.config.head_width
         B, N, C = n.shape
         relative = self.config.position == "relative"
         T = min(self.block.T, N) if relative else self.block.T  # no query sees farther than its sequence
-        rows = min(T, _MOST_ROWS) if relative else N
+        rows = _rows_of(T) if relative else N
         before = -(-T // rows) if relative else 0  # parts
         if N % rows:  # pad at the end, where no real query sees it
             n = F.pad(n, (0, 0, 0, -N % rows))
@@ -174,6 +172,14 @@ class Twin(nn.Module):
     def weights(self) -> Weights:
         """Return a snapshot of the parameters as `Weights`, to save or run."""
         return Weights(self.config, {name: value.cpu().numpy() for name, value in self.state_dict().items()})
+
+
+def _rows_of(T: int) -> int:
+    """Return the number of queries with a window of T that are processed together.
+
+    With more, more of the logits are masked; with fewer, matrices are too small to be multiplied fast.
+    """
+    return max(8, min(T, max(64, T // 4)))
 
 
 def _item_starts(is_boundary: Tensor) -> Tensor:
