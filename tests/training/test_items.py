@@ -23,7 +23,7 @@ from knock_training.losses import block_loss
 from knock_training.model import Twin
 from knock_training.recipe import Recipe
 from knock_training.run import Run, sequence_length
-from knock_training.sizes import shape_for
+from knock_training.sizes import SIZES, Size, shape_for
 from knock_training.team import Team
 from knock_training.trainer import train
 from tests.cases import EVERY, SMALL, random_weights
@@ -202,6 +202,12 @@ def test_shape_for_items() -> None:
     assert shape_for("nano", 7)["T"] == 8
     assert shape_for("nano", 8)["T"] == 16
     assert shape_for("nano", 10_000)["T"] == T
+
+
+def test_shape_for_items_with_windows_for_each_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SIZES, "nano", Size({"T": (2, 32, 512), "n_blocks": 3}, {}))
+    assert shape_for("nano")["T"] == (2, 32, 512)
+    assert shape_for("nano", 40)["T"] == (2, 32, 48)
 
 
 @pytest.mark.parametrize("how", ["blocks", "file"])

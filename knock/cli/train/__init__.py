@@ -204,6 +204,8 @@ def _check_settings(options: argparse.Namespace) -> None:
     from knock_training.sizes import SIZES
 
     Recipe(**given(options, RECIPE))
+    if options.resume:
+        return  # the run has a shape of its own
     errors = []
     for size in SIZES.values() if options.size == "auto" else [SIZES[options.size]]:
         try:

@@ -164,7 +164,6 @@ def _shape_and_recipe(
     options: argparse.Namespace, size: str, corpus: Corpus, team: Team, base: Checkpoint | None
 ) -> tuple[ModelConfig, Recipe]:
     """Return the shape and recipe of a size (or the shape of `base`), with the overrides of the options."""
-    from knock.config import ModelConfig
     from knock_training.optimizing import native_precision
     from knock_training.recipe import Recipe
     from knock_training.sizes import SIZES, fine_tuning
@@ -173,11 +172,7 @@ def _shape_and_recipe(
     if base is not None:
         config, known = base.weights.config, fine_tuning(known)
     else:
-        fields = {"vocab_size": corpus.vocab.vocab_size, **_shape(size, corpus), **given(options, SHAPE)}
-        try:
-            config = ModelConfig(**fields)
-        except ConfigError as error:
-            raise as_options(error) from error
+        config = _config({"vocab_size": corpus.vocab.vocab_size, **_shape(size, corpus), **given(options, SHAPE)})
     return config, Recipe(**{**known, "precision": native_precision(team.device), **given(options, RECIPE)})
 
 
@@ -193,7 +188,6 @@ def resumed_job(options: argparse.Namespace, path: Path, state: State, base: Che
 
     Options override the restored values, so that `train` can reject those that differ.
     """
-    from knock.config import ModelConfig
     from knock.vocab import Vocab
     from knock_training.recipe import Recipe
     from knock_training.run import WATCHED_BLOCKS
@@ -224,12 +218,26 @@ def resumed_job(options: argparse.Namespace, path: Path, state: State, base: Che
     left = saved["numbers"]["seconds_left"]
     return Job(
         corpus=corpus,
-        config=ModelConfig(**{**what["config"], **size, **given(options, SHAPE)}),
+        config=_config({**what["config"], **size, **given(options, SHAPE)}),
         recipe=Recipe(**recipe),
         ends=None if left is None else time.monotonic() + left,
         watched=WATCHED_BLOCKS,  # `train` restores this and closing_seconds from the state
         closing_seconds=None,
     )
+
+
+def _config(shape: dict[str, Any]) -> ModelConfig:
+    """Return the config of a shape.
+
+    Raises:
+        ConfigError: if it is invalid; the message names the options.
+    """
+    from knock.config import ModelConfig
+
+    try:
+        return ModelConfig(**shape)
+    except ConfigError as error:
+        raise as_options(error) from error
 
 
 def as_options(error: ConfigError) -> ConfigError:
