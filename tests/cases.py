@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 
-from knock.choices import HEAD_TYPES, POSITIONS
+from knock.choices import HEAD_TYPES, POSITIONS, Backend
 from knock.config import ModelConfig
 from knock.weights import Weights, shapes
 
@@ -21,6 +23,27 @@ SMALL = {
     )
     for head_type, position in KINDS
 }
+
+# Blocks that differ: in window, in head type, in the reach of their reweight logits.
+MIXED = {
+    "windows": replace(SMALL["hybrid-relative"], T=(2, 6)),
+    "head types": replace(SMALL["hybrid-relative"], head_type=("reweight", "content")),
+    "absolute": replace(SMALL["hybrid-absolute"], head_type=("content", "hybrid")),
+    "reach": replace(SMALL["hybrid-relative"], reweight_T=2),
+    "all": replace(
+        SMALL["hybrid-relative"], n_blocks=4, T=(2, 3, 7, 5), reweight_T=(2, 2, 0, 4),
+        head_type=("reweight", "hybrid", "content", "hybrid"),
+    ),
+}  # fmt: skip
+EVERY = SMALL | MIXED
+
+
+def fastest(config: ModelConfig) -> Backend:
+    """The fastest backend that runs a model: the kernels run those whose blocks are alike."""
+    return "compiled" if config.is_uniform else "numpy"
+
+
+RUNS = [(kind, backend) for kind, config in EVERY.items() for backend in dict.fromkeys(["numpy", fastest(config)])]
 
 
 def random_weights(config: ModelConfig, seed: int, scale: float = 0.5) -> Weights:
@@ -39,18 +62,34 @@ def float64(weights: Weights) -> Mapping[str, npt.NDArray[np.float64]]:
 
 @st.composite
 def configs(draw: st.DrawFn) -> ModelConfig:
-    n_heads = draw(st.integers(1, 4))
+    """A config of any kind; in half of those with relative positions, windows and head types differ by block."""
+    n_heads, n_blocks = draw(st.integers(1, 4)), draw(st.integers(1, 3))
     head_type, position = draw(st.sampled_from(KINDS))
+    shape: dict[str, Any] = {"T": draw(st.integers(1, 9)), "head_type": head_type, "position": position}
+    if draw(st.booleans()):
+        kinds = draw(st.lists(st.sampled_from(HEAD_TYPES), min_size=n_blocks, max_size=n_blocks))
+        shape["head_type"] = tuple(kinds)
+        if position == "relative":
+            windows = [draw(st.integers(1, 9)) for _ in kinds]
+            reach = [
+                T if kind == "reweight" else draw(st.integers(1, T)) for T, kind in zip(windows, kinds, strict=True)
+            ]
+            shape |= {"T": tuple(windows), "reweight_T": draw(st.sampled_from([None, tuple(reach)]))}
     return ModelConfig(
         vocab_size=draw(st.integers(1, 20)),
-        T=draw(st.integers(1, 9)),
         n_emb=n_heads * draw(st.integers(1, 6)),
         nodes=draw(st.integers(1, 12)),
-        n_blocks=draw(st.integers(1, 3)),
+        n_blocks=n_blocks,
         n_heads=n_heads,
-        head_type=head_type,
-        position=position,
+        **shape,
     )
+
+
+@st.composite
+def uniform_models(draw: st.DrawFn) -> Weights:
+    """A model whose blocks are alike, which the kernels can run."""
+    config = draw(configs().filter(lambda config: config.is_uniform))
+    return random_weights(config, draw(st.integers(0, 2**32)), draw(st.sampled_from([0.02, 0.5, 2.0])))
 
 
 @st.composite
