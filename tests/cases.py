@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 
-from knock.choices import HEAD_TYPES, POSITIONS, Backend
+from knock.choices import BACKENDS, HEAD_TYPES, POSITIONS
 from knock.config import ModelConfig
 from knock.weights import Weights, shapes
 
@@ -38,12 +39,7 @@ MIXED = {
 EVERY = SMALL | MIXED
 
 
-def fastest(config: ModelConfig) -> Backend:
-    """The fastest backend that runs a model: the kernels run those whose blocks are alike."""
-    return "compiled" if config.is_uniform else "numpy"
-
-
-RUNS = [(kind, backend) for kind, config in EVERY.items() for backend in dict.fromkeys(["numpy", fastest(config)])]
+RUNS = list(itertools.product(EVERY, BACKENDS))
 
 
 def random_weights(config: ModelConfig, seed: int, scale: float = 0.5) -> Weights:
@@ -60,21 +56,26 @@ def float64(weights: Weights) -> Mapping[str, npt.NDArray[np.float64]]:
     return {name: array.astype(np.float64) for name, array in weights.items()}
 
 
+def mixture(draw: st.DrawFn, n_blocks: int, position: str, windows: st.SearchStrategy[int]) -> dict[str, Any]:
+    """Fields of a config whose blocks have head types, and windows if positions are relative, of their own."""
+    kinds = draw(st.lists(st.sampled_from(HEAD_TYPES), min_size=n_blocks, max_size=n_blocks))
+    if position == "absolute":
+        return {"head_type": tuple(kinds)}
+    T = [draw(windows) for _ in kinds]
+    reach = [
+        longest if kind == "reweight" else draw(st.integers(1, longest)) for longest, kind in zip(T, kinds, strict=True)
+    ]
+    return {"head_type": tuple(kinds), "T": tuple(T), "reweight_T": draw(st.sampled_from([None, tuple(reach)]))}
+
+
 @st.composite
 def configs(draw: st.DrawFn) -> ModelConfig:
-    """A config of any kind; in half of those with relative positions, windows and head types differ by block."""
+    """A config of any kind; in half of them the blocks differ."""
     n_heads, n_blocks = draw(st.integers(1, 4)), draw(st.integers(1, 3))
     head_type, position = draw(st.sampled_from(KINDS))
     shape: dict[str, Any] = {"T": draw(st.integers(1, 9)), "head_type": head_type, "position": position}
     if draw(st.booleans()):
-        kinds = draw(st.lists(st.sampled_from(HEAD_TYPES), min_size=n_blocks, max_size=n_blocks))
-        shape["head_type"] = tuple(kinds)
-        if position == "relative":
-            windows = [draw(st.integers(1, 9)) for _ in kinds]
-            reach = [
-                T if kind == "reweight" else draw(st.integers(1, T)) for T, kind in zip(windows, kinds, strict=True)
-            ]
-            shape |= {"T": tuple(windows), "reweight_T": draw(st.sampled_from([None, tuple(reach)]))}
+        shape |= mixture(draw, n_blocks, position, st.integers(1, 9))
     return ModelConfig(
         vocab_size=draw(st.integers(1, 20)),
         n_emb=n_heads * draw(st.integers(1, 6)),
@@ -83,13 +84,6 @@ def configs(draw: st.DrawFn) -> ModelConfig:
         n_heads=n_heads,
         **shape,
     )
-
-
-@st.composite
-def uniform_models(draw: st.DrawFn) -> Weights:
-    """A model whose blocks are alike, which the kernels can run."""
-    config = draw(configs().filter(lambda config: config.is_uniform))
-    return random_weights(config, draw(st.integers(0, 2**32)), draw(st.sampled_from([0.02, 0.5, 2.0])))
 
 
 @st.composite

@@ -19,7 +19,6 @@ from knock.errors import KnockError
 from knock.validation import is_one_of, shown
 
 if TYPE_CHECKING:
-    from knock.config import ModelConfig
     from knock_kernels.cache.entry_points import EntryPoints
 
 VARIABLE = "KNOCK_BACKEND"
@@ -42,23 +41,6 @@ def chosen(backend: str) -> Backend:
     if from_environment not in BACKENDS:
         raise KnockError(f"{VARIABLE} must be one of {', '.join(BACKENDS)}, got {shown(from_environment)}")
     return next(each for each in BACKENDS if each == (from_environment if backend == "auto" else backend))
-
-
-def able(backend: Backend, config: ModelConfig) -> Backend:
-    """Return the backend that runs a model: the requested one, or NumPy if only that can.
-
-    Raises:
-        KnockError: if the kernels are requested and cannot run the model.
-    """
-    if config.is_uniform or backend == "numpy":
-        return backend
-    if backend == "compiled":
-        raise KnockError(
-            "the compiled kernels need the same window and head type in all blocks, got "
-            f"T={shown(config.T)}, head_type={shown(config.head_type)}, reweight_T={shown(config.reweight_T)}; use the "
-            "backend numpy"
-        )
-    return "numpy"
 
 
 def kernels(backend: Backend, seconds: float) -> EntryPoints | None:

@@ -86,7 +86,7 @@ class CompiledStream:
         self._prompt = reachable(request.tokens, model.config)
         self._decode: Decoder | None = None  # made when it is needed: a stream may never be read
         self._scratch, (self._cache,) = model.scratch(), model.caches(1)
-        self._history = np.zeros(model.config.T, np.int64)
+        self._history = np.zeros(model.config.longest_window, np.int64)
         self._context = request.tokens.astype(np.int32)
         self._controls = controls_of(sampling)
         bias = sampling.bias_array(model.config.vocab_size)

@@ -60,7 +60,7 @@ class CompiledJob:
 
     def work(self) -> None:
         """Generate rows until none is left."""
-        model, T = self._model, self._model.config.T
+        model, T = self._model, self._model.config.longest_window
         lanes, controls, history = Lane.array(ROWS), Controls.array(ROWS), np.zeros((ROWS, T), np.int64)
         scratch, caches = model.scratch(), model.caches(ROWS + 1)
         for home in range(ROWS):

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from knock.choices import Backend
 from knock.config import ModelConfig
 from knock.engine.automaton import Automaton
-from knock.engine.backends import able, chosen, kernels
+from knock.engine.backends import chosen, kernels
 from knock.engine.batch import NOT_FINITE, Job, Request, Rows, work_together
 from knock.errors import GenerationError, SamplingError, VocabError
 from knock.sampling import Sampling, TokenStats
@@ -40,13 +40,12 @@ class Engine:
             background, and long work waits for them. The environment variable KNOCK_BACKEND overrides `"auto"`.
 
     Raises:
-        KnockError: if there is no such backend, or the kernels were requested and cannot be run. They cannot run a
-            model whose blocks have different windows or head types, for which `"auto"` is NumPy.
+        KnockError: if there is no such backend, or the kernels were requested and cannot be run.
     """
 
     def __init__(self, weights: Weights, backend: Backend = "auto") -> None:
         self.weights = weights
-        self._requested = able(chosen(backend), weights.config)
+        self._requested = chosen(backend)
         self._backend: _Backend | None = None
         self._preparing = threading.Lock()
         if self._requested == "compiled":

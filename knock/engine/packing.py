@@ -60,7 +60,7 @@ def pack(weights: Weights) -> Packed:
     What is folded is folded in float64, and in place: fresh memory for each step would take longer than the steps.
     """
     c = weights.config
-    V, T, C, H, D = c.vocab_size, c.T, c.n_emb, c.n_heads, c.head_width
+    V, T, C, H, D = c.vocab_size, c.longest_window, c.n_emb, c.n_heads, c.head_width
     model = Model.array()
     model["is_relative"] = c.position == "relative"
     for name, size in {"T": T, "H": H, "L": c.n_blocks}.items():
@@ -80,18 +80,28 @@ def pack(weights: Weights) -> Packed:
         arrays["pos"][:, :C] = weights["pos"]
     w_out, gain, bias = (weights[name].astype(np.float64) for name in ("wout", "ln_f.gain", "ln_f.bias"))
     memory: list[Any] = [arrays, _pack_linear(arrays["output"], w_out, gain, bias)]
-    blocks, cache, turned = arrays["blocks"], 0, 0
-    for b in range(c.n_blocks):
-        block = blocks[b : b + 1]
-        block["cache"], block["turned"] = cache, turned
-        memory.append(_pack_block(weights, b, block))
-        cache += int(block["values"][0]) + H * T * padded(D)
-    model["cache_size"] = cache
+    blocks = arrays["blocks"]
+    memory += [_pack_block(weights, b, blocks[b : b + 1]) for b in range(c.n_blocks)]
+    sizes = blocks["values"] + H * blocks["T"] * padded(D)
+    blocks["cache"], model["cache_size"] = np.cumsum(sizes) - sizes, sizes.sum()
     entries = V * (1 if c.position == "relative" else T)
     if entries * int(blocks["N"][0]) <= _TABLE_FLOATS:
         memory.append(allocate(Model, model, {"table": (entries, int(blocks["N"][0]))}))
-    turned += max(ROWS, H) * int(blocks["turned_stride"].max())
-    return Packed(model, blocks, turned, memory)
+    return Packed(model, blocks, _lay_out_turned(blocks, max(ROWS, H)), memory)
+
+
+def _lay_out_turned(blocks: RecordArray, places: int) -> int:
+    """Set the offsets in `State.turned`, and return its size.
+
+    Blocks whose reweight logits reach over the whole window share one place. In the others, columns beyond the reach
+    are 0 from the start and must stay so.
+    """
+    sizes = places * blocks["turned_stride"]
+    shared = blocks["R"] == blocks["T"]
+    start = int(sizes[shared].max(initial=0))
+    own = np.where(shared, 0, sizes)
+    blocks["turned"] = np.where(shared, 0, start + np.cumsum(own) - own)
+    return start + int(own.sum())
 
 
 def _pack_block(weights: Weights, b: int, block: RecordArray) -> list[Any]:
@@ -103,7 +113,7 @@ def _pack_block(weights: Weights, b: int, block: RecordArray) -> list[Any]:
         block: its record, [1].
     """
     c = weights.config
-    C, H, D, T, R = c.n_emb, c.n_heads, c.head_width, c.T, c.T if c.has_reweight else 0
+    C, H, D, T, R = c.n_emb, c.n_heads, c.head_width, c.windows[b], c.reweight_windows[b]
     array = {name: weights[f"blocks.{b}.{name}"] for name in _block_names(weights, b)}
     gain1, bias1, gain2, bias2 = (
         array[name].astype(np.float64) for name in ("ln1.gain", "ln1.bias", "ln2.gain", "ln2.bias")
@@ -173,11 +183,14 @@ def panels(matrix: Matrix, out: FloatArray) -> None:
 def reachable(prompt: TokenArray, config: ModelConfig) -> TokenArray:
     """Return the end of a prompt that the next token can depend on.
 
-    A relative model drops whole windows, so that each token keeps its slot in the ring, and sums over the ring keep
+    A relative model drops whole windows, so that each token keeps its slot in every ring, and sums over the ring keep
     their order and therefore their bits.
     """
     extra = max(0, len(prompt) - config.receptive_field)
-    return prompt[extra // config.T * config.T if config.position == "relative" else extra :]
+    if config.position == "relative":
+        step = math.lcm(*config.windows)
+        extra = extra // step * step
+    return prompt[extra:]
 
 
 def controls_of(sampling: Sampling) -> RecordArray:

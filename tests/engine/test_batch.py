@@ -26,7 +26,7 @@ from knock.generation.stopping import StopStrings, automaton
 from knock.sampling import TokenStats, summarize, summarize_rows
 from knock.weights import Weights
 from knock_kernels.lang.layout import FinishReason
-from tests.cases import EVERY, RUNS, SMALL, random_tokens, random_weights, uniform_models
+from tests.cases import EVERY, RUNS, SMALL, models, random_tokens, random_weights
 
 SAMPLINGS = [
     Sampling(), Sampling(temperature=0.7, top_p=0.9), Sampling(mirostat=2.0), Sampling(target_entropy=1.5),
@@ -93,7 +93,7 @@ def test_row_equals_the_row_alone(kind: str, backend: Backend) -> None:
             assert np.array_equal(column, getattr(stats, name)), name
 
 
-@given(uniform_models(), st.integers(1, 30), st.integers(1, 4), st.integers(0, 1000))
+@given(models(), st.integers(1, 30), st.integers(1, 4), st.integers(0, 1000))
 def test_any_model_in_any_number_of_threads(weights: Weights, count: int, threads: int, seed: int) -> None:
     engine = Engine(weights, "compiled")
     requests = random_requests(weights.config, count, seed, longest=20)

@@ -1,5 +1,3 @@
-import pickle
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +8,7 @@ from knock.engine import engine, numpy_backend
 from knock.engine.engine import Engine
 from knock.errors import GenerationError, KnockError, SamplingError, VocabError
 from knock.weights import Weights
-from tests.cases import EVERY, MIXED, SMALL, float64, models, random_tokens, random_weights
+from tests.cases import EVERY, SMALL, float64, models, random_tokens, random_weights
 
 MIROSTAT = Sampling(mirostat=2.0)
 
@@ -127,21 +125,6 @@ def test_a_model_is_packed_once() -> None:
     packed = runner._ready()
     runner.logits([1, 2])
     assert runner._ready(steps=10**9) is packed
-
-
-@pytest.mark.parametrize("kind", MIXED)
-def test_blocks_that_differ_run_on_numpy(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However much work there is: nothing is compiled for them."""
-    weights = random_weights(MIXED[kind], 0)
-    runner = Engine(weights)
-    assert runner.settle(steps=10**9) == "numpy"
-    assert pickle.loads(pickle.dumps(runner)).settle() == "numpy"
-    with pytest.raises(KnockError, match=r"the compiled kernels need the same window .* use the backend numpy"):
-        Engine(weights, "compiled")
-    monkeypatch.setenv("KNOCK_BACKEND", "compiled")
-    with pytest.raises(KnockError, match="use the backend numpy"):
-        Engine(weights)
-    assert Engine(weights, "numpy").settle() == "numpy"
 
 
 def test_invalid_arguments_are_rejected() -> None:
