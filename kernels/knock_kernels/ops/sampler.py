@@ -21,6 +21,7 @@ from knock_kernels.lang.vector import (
     absolute,
     count_of,
     load,
+    maximum,
     splat,
     store,
     sum_of,
@@ -67,8 +68,7 @@ def sample(logits: f32p, lane: Lane, u: f64, model: Model, state: State, stats: 
     z, p, order = state.work, state.work + Vp, state.work + 2 * Vp
     if not all_finite(logits, V):
         return -1
-    largest = largest_of(logits, V)
-    subtract(logits, largest, z, V)
+    largest = shift(logits, z, V)
     mass, mean = probabilities(z, p, V)
     log_mass = np.log(mass)
     stats.entropy = max(0.0, (log_mass - mean) / _LN2)
@@ -121,25 +121,34 @@ def sample(logits: f32p, lane: Lane, u: f64, model: Model, state: State, stats: 
 def log_probability(logits: f32p, token: int, V: int, Vp: int, work: f32p):
     """Return the natural logarithm of softmax(logits) at one token: [V], [], scratch [2, V_padded] -> []."""
     z, p = work, work + Vp
-    subtract(logits, largest_of(logits, V), z, V)
+    shift(logits, z, V)
     mass, _ = probabilities(z, p, V)
     return np.float64(z[token]) - np.log(mass)
 
 
 @inlined
-def subtract(logits: f32p, largest, z: f32p, V: int):
-    """Compute z = logits - largest: [V] -> [V], -inf behind."""
+def shift(logits: f32p, z: f32p, V: int):
+    """Compute z = logits - largest, -inf behind them; return the largest logit: [V] -> [V], []."""
     for i in range(0, V, WIDTH):
-        store(where(inside(i, V), load(logits + i) - largest, NOTHING), z + i)
+        store(where(inside(i, V), load(logits + i), NOTHING), z + i)
+    largest = largest_of(z, V)
+    for i in range(0, V, WIDTH):
+        store(load(z + i) - largest, z + i)
+    return largest
 
 
-@inlined
+@kernel
 def probabilities(z: f32p, p: f32p, V: int):
     """Compute p = exp(z), with 0 where z is at most LOWEST; return its moments: [V] -> [V], [], []."""
+    mass, first = splat(0.0), splat(0.0)
     for i in range(0, V, WIDTH):
         some = load(z + i)
-        store(where(some > LOWEST, exp(some), _ZERO), p + i)
-    return moments(z, p, V)
+        e = where(some > LOWEST, exp(some), _ZERO)
+        store(e, p + i)
+        mass += to_f64(e)
+        first += to_f64(e) * to_f64(maximum(some, LOWEST))
+    total = sum_of(mass)
+    return total, sum_of(first) / total
 
 
 @kernel
@@ -147,9 +156,9 @@ def moments(z: f32p, p: f32p, V: int):
     """Return the mass, sum(p), and the mean of z under p / mass: [V], [V] -> [], []."""
     mass, first = splat(0.0), splat(0.0)
     for i in range(0, V, WIDTH):
-        e = load(p + i)
-        mass += to_f64(e)
-        first += to_f64(e) * to_f64(where(e > _ZERO, load(z + i), _ZERO))
+        e = to_f64(load(p + i))
+        mass += e
+        first += e * to_f64(maximum(load(z + i), LOWEST))
     total = sum_of(mass)
     return total, sum_of(first) / total
 
@@ -326,15 +335,7 @@ def keep_first(z: f32p, p: f32p, order: f32p, V: int, Vp: int, target, counted, 
     above = held_above(order, p, V, high, counted)
     some_order, some_p = order + Vp, order + 2 * Vp
     n = gather(order, p, V, low, high, some_order, some_p)
-
-    first, last = np.int64(key(low)), np.int64(key(high))
-    while first < last:  # find the largest key at or above which the target is reached
-        middle_key = (first + last + 1) >> 1
-        if above + held_from(some_order, some_p, n, from_key(np.int32(middle_key)), counted) >= target:
-            first = middle_key
-        else:
-            last = middle_key - 1
-    edge = from_key(np.int32(first))
+    edge = threshold(some_order, some_p, n, low, high, target - above, counted)
     for i in range(0, V, WIDTH):
         kept = load(order + i) >= edge
         store(where(kept, load(z + i), NOTHING), z + i)
@@ -344,6 +345,25 @@ def keep_first(z: f32p, p: f32p, order: f32p, V: int, Vp: int, target, counted, 
         ties += some_order[i] == edge
     if ties > 1:
         drop_ties(order, z, p, V, edge, above + held_above(some_order, some_p, n, edge, counted), target, counted)
+
+
+@inlined
+def threshold(order: f32p, p: f32p, n: int, low, high, target, counted):
+    """Return the largest number in `order` at or above which the target is reached, or `low` if there is none."""
+    if n <= WIDTH:
+        edge = low
+        for i in range(n):
+            if order[i] > edge and held_from(order, p, n, order[i], counted) >= target:
+                edge = order[i]
+        return edge
+    first, last = np.int64(key(low)), np.int64(key(high))
+    while first < last:
+        middle = (first + last + 1) >> 1
+        if held_from(order, p, n, from_key(np.int32(middle)), counted) >= target:
+            first = middle
+        else:
+            last = middle - 1
+    return from_key(np.int32(first))
 
 
 @inlined
@@ -370,30 +390,32 @@ def drop_ties(order: f32p, z: f32p, p: f32p, V: int, edge, held, target, counted
                 held += 1.0 if counted else np.float64(p[i])
 
 
-@kernel
+@inlined
 def held_from(order: f32p, p: f32p, n: int, least, counted):
     """Return the number, or the mass in p, of the tokens whose `order` is at least `least`: [n], [n] -> []."""
-    count, held = 0, splat(0.0)
+    if counted:
+        count = 0
+        for i in range(0, n, WIDTH):
+            count += count_of(load(order + i) >= least)
+        return np.float64(count)
+    mass = splat(0.0)
     for i in range(0, n, WIDTH):
-        chosen = load(order + i) >= least
-        if counted:
-            count += count_of(chosen)
-        else:
-            held += to_f64(where(chosen, load(p + i), _ZERO))
-    return np.float64(count) if counted else sum_of(held)
+        mass += to_f64(where(load(order + i) >= least, load(p + i), _ZERO))
+    return sum_of(mass)
 
 
-@kernel
+@inlined
 def held_above(order: f32p, p: f32p, n: int, most, counted):
     """Return the number, or the mass in p, of the tokens whose `order` is above `most`: [n], [n] -> []."""
-    count, held = 0, splat(0.0)
+    if counted:
+        count = 0
+        for i in range(0, n, WIDTH):
+            count += count_of(load(order + i) > most)
+        return np.float64(count)
+    mass = splat(0.0)
     for i in range(0, n, WIDTH):
-        chosen = load(order + i) > most
-        if counted:
-            count += count_of(chosen)
-        else:
-            held += to_f64(where(chosen, load(p + i), _ZERO))
-    return np.float64(count) if counted else sum_of(held)
+        mass += to_f64(where(load(order + i) > most, load(p + i), _ZERO))
+    return sum_of(mass)
 
 
 @kernel
