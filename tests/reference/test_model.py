@@ -20,6 +20,13 @@ def test_forward_against_loops(weights: Weights, length: int, seed: int) -> None
     np.testing.assert_allclose(result, expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("kind", EVERY)
+def test_forward_of_every_kind_against_loops(kind: str) -> None:
+    tokens, arrays = random_tokens(EVERY[kind], 14), float64(random_weights(EVERY[kind], 0))
+    expected = np.array(naive.forward(tokens.tolist(), arrays, EVERY[kind]))
+    np.testing.assert_allclose(reference.forward(tokens, arrays, EVERY[kind]), expected, rtol=1e-9, atol=1e-9)
+
+
 @given(models(), st.integers(1, 40), st.integers(0, 9))
 def test_steps_equal_forward(weights: Weights, length: int, seed: int) -> None:
     tokens, arrays = random_tokens(weights.config, length, seed), float64(weights)

@@ -306,7 +306,17 @@ def _smaller(builder: Any, is_float: bool, a: Any, b: Any) -> Any:
 sum_of = _reduction("sum_of", _arithmetic("add"))
 max_of = _reduction("max_of", _larger)
 min_of = _reduction("min_of", _smaller)
-any_of = _reduction("any_of", _bitwise("or_"))
+
+
+@intrinsic
+def any_of(_context: Any, mask: Any) -> Any:
+    """Return whether any element is true."""
+
+    def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        bits = builder.bitcast(arguments[0], ir.IntType(mask.width))
+        return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
+
+    return types.boolean(mask), codegen
 
 
 @intrinsic
