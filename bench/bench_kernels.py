@@ -9,23 +9,37 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench.bench_sample import CONTROLS, spread_logits
 from bench.loops import run
 from knock.engine.packed_model import PackedModel
-from knock.engine.packing import aligned, control_row
-from knock_kernels.cache.store import entry_points
-from knock_kernels.lang.layout import Part, Stat, padded
+from knock.engine.packing import controls_of
+from knock_kernels.cache.store import (
+    Lane,
+    Model,
+    State,
+    Stats,
+    address,
+    aligned,
+    allocate,
+    entry_points,
+    padded,
+    point,
+)
 from tests.cases import EXAMPLE, random_weights
 
 TIMES = 1000
 C = EXAMPLE.n_emb
 
 
+@pytest.fixture(scope="module")
+def model() -> PackedModel:
+    """Return a model of the example shape."""
+    return PackedModel(random_weights(EXAMPLE, 0, scale=0.1), entry_points())
+
+
 @pytest.mark.parametrize("rows", [1, 8, 64])
-def bench_linear(benchmark: BenchmarkFixture, rows: int) -> None:
-    """Multiply by the fused projection: [rows, 64] by [64, 320]."""
-    N = 320
+def bench_linear(benchmark: BenchmarkFixture, model: PackedModel, rows: int) -> None:
+    """Multiply by the fused projection: [rows, 64] by [64, 384]."""
+    (block, *_), N = model.blocks, int(model.blocks["N"][0])
     benchmark.extra_info.update(unit="rows", count=rows * TIMES)
-    benchmark(
-        run("linear", aligned(rows * C), aligned(C * N), aligned(rows * N), rows, C, padded(N) // padded(1), TIMES)
-    )
+    benchmark(run("linear", int(block["inputs"]), aligned(rows * C), aligned(rows * N), rows, TIMES))
 
 
 def bench_layer_norm(benchmark: BenchmarkFixture) -> None:
@@ -35,46 +49,51 @@ def bench_layer_norm(benchmark: BenchmarkFixture) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 8])
-def bench_mlp(benchmark: BenchmarkFixture, rows: int) -> None:
+def bench_mlp(benchmark: BenchmarkFixture, model: PackedModel, rows: int) -> None:
     """Run an MLP of width 64."""
+    block, F = model.blocks[0], padded(EXAMPLE.nodes)
     benchmark.extra_info.update(unit="rows", count=rows * TIMES)
-    benchmark(run("mlp", aligned(rows * C), aligned(C * C), aligned(rows * C), aligned(rows * C), rows, C, TIMES))
+    arrays = aligned(rows * C), aligned(rows * F), aligned(rows * C)
+    benchmark(run("mlp", int(block["w0"]), int(block["w1"]), *arrays, rows, TIMES))
 
 
 @pytest.mark.parametrize("rows", [1, 8])
-def bench_attention(benchmark: BenchmarkFixture, rows: int) -> None:
+def bench_attention(benchmark: BenchmarkFixture, model: PackedModel, rows: int) -> None:
     """Attend to a full window in one block; or from eight positions of the first window together."""
-    model = PackedModel(random_weights(EXAMPLE, 0, scale=0.1), entry_points())
-    plan, scratch = model.plan, model.scratch(1)
-    projected, ring = aligned(rows * int(plan[Part.N_in])), scratch[model.cache_offset(0) :]
+    scratch, (cache,) = model.scratch(), model.caches(1)
+    projected, x = aligned(rows * int(model.blocks["N"][0])), aligned(rows * C)
     projected[:] = 0.1
     position = 100 if rows == 1 else EXAMPLE.T - rows
     benchmark.extra_info.update(unit="rows", count=rows * TIMES)
-    zeros, x = model.weights[plan[Part.zeros] :], aligned(rows * C)
-    benchmark(run("attention", projected, ring, position, rows, zeros, scratch, x, plan, TIMES))
+    benchmark(run("attention", projected, cache, position, rows, x, model.blocks, model.record, scratch.state, TIMES))
 
 
 @pytest.mark.parametrize("rows", [1, 8])
-def bench_forward(benchmark: BenchmarkFixture, rows: int) -> None:
+def bench_forward(benchmark: BenchmarkFixture, model: PackedModel, rows: int) -> None:
     """Run one step of one lane or of eight, without output layer and sampling."""
-    model = PackedModel(random_weights(EXAMPLE, 0, scale=0.1), entry_points())
-    tokens, positions = np.arange(rows), np.full(rows, 100)
-    caches = np.array([model.cache_offset(i) for i in range(rows)])
+    scratch, caches = model.scratch(), model.caches(rows)
+    scratch.arrays["tokens"][:rows] = np.arange(rows)
+    scratch.arrays["positions"][:rows] = 100
+    scratch.arrays["caches"][:rows] = [address(cache) for cache in caches]
     benchmark.extra_info.update(unit="rows", count=rows * TIMES)
-    scratch = model.scratch(rows)
-    benchmark(run("forward", tokens, positions, caches, rows, model.weights, scratch, model.plan, TIMES))
+    benchmark(run("forward", rows, model.record, scratch.state, TIMES))
+    assert len(caches) == rows  # kept until here
 
 
 @pytest.mark.parametrize("vocab_size", [65, 5000])
 @pytest.mark.parametrize("control", CONTROLS)
 def bench_sampler(benchmark: BenchmarkFixture, control: str, vocab_size: int) -> None:
     """Draw once, including the random number and the statistics."""
-    times = 65 * TIMES // vocab_size
-    logits = spread_logits(vocab_size).astype(np.float32)
-    controls = np.array(control_row(CONTROLS[control]))
+    times, V = 65 * TIMES // vocab_size, padded(vocab_size)
+    logits, controls = aligned(V), controls_of(CONTROLS[control])
+    logits[:vocab_size] = spread_logits(vocab_size)
+    sizes, state, lane = Model.array(), State.array(), Lane.array()
+    sizes["V"], sizes["V_padded"] = vocab_size, V
+    work = allocate(State, state, {"work": (5, V)})
+    point(Lane, lane, controls=controls)
     benchmark.extra_info.update(unit="draws", count=times)
-    work, stats = aligned(5 * vocab_size), np.zeros(len(Stat))
-    benchmark(run("sample", logits, np.zeros(1, np.int32), vocab_size, controls, work, stats, times))
+    benchmark(run("sample", logits, lane, sizes, state, Stats.array(), times))
+    assert len(work) == len(controls) == 1  # kept until here
 
 
 def bench_philox(benchmark: BenchmarkFixture) -> None:

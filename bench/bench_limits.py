@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.loops import PANEL_COLUMNS, TILE_COLUMNS, TILE_ROWS, run
-from knock.engine.packing import aligned
+from bench.loops import TILE_COLUMNS, TILE_ROWS, run
+from knock_kernels.cache.store import PANEL, aligned
 
 MEGABYTES = {"L2": 0.4, "L3": 8, "DRAM": 256}
 
@@ -23,10 +23,10 @@ def bench_peak(benchmark: BenchmarkFixture) -> None:
 @pytest.mark.parametrize("place", MEGABYTES)
 def bench_stream(benchmark: BenchmarkFixture, place: str) -> None:
     """Read weights on one core from the cache level, or the memory, that they fit in."""
-    K = int(MEGABYTES[place] * 2**20 / (4 * PANEL_COLUMNS))
+    K = int(MEGABYTES[place] * 2**20 / (4 * PANEL))
     times = max(1, int(64 / MEGABYTES[place]))
-    w = aligned(K * PANEL_COLUMNS)
+    w = aligned(K * PANEL)
     w[:] = np.float32(1e-3)
-    call = run("stream", aligned(K), w, aligned(PANEL_COLUMNS), K, times)
-    benchmark.extra_info.update(unit="GB", count=4e-9 * K * PANEL_COLUMNS * times)
+    call = run("stream", aligned(K), w, aligned(PANEL), K, times)
+    benchmark.extra_info.update(unit="GB", count=4e-9 * K * PANEL * times)
     benchmark(call)

@@ -12,10 +12,10 @@ import numpy as np
 from knock_kernels.cache import store
 from knock_kernels.lang import codegen as build
 from knock_kernels.lang import units as jit
-from knock_kernels.lang.cpu import WIDTH
-from knock_kernels.lang.layout import PANEL
-from knock_kernels.lang.simd import TILE_VECTORS
-from knock_kernels.lang.units import f32p, f64p, i32p, i64, i64p, unit, void
+from knock_kernels.lang.cpu import REGISTER
+from knock_kernels.lang.layout import PANEL, Block, Lane, Linear, Model, State, Stats
+from knock_kernels.lang.tiles import TILE_REGISTERS
+from knock_kernels.lang.units import f32p, f64p, i64, unit, void
 from knock_kernels.loops.forward import forward
 from knock_kernels.ops.attention import attention
 from knock_kernels.ops.linear import linear, tiles
@@ -24,69 +24,71 @@ from knock_kernels.ops.norm import layer_norm
 from knock_kernels.ops.rng import uniform
 from knock_kernels.ops.sampler import sample
 
-TILE_ROWS, TILE_COLUMNS = 8, TILE_VECTORS[8] * WIDTH
-PANEL_COLUMNS = PANEL * WIDTH
+TILE_ROWS, TILE_COLUMNS = 8, TILE_REGISTERS[8] * REGISTER
 
 
-@unit(void(f32p, f32p, f32p, i64, i64))
-def loop_tile(x, w, out, K, times):
+@unit
+def loop_tile(x: f32p, w: f32p, out: f32p, K: i64, times: i64) -> void:
     """Repeat the largest tile on operands in the first-level cache, which is limited by multiply-adds."""
     for _ in range(times):
-        tiles(x, K, w, TILE_COLUMNS, out, 0, out, 0, TILE_ROWS, K, TILE_COLUMNS // WIDTH)
+        tiles(x, K, w, TILE_COLUMNS, out, 0, out, 0, TILE_ROWS, K, TILE_COLUMNS)
 
 
-@unit(void(f32p, f32p, f32p, i64, i64))
-def loop_stream(x, w, out, K, times):
-    """Multiply one row by a panel of weights [K, PANEL_COLUMNS], which is limited by reading them."""
+@unit
+def loop_stream(x: f32p, w: f32p, out: f32p, K: i64, times: i64) -> void:
+    """Multiply one row by a panel of weights [K, PANEL], which is limited by reading them."""
     for _ in range(times):
-        tiles(x, 0, w, PANEL_COLUMNS, out, 0, out, 0, 1, K, PANEL)
+        tiles(x, 0, w, PANEL, out, 0, out, 0, 1, K, PANEL)
 
 
-@unit(void(f32p, f32p, f32p, i64, i64, i64, i64))
-def loop_linear(x, w, out, rows, K, vectors, times):
+@unit
+def loop_linear(layer: Linear, x: f32p, out: f32p, rows: i64, times: i64) -> void:
     """Repeat `knock_kernels.ops.linear`."""
     for _ in range(times):
-        linear(x, K, w, out, 0, out, vectors * WIDTH, rows, K, vectors, 0, vectors)
+        linear(layer, x, layer.K, out, layer.N, rows, 0, layer.N)
 
 
-@unit(void(f32p, f32p, i64, i64))
-def loop_layer_norm(x, out, C, times):
+@unit
+def loop_layer_norm(x: f32p, out: f32p, C: i64, times: i64) -> void:
     """Repeat `knock_kernels.ops.norm`."""
     for _ in range(times):
         layer_norm(x, out, C)
 
 
-@unit(void(f32p, f32p, f32p, f32p, i64, i64, i64))
-def loop_mlp(n, w, hidden, x, rows, C, times):
-    """Repeat `knock_kernels.ops.mlp` with F = C, a multiple of the vector width."""
+@unit
+def loop_mlp(w0: Linear, w1: Linear, n: f32p, hidden: f32p, x: f32p, rows: i64, times: i64) -> void:
+    """Repeat `knock_kernels.ops.mlp`."""
     for _ in range(times):
-        mlp(n, w, hidden, w, hidden, x, rows, C, C, C, C)
+        mlp(w0, w1, n, hidden, x, rows)
 
 
-@unit(void(f32p, f32p, i64, i64, f32p, f32p, f32p, i64p, i64))
-def loop_attention(projected, ring, position, rows, zeros, scratch, x, plan, times):
+@unit
+def loop_attention(
+    projected: f32p, cache: f32p, position: i64, rows: i64, x: f32p, block: Block, model: Model, state: State,
+    times: i64,
+) -> void:  # fmt: skip
     """Repeat `knock_kernels.ops.attention`."""
     for _ in range(times):
-        attention(projected, ring, position, rows, zeros, scratch, x, plan)
+        attention(projected, cache, position, rows, x, block, model, state)
 
 
-@unit(void(i64p, i64p, i64p, i64, f32p, f32p, i64p, i64))
-def loop_forward(tokens, positions, caches, rows, weights, scratch, plan, times):
+@unit
+def loop_forward(rows: i64, model: Model, state: State, times: i64) -> void:
     """Repeat `knock_kernels.loops.forward`."""
     for _ in range(times):
-        forward(tokens, positions, caches, rows, rows, weights, scratch, plan)
+        forward(rows, rows, model, state)
 
 
-@unit(void(f32p, i32p, i64, f64p, f32p, f64p, i64))
-def loop_sample(logits, nothing, V, controls, work, stats, times):
+@unit
+def loop_sample(logits: f32p, lane: Lane, model: Model, state: State, stats: Stats, times: i64) -> void:
     """Repeat `knock_kernels.ops.sampler` without constraints, with a new random number each time."""
     for i in range(times):
         u = uniform(np.uint64(7), np.uint64(0), np.uint64(i))
-        sample(logits, logits, 0, nothing, -1, 0, nothing, 0, V, controls, u, work, stats)
+        sample(logits, lane, u, model, state, stats)
 
 
-@unit(void(f64p, i64))
-def loop_uniform(out, times):
+@unit
+def loop_uniform(out: f64p, times: i64) -> void:
     """Repeat `knock_kernels.ops.rng`."""
     for i in range(times):
         out[0] = uniform(np.uint64(7), np.uint64(0), np.uint64(i))

@@ -39,14 +39,15 @@ class ReweightGPT:
 
     Args:
         vocab_size: number of tokens, V.
-        T: context window of one block.
+        T: context window of a block; one value, or a tuple with a value for each block.
         n_emb: embedding width, C.
         nodes: width of the MLP's hidden layer, F.
         n_blocks: number of blocks, L.
         n_heads: attention heads of a block, H.
-        head_type: `"hybrid"`, `"reweight"` or `"content"`.
+        head_type: `"hybrid"`, `"reweight"` or `"content"`; one value, or a tuple with a value for each block.
         alpha: initial gate of hybrid heads, from 0 (content) to 1 (reweight).
         position: `"relative"` or `"absolute"`; None chooses by the head type.
+        reweight_T: how far back the reweight logits of hybrid heads reach, as in `ModelConfig`; None for T.
         seed: seed of the random weights.
         backend: `"auto"`, `"numpy"` or `"compiled"`, as in `knock.engine.engine.Engine`.
 
@@ -57,15 +58,16 @@ class ReweightGPT:
     def __init__(
         self,
         vocab_size: int,
-        T: int = 32,
+        T: int | tuple[int, ...] = 32,
         n_emb: int = 64,
         nodes: int = 64,
         n_blocks: int = 3,
         n_heads: int = 4,
-        head_type: HeadType = "hybrid",
+        head_type: HeadType | tuple[HeadType, ...] = "hybrid",
         alpha: float = 0.5,
         *,
         position: Position | None = None,
+        reweight_T: int | tuple[int, ...] | None = None,
         seed: int = 42,
         backend: Backend = "auto",
     ) -> None:
@@ -78,6 +80,7 @@ class ReweightGPT:
             n_heads=n_heads,
             head_type=head_type,
             alpha=alpha,
+            reweight_T=reweight_T,
             **({} if position is None else {"position": position}),
         )
         self.engine = Engine(Weights.random(config, resolve_seed(seed)), backend)

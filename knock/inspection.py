@@ -1,6 +1,6 @@
 """Inspect a model on a text: the attention of its heads and its predictions for each character.
 
-Symbols: N characters, L blocks, H heads, T window, V vocabulary size, J = min(N, T) columns of attention.
+Symbols: N characters, L blocks, H heads, T longest window, V vocabulary size, J = min(N, T) columns of attention.
 
 Character t is predicted from the tokens before it: read[t] is character t - 1, and read[0] is the start token, as in
 `LanguageModel.score`. Row t of the attention therefore belongs to the prediction of character t. In a relative model,
@@ -41,8 +41,9 @@ class Patterns(NamedTuple):
     """Attention by column of the window or by distance, averaged over inputs.
 
     Attributes:
-        mean: Mean over the inputs, [L, H, J] float64; NaN in a column that no input sees.
-        spread: Standard deviation over the inputs, [L, H, J] float64.
+        mean: Mean over the inputs, [L, H, J] float64; NaN in a column that no input sees or that is past the window of
+            the block, and in a block without the kind of logits.
+        spread: Standard deviation over the inputs, [L, H, J] float64; NaN where the mean is.
         inputs: Number of inputs that see each column, [J] int64.
     """
 
@@ -58,10 +59,12 @@ class Attention:
     Attributes:
         config: Configuration of the model.
         read: Tokens read, [N] int32.
-        weights: Attention weights, [L, H, N, J] float64. Rows sum to 1; columns that hold no character yet are 0.
-        reweight: The same for the reweight logits alone, softmax(R); None for content heads.
-        content: The same for the content logits alone, softmax(S); None for reweight heads.
-        gates: Weight of the reweight logits in the mixture, [L, H] float64; None if the heads are not hybrid.
+        weights: Attention weights, [L, H, N, J] float64. Rows sum to 1; columns that hold no character yet, or are past
+            the window of the block, are 0.
+        reweight: The same for the reweight logits alone, softmax(R); NaN in blocks without them, None if all are.
+        content: The same for the content logits alone, softmax(S); NaN in blocks without them, None if all are.
+        gates: Weight of the reweight logits in the mixture, [L, H] float64; NaN in blocks whose heads are not hybrid,
+            None if no heads are.
     """
 
     config: ModelConfig
@@ -95,10 +98,13 @@ class Attention:
             chosen = np.where(columns >= 0, chosen, 0)
         seen = back > 0
         inputs = seen.sum(0)
+        reach = self.config.windows if kind != "reweight" else self.config.reweight_windows
         with np.errstate(invalid="ignore"):  # 0/0 is NaN, for columns without inputs
             mean = chosen.sum(2) / inputs  # unseen columns have weight 0
             squares = np.where(seen, (chosen - mean[:, :, None]) ** 2, 0).sum(2)
-            return Patterns(mean, np.sqrt(squares / inputs), inputs)
+            is_past = np.arange(back.shape[1]) >= np.array(reach)[:, None, None]
+            mean, spread = (np.where(is_past, np.nan, each) for each in (mean, np.sqrt(squares / inputs)))
+            return Patterns(mean, spread, inputs)
 
     def mean_distance(self, *, token: int | None = None) -> Array:
         """Return the mean distance back of each head's attention, over the positions of `patterns`, [L, H]."""
@@ -110,10 +116,11 @@ class Attention:
         """Return the positions to average over, [n], and their attention, [L, H, n, J]."""
         weights: Array | None = getattr(self, kind)
         if weights is None:
-            raise ValueError(f"{self.config.head_type} heads have no {kind} logits")
+            raise ValueError(f"{' and '.join(sorted(set(self.config.head_types)))} heads have no {kind} logits")
         rows = np.arange(len(self.read)) if token is None else np.flatnonzero(self.read == token)
-        if (rows >= self.config.T - 1).any():
-            rows = rows[rows >= self.config.T - 1]
+        full = self.config.longest_window - 1
+        if (rows >= full).any():
+            rows = rows[rows >= full]
         return rows, weights[:, :, rows]
 
     def back(self) -> npt.NDArray[np.int64]:
@@ -124,7 +131,7 @@ class Attention:
         t, j = np.arange(len(self.read))[:, None], np.arange(self.weights.shape[-1])
         if self.config.position == "relative":
             return np.where(j <= t, j + 1, 0)
-        first = np.maximum(0, t - self.config.T + 1)  # first position of the sliding window
+        first = np.maximum(0, t - self.config.longest_window + 1)  # first position of the sliding window
         back: npt.NDArray[np.int64] = np.maximum(0, t - first - j + 1)
         return back
 
@@ -203,7 +210,7 @@ def inspect_text(model: LanguageModel, text: str, *, unknown: Unknown = "error",
 
 def attend(weights: Weights, read: TokenArray) -> Attention:
     """Compute the attention of every head at each of N >= 1 tokens, [N]."""
-    config, T = weights.config, weights.config.T
+    config, T = weights.config, weights.config.longest_window
     arrays = {name: array.astype(np.float64) for name, array in weights.items()}
     slides = config.position == "absolute" and len(read) > T
     pieces = [_attend_window(read[:T] if slides else read, arrays, config)]
@@ -213,14 +220,16 @@ def attend(weights: Weights, read: TokenArray) -> Attention:
             slid = _attend_window(windows[start : start + count], arrays, config)
             pieces.append({kind: np.moveaxis(each[..., -1, :], 1, 2) for kind, each in slid.items()})
     kinds = {kind: np.concatenate([piece[kind] for piece in pieces], 2)[..., : len(read)] for kind in pieces[0]}
-    is_mixed = config.head_type == "hybrid"
+    no_gates = np.full(config.n_heads, np.nan)
     return Attention(
         config=config,
         read=read,
         weights=kinds["weights"],
         reweight=kinds.get("reweight"),
         content=kinds.get("content"),
-        gates=np.array([arrays[f"blocks.{b}.gate"] for b in range(config.n_blocks)]) if is_mixed else None,
+        gates=np.array([arrays.get(f"blocks.{b}.gate", no_gates) for b in range(config.n_blocks)])
+        if config.has_hybrid
+        else None,
     )
 
 
@@ -265,7 +274,7 @@ def own_text(model: LanguageModel) -> str:
     In a model of items, it is the longest of several; empty only if all of them are.
     """
     config = model.model.config
-    length = min(max(_OWN_TEXT, 2 * config.T), longest_text(config))
+    length = min(max(_OWN_TEXT, 2 * config.longest_window), longest_text(config))
     if not model.vocab.has_boundary:
         return model.generate(max_new_tokens=length, seed=OWN_TEXT_SEED).text
     items = model.generate_batch([""], n=OWN_ITEMS, max_new_tokens=length, seed=OWN_TEXT_SEED)
@@ -274,32 +283,48 @@ def own_text(model: LanguageModel) -> str:
 
 def longest_text(config: ModelConfig) -> int:
     """Return the maximum number of characters that can be inspected at once."""
-    per_position = config.T * max(config.n_emb, config.n_blocks * config.n_heads)
+    per_position = config.longest_window * max(config.n_emb, config.n_blocks * config.n_heads)
     return min(LONGEST_TEXT, max(1, _MAX_NUMBERS // per_position))
 
 
 def _attend_window(tokens: TokenArray, arrays: Mapping[str, Array], config: ModelConfig) -> dict[Kind, Array]:
     """Compute each kind of attention in a window that does not slide, [..., N] -> [L, ..., H, N, J]."""
-    found: dict[Kind, list[Array]] = {"weights": []}
+    kinds: dict[Kind, str] = {"weights": "wv"}  # and the array without which a block has none
     if config.has_reweight:
-        found["reweight"] = []
+        kinds["reweight"] = "wr"
     if config.has_content:
-        found["content"] = []
+        kinds["content"] = "wq"
+    found: dict[Kind, list[Array]] = {kind: [] for kind in kinds}
+    columns = config.longest_window if config.position == "relative" else tokens.shape[-1]
     x = arrays["embed"][tokens]
     if config.position == "absolute":
         x = x + arrays["pos"][: tokens.shape[-1]]
     with np.errstate(all="ignore"):
-        for b in range(config.n_blocks):
+        for b, (T, reweight_T, _) in enumerate(config.blocks):
             prefix = f"blocks.{b}."
             block = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
             n = reference.layer_norm(x, block["ln1.gain"], block["ln1.bias"])
             for kind, each in found.items():
                 part = {name: array for name, array in block.items() if name not in _WITHOUT[kind]}
-                each.append(reference.attention_weights(n, part, config))
-            x = x + reference.attention(n, block, config)
+                if kinds[kind] in part:
+                    reach = reweight_T if kind == "reweight" else T
+                    each.append(_widened(reference.attention_weights(n, part, reach, config), columns))
+                else:
+                    each.append(np.full((*tokens.shape[:-1], config.n_heads, tokens.shape[-1], columns), np.nan))
+            x = x + reference.attention(n, block, T, config)
             n = reference.layer_norm(x, block["ln2.gain"], block["ln2.bias"])
             x = x + reference.mlp(n, block["w0"], block["w1"])
     return {kind: np.stack(each) for kind, each in found.items()}
+
+
+def _widened(weights: Array, columns: int) -> Array:
+    """Add columns of zeros, past the window of a block: [..., J] -> [..., columns]."""
+    width = weights.shape[-1]
+    if width == columns:
+        return weights
+    wide = np.zeros((*weights.shape[:-1], columns))
+    wide[..., :width] = weights
+    return wide
 
 
 def _log_probs(model: LanguageModel, read: TokenArray) -> Array:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from knock.config import ModelConfig
+from knock.config import BlockConfig, ModelConfig
 from knock.errors import WeightsError
 from knock.validation import shown
 
@@ -18,25 +18,31 @@ FloatArray = npt.NDArray[np.float32]
 def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Return the name and shape of every array of a model, in the order of the forward pass.
 
-    Heads are concatenated along the last axis: columns [h*D, (h+1)*D) of `wq`, `wk` and `wv`, and [h*T, (h+1)*T) of
-    `wr`, belong to head h. Arrays that the head type does not use are absent.
+    Heads are concatenated along the last axis: columns [h*D, (h+1)*D) of `wq`, `wk` and `wv`, and [h*R, (h+1)*R) of
+    `wr`, where R is the window of the block's reweight logits, belong to head h. Arrays that the head type of a block
+    does not use are absent.
     """
-    V, T, C, F, H = config.vocab_size, config.T, config.n_emb, config.nodes, config.n_heads
+    V, C = config.vocab_size, config.n_emb
     named: dict[str, tuple[int, ...]] = {"embed": (V, C)}
     if config.position == "absolute":
-        named["pos"] = (T, C)
-    block: dict[str, tuple[int, ...]] = {"ln1.gain": (C,), "ln1.bias": (C,)}
-    if config.has_content:
-        block |= {"wq": (C, C), "wk": (C, C)}
-    block["wv"] = (C, C)
-    if config.has_reweight:
-        block["wr"] = (C, H * T)
-    if config.head_type == "hybrid":
-        block["gate"] = (H,)
-    block |= {"ln2.gain": (C,), "ln2.bias": (C,), "w0": (C, F), "w1": (F, C)}
-    for b in range(config.n_blocks):
-        named |= {f"blocks.{b}.{name}": shape for name, shape in block.items()}
+        named["pos"] = (config.longest_window, C)
+    for b, block in enumerate(config.blocks):
+        named |= {f"blocks.{b}.{name}": shape for name, shape in block_shapes(config, block).items()}
     return named | {"ln_f.gain": (C,), "ln_f.bias": (C,), "wout": (C, V)}
+
+
+def block_shapes(config: ModelConfig, block: BlockConfig) -> dict[str, tuple[int, ...]]:
+    """Return the name and shape of every array of a block, without the prefix `blocks.N.`."""
+    C, F, H = config.n_emb, config.nodes, config.n_heads
+    named: dict[str, tuple[int, ...]] = {"ln1.gain": (C,), "ln1.bias": (C,)}
+    if block.has_content:
+        named |= {"wq": (C, C), "wk": (C, C)}
+    named["wv"] = (C, C)
+    if block.has_reweight:
+        named["wr"] = (C, H * block.reweight_T)
+    if block.has_reweight and block.has_content:
+        named["gate"] = (H,)
+    return named | {"ln2.gain": (C,), "ln2.bias": (C,), "w0": (C, F), "w1": (F, C)}
 
 
 class Weights(Mapping[str, FloatArray]):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 
-from knock.choices import HEAD_TYPES, POSITIONS
+from knock.choices import BACKENDS, HEAD_TYPES, POSITIONS
 from knock.config import ModelConfig
 from knock.weights import Weights, shapes
 
@@ -21,6 +24,22 @@ SMALL = {
     )
     for head_type, position in KINDS
 }
+
+# Blocks that differ: in window, in head type, in the reach of their reweight logits.
+MIXED = {
+    "windows": replace(SMALL["hybrid-relative"], T=(2, 6)),
+    "head types": replace(SMALL["hybrid-relative"], head_type=("reweight", "content")),
+    "absolute": replace(SMALL["hybrid-absolute"], head_type=("content", "hybrid")),
+    "reach": replace(SMALL["hybrid-relative"], reweight_T=2),
+    "all": replace(
+        SMALL["hybrid-relative"], n_blocks=4, T=(2, 3, 7, 5), reweight_T=(2, 2, 0, 4),
+        head_type=("reweight", "hybrid", "content", "hybrid"),
+    ),
+}  # fmt: skip
+EVERY = SMALL | MIXED
+
+
+RUNS = list(itertools.product(EVERY, BACKENDS))
 
 
 def random_weights(config: ModelConfig, seed: int, scale: float = 0.5) -> Weights:
@@ -37,19 +56,38 @@ def float64(weights: Weights) -> Mapping[str, npt.NDArray[np.float64]]:
     return {name: array.astype(np.float64) for name, array in weights.items()}
 
 
+def mixture(draw: st.DrawFn, position: str, longest: int) -> dict[str, Any]:
+    """Fields of a config whose blocks differ in whatever they can."""
+    # From a seed: hypothesis would draw equal values most of the time.
+    rng = np.random.default_rng(draw(st.integers(0, 10**4)))
+    L = int(rng.integers(2, 5))
+    kinds = [HEAD_TYPES[i] for i in rng.integers(len(HEAD_TYPES), size=L)]
+    shape: dict[str, Any] = {"n_blocks": L, "head_type": kinds}
+    if position == "relative":
+        shape["T"] = rng.integers(1, longest + 1, L).tolist()
+        reach = [
+            T if kind == "reweight" else int(rng.integers(1, T + 1)) for T, kind in zip(shape["T"], kinds, strict=True)
+        ]
+        shape["reweight_T"] = reach if rng.integers(4) else None
+    return shape
+
+
 @st.composite
 def configs(draw: st.DrawFn) -> ModelConfig:
+    """A config of any kind; in two of three, blocks differ in whatever they can."""
     n_heads = draw(st.integers(1, 4))
     head_type, position = draw(st.sampled_from(KINDS))
+    shape: dict[str, Any] = {"n_blocks": draw(st.integers(1, 3)), "T": draw(st.integers(1, 9)), "head_type": head_type}
+    if draw(st.integers(0, 2)):
+        position = POSITIONS[draw(st.integers(0, 3)) == 3]
+        shape |= mixture(draw, position, 9)
     return ModelConfig(
         vocab_size=draw(st.integers(1, 20)),
-        T=draw(st.integers(1, 9)),
         n_emb=n_heads * draw(st.integers(1, 6)),
         nodes=draw(st.integers(1, 12)),
-        n_blocks=draw(st.integers(1, 3)),
         n_heads=n_heads,
-        head_type=head_type,
         position=position,
+        **shape,
     )
 
 

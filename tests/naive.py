@@ -11,17 +11,18 @@ Row = list[float]
 
 def forward(tokens: Sequence[int], a: dict[str, Any], config: Any) -> list[Row]:
     """Logits at every position, the window of an absolute model sliding past T."""
-    if config.position == "absolute" and len(tokens) > config.T:
-        first = forward(tokens[: config.T], a, config)
-        ends = range(config.T + 1, len(tokens) + 1)
-        return first + [forward(tokens[end - config.T : end], a, config)[-1] for end in ends]
+    if config.position == "absolute" and len(tokens) > config.windows[0]:
+        T = config.windows[0]
+        first = forward(tokens[:T], a, config)
+        ends = range(T + 1, len(tokens) + 1)
+        return first + [forward(tokens[end - T : end], a, config)[-1] for end in ends]
     xs: list[Row] = [list(a["embed"][token]) for token in tokens]
     if config.position == "absolute":
         xs = [[u + v for u, v in zip(x, a["pos"][slot], strict=True)] for slot, x in enumerate(xs)]
     for b in range(config.n_blocks):
         p = f"blocks.{b}."
         ns = [layer_norm(x, a[p + "ln1.gain"], a[p + "ln1.bias"]) for x in xs]
-        heads = [head(ns, h, a, p, config) for h in range(config.n_heads)]
+        heads = [head(ns, b, h, a, config) for h in range(config.n_heads)]
         for t, x in enumerate(xs):
             attended = [value for per_position in heads for value in per_position[t]]
             x[:] = [u + v for u, v in zip(x, attended, strict=True)]
@@ -31,27 +32,31 @@ def forward(tokens: Sequence[int], a: dict[str, Any], config: Any) -> list[Row]:
     return [times(layer_norm(x, a["ln_f.gain"], a["ln_f.bias"]), a["wout"]) for x in xs]
 
 
-def head(ns: list[Row], h: int, a: dict[str, Any], p: str, config: Any) -> list[Row]:
-    T, D = config.T, config.n_emb // config.n_heads
+def head(ns: list[Row], b: int, h: int, a: dict[str, Any], config: Any) -> list[Row]:
+    p, T, D = f"blocks.{b}.", config.windows[b], config.n_emb // config.n_heads
     mine = slice(h * D, (h + 1) * D)
     out = []
-    for t, n in enumerate(ns):
+    for t in range(len(ns)):
         seen = range(max(0, t - T + 1), t + 1)
-        logits = []
-        for s in seen:
-            column = h * T + (t - s if config.position == "relative" else s)
-            gate = {"hybrid": lambda: a[p + "gate"][h], "reweight": lambda: 1.0, "content": lambda: 0.0}
-            g = gate[config.head_type]()
-            logit = 0.0
-            if config.head_type != "content":
-                logit += g * dot(n, a[p + "wr"][:, column])
-            if config.head_type != "reweight":
-                q, k = times(n, a[p + "wq"][:, mine]), times(ns[s], a[p + "wk"][:, mine])
-                logit += (1 - g) * dot(q, k) / math.sqrt(D)
-            logits.append(logit)
+        logits = [logit(ns, t, s, b, h, a, config) for s in seen]
         weights = softmax(logits)
         values = [times(ns[s], a[p + "wv"][:, mine]) for s in seen]
         out.append([sum(w * v[d] for w, v in zip(weights, values, strict=True)) for d in range(D)])
+    return out
+
+
+def logit(ns: list[Row], t: int, s: int, b: int, h: int, a: dict[str, Any], config: Any) -> float:
+    """What position t gives to position s in its window, before the softmax."""
+    p, D, kind, reach = f"blocks.{b}.", config.n_emb // config.n_heads, config.head_types[b], config.reweight_windows[b]
+    mine = slice(h * D, (h + 1) * D)
+    g = {"hybrid": lambda: a[p + "gate"][h], "reweight": lambda: 1.0, "content": lambda: 0.0}[kind]()
+    out = 0.0
+    column = t - s if config.position == "relative" else s
+    if kind != "content" and column < reach:
+        out += g * dot(ns[t], a[p + "wr"][:, h * reach + column])
+    if kind != "reweight":
+        q, k = times(ns[t], a[p + "wq"][:, mine]), times(ns[s], a[p + "wk"][:, mine])
+        out += (1 - g) * dot(q, k) / math.sqrt(D)
     return out
 
 

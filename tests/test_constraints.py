@@ -377,7 +377,7 @@ except knock.Interrupted as interrupt:
         ),
         (
             {"pattern": re.compile("a", re.ASCII | re.DOTALL)},
-            "got one with re.DOTALL and re.ASCII; begin it with (?sa)",
+            "got one with re.ASCII and re.DOTALL; begin it with (?as)",
         ),
         ({"pattern": re.compile(b"a")}, "pattern must be a regular expression, got re.compile(b'a')"),
         ({"pattern": r"[w-z]+a§[§\d]*"}, r"matches the pattern '[w-z]+a§[§\\d]*'; it does not know [w-z], '§'"),

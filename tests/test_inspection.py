@@ -15,13 +15,13 @@ from knock.errors import TextError, VocabError
 from knock.inspection import attend, character_patterns, inspect_text, longest_text, own_text
 from knock.weights import Weights
 from tests import naive
-from tests.cases import SMALL, float64, models, random_tokens, random_weights
+from tests.cases import EVERY, SMALL, float64, models, random_tokens, random_weights
 from tests.cli.inspect.command import ODD, small
 
 
 def look(tokens: list[int], a: Any, config: ModelConfig, kind: str) -> list[list[list[dict[int, float]]]]:
     """Compute the attention of each block, head and position to each position, in naive loops."""
-    T, D = config.T, config.head_width
+    T, D = config.longest_window, config.head_width
     if config.position == "absolute" and len(tokens) > T:
         out = look(tokens[:T], a, config, kind)
         for end in range(T + 1, len(tokens) + 1):
@@ -34,29 +34,33 @@ def look(tokens: list[int], a: Any, config: ModelConfig, kind: str) -> list[list
         xs = [[u + v for u, v in zip(x, a["pos"][slot], strict=True)] for slot, x in enumerate(xs)]
     out = []
     for b in range(config.n_blocks):
-        p = f"blocks.{b}."
+        p, head_type, reach = f"blocks.{b}.", config.head_types[b], config.reweight_windows[b]
+        width = reach if kind == "reweight" else config.windows[b]
         ns = [naive.layer_norm(x, a[p + "ln1.gain"], a[p + "ln1.bias"]) for x in xs]
         out.append([])
         for h in range(config.n_heads):
             mine = slice(h * D, (h + 1) * D)
-            mixed = kind == "weights" and config.head_type == "hybrid"
-            gate = a[p + "gate"][h] if mixed else float(kind == "reweight" or config.head_type == "reweight")
+            mixed = kind == "weights" and head_type == "hybrid"
+            gate = a[p + "gate"][h] if mixed else float(kind == "reweight" or head_type == "reweight")
             rows = []
             for t, n in enumerate(ns):
-                seen = range(max(0, t - T + 1), t + 1)
+                if kind not in ("weights", head_type) and head_type != "hybrid":
+                    rows.append({})
+                    continue
+                seen = range(max(0, t - width + 1), t + 1)
                 logits = []
                 for s in seen:
                     logit = 0.0
-                    if gate > 0:
-                        column = t - s if config.position == "relative" else s
-                        logit += gate * naive.dot(n, a[p + "wr"][:, h * T + column])
+                    column = t - s if config.position == "relative" else s
+                    if gate > 0 and column < reach:
+                        logit += gate * naive.dot(n, a[p + "wr"][:, h * reach + column])
                     if gate < 1:
                         q, k = naive.times(n, a[p + "wq"][:, mine]), naive.times(ns[s], a[p + "wk"][:, mine])
                         logit += (1 - gate) * naive.dot(q, k) / math.sqrt(D)
                     logits.append(logit)
                 rows.append(dict(zip(seen, naive.softmax(logits), strict=True)))
             out[-1].append(rows)
-        heads = [naive.head(ns, h, a, p, config) for h in range(config.n_heads)]
+        heads = [naive.head(ns, b, h, a, config) for h in range(config.n_heads)]
         for t, x in enumerate(xs):
             x[:] = [u + v for u, v in zip(x, [value for head in heads for value in head[t]], strict=True)]
             n = naive.layer_norm(x, a[p + "ln2.gain"], a[p + "ln2.bias"])
@@ -72,7 +76,7 @@ def test_attention_matches_naive_loops(weights: Weights, length: int, seed: int)
     result = attend(weights, read)
     back = result.back()
     assert (result.reweight is None, result.content is None) == (not config.has_reweight, not config.has_content)
-    assert result.weights.shape == (config.n_blocks, config.n_heads, length, min(length, config.T))
+    assert result.weights.shape == (config.n_blocks, config.n_heads, length, min(length, config.longest_window))
     for kind in ("weights", "reweight", "content"):
         found = getattr(result, kind)
         if found is None:
@@ -80,11 +84,15 @@ def test_attention_matches_naive_loops(weights: Weights, length: int, seed: int)
         expected = look(read.tolist(), float64(weights), config, kind)
         for b, h, t in np.ndindex(found.shape[:3]):
             there = {int(t + 1 - back[t, j]): found[b, h, t, j] for j in np.flatnonzero(back[t])}
-            assert there == pytest.approx(expected[b][h][t], rel=1e-7, abs=1e-10)
+            if not expected[b][h][t]:  # the block has no such logits
+                assert np.isnan(found[b, h, t]).all()
+                continue
+            assert {s: there.pop(s) for s in expected[b][h][t]} == pytest.approx(expected[b][h][t], rel=1e-7, abs=1e-10)
+            assert not any(there.values())  # past the window of the block
             assert found[b, h, t].sum() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", EVERY)
 def test_predictions_match_the_model_and_the_reference(kind: str) -> None:
     model, text = small(kind), (ODD * 2)[3:]
     tokens = model.vocab.encode(text)
@@ -102,20 +110,20 @@ def test_predictions_match_the_model_and_the_reference(kind: str) -> None:
         assert [p[token] for token in result.alternatives[t]] == pytest.approx(result.probabilities[t], abs=1e-3)
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", EVERY)
 @pytest.mark.parametrize("length", [4, 6, 25])
 def test_patterns_average_over_full_windows(kind: str, length: int) -> None:
-    weights = random_weights(SMALL[kind], 4)
+    weights = random_weights(EVERY[kind], 4)
     attention = attend(weights, random_tokens(weights.config, length))
     for token in (None, int(attention.read[2])):
         result = attention.patterns(token=token)
         rows = [t for t in range(length) if token in (None, attention.read[t])]
-        rows = [t for t in rows if t >= 5] or rows
+        rows = [t for t in rows if t >= weights.config.longest_window - 1] or rows
         for j in range(attention.weights.shape[-1]):
             seen = [t for t in rows if j <= t]
             values = attention.weights[1, 2, seen, j]
             assert result.inputs[j] == len(seen)
-            if seen:
+            if seen and j < weights.config.windows[1]:
                 assert result.mean[1, 2, j] == pytest.approx(values.mean(), abs=1e-12)
                 assert result.spread[1, 2, j] == pytest.approx(values.std(), abs=1e-12)
             else:
@@ -126,7 +134,7 @@ def test_patterns_average_over_full_windows(kind: str, length: int) -> None:
 
 def test_looked_at_is_sorted_by_weight() -> None:
     for kind in ("hybrid-relative", "hybrid-absolute"):
-        attention = attend(random_weights(SMALL[kind], 5), random_tokens(SMALL[kind], 15))
+        attention = attend(random_weights(EVERY[kind], 5), random_tokens(EVERY[kind], 15))
         back, weight = attention.looked_at(attention.weights, 4)
         order = sorted(range(6), key=lambda j: -attention.weights[1, 0, 12, j])[:4]
         assert weight[1, 0, 12].tolist() == attention.weights[1, 0, 12, order].tolist()
@@ -134,27 +142,27 @@ def test_looked_at_is_sorted_by_weight() -> None:
         assert back[1, 0, 12].tolist() == [1 + abs(j - newest) for j in order]
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", EVERY)
 @pytest.mark.parametrize("length", [4, 6, 25])
 def test_patterns_by_distance_and_mean_distance(kind: str, length: int) -> None:
-    weights = random_weights(SMALL[kind], 4)
+    weights = random_weights(EVERY[kind], 4)
     attention = attend(weights, random_tokens(weights.config, length))
     back = attention.back()
     for token in (None, int(attention.read[2])):
         result, distances = attention.patterns(token=token, by="distance"), attention.mean_distance(token=token)
         rows = [t for t in range(length) if token in (None, attention.read[t])]
-        rows = [t for t in rows if t >= 5] or rows
+        rows = [t for t in rows if t >= weights.config.longest_window - 1] or rows
         for distance in range(1, attention.weights.shape[-1] + 1):
             values = [attention.weights[1, 2, t, j] for t in rows for j in np.flatnonzero(back[t] == distance)]
             assert result.inputs[distance - 1] == len(values)
-            if values:
+            if values and distance <= weights.config.windows[1]:
                 assert result.mean[1, 2, distance - 1] == pytest.approx(np.mean(values), abs=1e-12)
                 assert result.spread[1, 2, distance - 1] == pytest.approx(np.std(values), abs=1e-12)
             else:
                 assert math.isnan(result.mean[1, 2, distance - 1])
         of_rows = [float((attention.weights[1, 2, t] * back[t]).sum()) for t in rows]
         assert distances[1, 2] == pytest.approx(np.mean(of_rows))
-        assert distances.shape == (2, 3)
+        assert distances.shape == (weights.config.n_blocks, 3)
 
 
 def test_patterns_of_characters_in_and_not_in_the_text() -> None:

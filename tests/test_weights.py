@@ -1,4 +1,5 @@
 import copy
+import hashlib
 import pickle
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from knock.config import ModelConfig
 from knock.errors import WeightsError
 from knock.weights import Weights, shapes
-from tests.cases import EXAMPLE, SMALL, random_weights
+from tests.cases import EXAMPLE, MIXED, SMALL, random_weights
 
 
 def test_number_of_parameters_of_the_example_shape() -> None:
@@ -40,6 +41,22 @@ def test_shapes() -> None:
     assert named["blocks.1.gate"] == (H,)
     assert named["blocks.1.w0"] == (C, F)
     assert named["wout"] == (C, V)
+
+
+def test_shapes_of_each_block() -> None:
+    named = shapes(MIXED["all"])  # windows 2, 3, 7, 5; reweight, hybrid, content and hybrid heads
+    assert [named.get(f"blocks.{b}.wr") for b in range(4)] == [(12, 3 * 2), (12, 3 * 2), None, (12, 3 * 4)]
+    for name, blocks in {"wq": [1, 2, 3], "wk": [1, 2, 3], "gate": [1, 3], "wv": [0, 1, 2, 3]}.items():
+        assert [b for b in range(4) if f"blocks.{b}.{name}" in named] == blocks
+    assert named["blocks.2.wq"] == (12, 12)
+
+
+def test_random_weights_have_the_same_bits_as_ever() -> None:
+    digest = hashlib.sha256()
+    for config in SMALL.values():
+        for array in Weights.random(config).values():
+            digest.update(array.astype("<f4").tobytes())
+    assert digest.hexdigest()[:16] == "5a3f4b86f10b88bf"
 
 
 def test_random_depends_on_config_and_seed_only() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from knock.cli.ui.shape import head_types, sizes
 from knock.cli.ui.terminal import columns, is_wrapped, printable, write
 from knock.errors import SchemaError
 from knock.models import DEFAULT, locate, shipped
@@ -17,6 +19,7 @@ from knock.validation import on_circles
 from knock.words import counted
 
 if TYPE_CHECKING:
+    from knock.config import ModelConfig
     from knock.files.checkpoint import Checkpoint
     from knock.vocab import Vocab
 
@@ -122,9 +125,10 @@ def _facts(path: Path, checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
     yield "file", str(path)
     yield "size", f"{path.stat().st_size:,} bytes"
     yield "digest", checkpoint.digest
-    yield "heads", f"{config.head_type}, {config.position} positions"
-    sizes = " ".join(f"{name}={getattr(config, name)}" for name in ("T", "n_emb", "nodes", "n_blocks", "n_heads"))
-    yield "shape", sizes
+    yield "heads", f"{head_types(config)}, {config.position} positions"
+    yield "shape", sizes(config)
+    if not config.is_uniform:
+        yield from _blocks(config)
     yield "parameters", f"{weights.n_parameters:,}"
     yield "receptive field", f"{config.receptive_field:,} characters"
     if vocab is None:
@@ -142,6 +146,16 @@ def _facts(path: Path, checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
     yield from facts
     if "schema" in checkpoint.training:
         yield from _schema_facts(checkpoint.training["schema"])
+
+
+def _blocks(config: ModelConfig) -> Iterator[tuple[str, str]]:
+    """Yield the windows and head types by block; successive blocks that are alike share a line."""
+    last = 0
+    for block, alike in itertools.groupby(config.blocks):
+        first, last = last + 1, last + len(list(alike))
+        reach = f", {block.reweight_T:,} of them with reweight logits" if 0 < block.reweight_T < block.T else ""
+        label = f"block {first}" if first == last else f"blocks {first}-{last}"
+        yield label, f"{block.head_type} heads, a window of {counted(block.T, 'character')}{reach}"
 
 
 def _training_facts(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 
 import numpy as np
 import numpy.typing as npt
@@ -10,14 +11,15 @@ import numpy.typing as npt
 from knock.choices import Backend
 from knock.engine.batch import NOT_DONE, NOT_FINITE, Job, Request
 from knock.engine.packed_model import PackedModel
-from knock.engine.packing import control_row, reachable
+from knock.engine.packing import controls_of, reachable
 from knock.errors import GenerationError
 from knock.sampling import TokenStats
 from knock.vocab import TokenArray
 from knock.weights import Weights
-from knock_kernels.cache.store import SPAN, Decoder, EntryPoints, Lane, Stat
+from knock_kernels.cache.store import Decoder, EntryPoints, Lane, point
 
 _POSITIONS_AT_ONCE = 4096  # bounds the memory of one call
+_STATS = len(fields(TokenStats))
 
 
 class CompiledBackend:
@@ -47,7 +49,7 @@ class CompiledBackend:
     ) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
         model = self._model
         tokens, after = ids.astype(np.int64), targets.astype(np.int64)
-        scratch, inputs = model.scratch(1), np.zeros(3 * SPAN, np.int64)
+        scratch, (cache,) = model.scratch(), model.caches(1)
         # An absolute model's window needs the tokens before it, so its positions go in one call.
         at_once = _POSITIONS_AT_ONCE if model.config.position == "relative" else max(1, len(tokens))
         for start in range(0, len(tokens), at_once):
@@ -55,8 +57,8 @@ class CompiledBackend:
             length = len(tokens[part])
             out = np.empty(length * (model.config.vocab_size if every_logit else 1))
             done = model.kernels.score(
-                tokens[part], after[part], length, start, model.cache_offset(0), inputs, model.weights, scratch,
-                model.plan, out, every_logit=every_logit,
+                tokens[part], after[part], length, start, cache, model.record, scratch.state, out,
+                every_logit=every_logit,
             )  # fmt: skip
             if done < length:
                 raise GenerationError.not_finite(start + done)
@@ -77,30 +79,26 @@ class CompiledStream:
     """One sequence being generated, in a lane of its own."""
 
     def __init__(self, model: PackedModel, request: Request, seed: int) -> None:
-        V, T, sampling, automaton = model.config.vocab_size, model.config.T, request.sampling, request.automaton
+        sampling, automaton = request.sampling, request.automaton
         self.finish_reason = NOT_DONE
         self.cut = 0  # tokens to cut from the end of the text
         self._model = model
         self._prompt = reachable(request.tokens, model.config)
         self._decode: Decoder | None = None  # made when it is needed: a stream may never be read
-        self._controls = np.array(control_row(sampling))
-        self._history = np.zeros(T, np.int64)
-        bias = sampling.bias_array(V)
-        self._bias = np.zeros(V, np.float32) if bias is None else bias.astype(np.float32)
-        self._inputs, self._scratch = np.zeros(3 * SPAN, np.int64), model.scratch(1)
-        self._lane = np.zeros(len(Lane), np.int64)
-        self._lane[Lane.bias] = -1 if bias is None else 0
-        self._lane[Lane.cache] = model.cache_offset(0)
-        self._lane[Lane.seed] = np.uint64(seed).astype(np.int64)
-        self._lane[Lane.index] = request.index
-        self._automaton = np.zeros(1, np.int32) if automaton is None else automaton.table
-        self._lane[Lane.automaton] = -1 if automaton is None else 0
-        self._lane[Lane.state] = request.state
-        self._lane[Lane.masked] = automaton is not None and request.is_masked
-        self._lane[Lane.left] = request.max_new_tokens
+        self._scratch, (self._cache,) = model.scratch(), model.caches(1)
+        self._history = np.zeros(model.config.longest_window, np.int64)
         self._context = request.tokens.astype(np.int32)
-        self._lane[Lane.context] = 0 if sampling.penalizes_repetition else -1
-        self._lane[Lane.context_size] = len(self._context)
+        self._controls = controls_of(sampling)
+        bias = sampling.bias_array(model.config.vocab_size)
+        self._bias = None if bias is None else bias.astype(np.float32)
+        self._automaton = None if automaton is None else automaton.table
+        self._lane = lane = Lane.array()
+        point(Lane, lane, cache=self._cache, history=self._history, controls=self._controls, bias=self._bias,
+              automaton=self._automaton, context=self._context if sampling.penalizes_repetition else None)  # fmt: skip
+        lane["context_size"] = len(self._context)
+        lane["seed"], lane["index"] = np.uint64(seed).astype(np.int64), request.index
+        lane["state"], lane["is_masked"] = request.state, automaton is not None and request.is_masked
+        lane["left"] = request.max_new_tokens
 
     def advance(self, length: int) -> tuple[TokenArray, TokenStats]:
         """Return the next tokens and their statistics, fewer if the text ends.
@@ -109,44 +107,38 @@ class CompiledStream:
             GenerationError: if logits are not finite.
         """
         if length == 0 or self.finish_reason != NOT_DONE:
-            return np.empty(0, np.int32), TokenStats.from_array(np.empty((0, len(Stat))))
+            return np.empty(0, np.int32), TokenStats.from_array(np.empty((0, _STATS)))
         if self._decode is None:
             self._prefill()
-        if self._decode is None or self._needs_room(length):
-            self._decode = self._decoder(length)
-        tokens, stats = np.empty(length, np.int64), np.empty((length, len(Stat)))
-        first = int(self._lane[Lane.step])
+            self._decode = self._decoder()
+        self._make_room(length)
+        tokens, stats = np.empty(length, np.int64), np.empty((length, _STATS))
+        first = int(self._lane["step"][0])
         done = self._decode(length, tokens, stats)
-        self.finish_reason = int(self._lane[Lane.finish_reason])
+        self.finish_reason = int(self._lane["finish_reason"][0])
         if self.finish_reason == NOT_FINITE:
             raise GenerationError.not_finite(first + done)
-        self.cut = int(self._lane[Lane.cut])
+        self.cut = int(self._lane["cut"][0])
         return tokens[:done].astype(np.int32), TokenStats.from_array(stats[:done])
 
     def _prefill(self) -> None:
         """Read all tokens of the prompt but the last, which is read by the first step."""
-        model, lane, inputs, scratch = self._model, self._lane, self._inputs, self._scratch
+        model, lane = self._model, self._lane
         before = self._prompt[:-1].astype(np.int64)
         if len(before):
-            model.kernels.read(
-                before, 0, len(before), int(lane[Lane.cache]), inputs, model.weights, scratch, model.plan
-            )
+            model.kernels.read(before, 0, len(before), self._cache, model.record, self._scratch.state)
         if model.config.position == "absolute":
             self._history[: len(before)] = before
-        lane[Lane.token] = self._prompt[-1]
-        lane[Lane.position] = len(before)
+        lane["token"], lane["position"] = self._prompt[-1], len(before)
 
-    def _needs_room(self, length: int) -> bool:
-        """Whether the text so far has no room for that many tokens."""
-        lane = self._lane
-        return bool(lane[Lane.context] >= 0 and lane[Lane.context_size] + length > len(self._context))
-
-    def _decoder(self, length: int) -> Decoder:
-        """Return the function that draws tokens, with room for at least `length` of them."""
+    def _decoder(self) -> Decoder:
+        """Return the function that draws tokens."""
         model = self._model
-        if self._needs_room(length):
+        return model.kernels.decoder(self._lane, 1, model.record, self._scratch.state)
+
+    def _make_room(self, length: int) -> None:
+        """Enlarge the text so far if it has no room for that many tokens."""
+        lane = self._lane
+        if lane["context"][0] and lane["context_size"][0] + length > len(self._context):
             self._context = np.concatenate([self._context, np.zeros(len(self._context) + length, np.int32)])
-        return model.kernels.decoder(
-            self._lane, 1, self._controls, self._bias, self._automaton, self._context, self._history, self._inputs,
-            model.weights, self._scratch, model.plan,
-        )  # fmt: skip
+            point(Lane, lane, context=self._context)

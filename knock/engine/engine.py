@@ -191,8 +191,8 @@ class Engine:
         if backend is not None and (backend.name == "compiled" or self._requested == "numpy"):
             return backend
         blocks, parameters = self.config.n_blocks, self.weights.n_parameters
-        if self.config.position == "absolute" and positions > self.config.T:
-            positions *= self.config.T  # the window slides: each position is computed from a whole one
+        if self.config.position == "absolute" and positions > self.config.longest_window:
+            positions *= self.config.longest_window  # the window slides: each position is computed from a whole one
         seconds = steps * (_STEP_BLOCK * blocks + _STEP_PARAMETER * parameters)
         compiled = kernels(self._requested, seconds + positions * _POSITION_PARAMETER * parameters)
         with self._preparing:

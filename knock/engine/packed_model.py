@@ -1,16 +1,15 @@
-"""A model packed for the kernels: what the compiled backend and its batches stand on."""
+"""A model packed for the kernels, and the memory that they compute in."""
 
 from __future__ import annotations
 
-from knock.engine.packing import aligned, pack
+from knock.config import ModelConfig
+from knock.engine.packing import Packed, pack
 from knock.weights import FloatArray, Weights
-from knock_kernels.cache.store import EntryPoints, Part
-
-_ALIGNMENT = 16  # floats, 64 bytes
+from knock_kernels.cache.store import ROWS, SPAN, EntryPoints, RecordArray, State, aligned, allocate, padded
 
 
 class PackedModel:
-    """Packed weights with their plan, and the functions that run them.
+    """A packed model, and the functions that run it.
 
     Args:
         weights: the model.
@@ -18,23 +17,61 @@ class PackedModel:
 
     Attributes:
         config: the model's shape.
-        plan: sizes and offsets, [Part].
-        weights: packed weights.
+        record: the `Model` record, [1].
+        blocks: the `Block` records, [L].
         kernels: the compiled functions.
     """
 
     def __init__(self, weights: Weights, kernels: EntryPoints) -> None:
         self.config = weights.config
         self.kernels = kernels
-        self.plan, self.weights = pack(weights)
-        if self.plan[Part.table] >= 0:
-            kernels.tabulate(self.weights, self.scratch(0), self.plan)
+        self._packed = pack(weights)
+        self.record, self.blocks = self._packed.model, self._packed.blocks
+        if self.record["table"][0]:
+            kernels.tabulate(self.record, self.scratch().state)
 
-    def scratch(self, caches: int) -> FloatArray:
-        """Return scratch memory for one caller at a time, followed by the caches of that many sequences."""
-        return aligned(self.cache_offset(caches))
+    def scratch(self) -> Scratch:
+        """Return the buffers of one thread."""
+        return Scratch(self.config, self._packed)
 
-    def cache_offset(self, number: int) -> int:
-        """Return the offset of a sequence's cache in the scratch memory."""
-        first = -(-int(self.plan[Part.scratch_size]) // _ALIGNMENT) * _ALIGNMENT
-        return first + number * -(-int(self.plan[Part.cache_size]) // _ALIGNMENT) * _ALIGNMENT
+    def caches(self, count: int) -> FloatArray:
+        """Return empty caches for the keys and values of that many sequences, [count, cache_size]."""
+        size = int(self.record["cache_size"][0])
+        return aligned(count * size).reshape(count, size)
+
+
+class Scratch:
+    """The buffers that one thread computes in.
+
+    Args:
+        config: the model's shape.
+        packed: the model.
+
+    Attributes:
+        state: the `State` record, [1].
+        arrays: the buffers, by the names of its fields.
+    """
+
+    def __init__(self, config: ModelConfig, packed: Packed) -> None:
+        C, F, D, V = (padded(size) for size in (config.n_emb, config.nodes, config.head_width, config.vocab_size))
+        places = max(ROWS, config.n_heads)
+        self.state: RecordArray = State.array()
+        self.arrays = allocate(
+            State,
+            self.state,
+            {
+                "tokens": (SPAN,),
+                "positions": (SPAN,),
+                "caches": (SPAN,),
+                "x": (SPAN * C + D,),
+                "n": (SPAN, C),
+                "projected": (SPAN, int(packed.blocks["N"].max())),
+                "hidden": (SPAN, F),
+                "attended": (places, D),
+                "scores": (places, int(packed.blocks["T_padded"].max())),
+                "turned": (packed.turned_size,),
+                "totals": (places,),
+                "logits": (ROWS, V),
+                "work": (5, V),
+            },
+        )

@@ -139,7 +139,7 @@ class Archive:
         sizes = {name: self._whole_number(name) for name in _OLDER_SIZES}
         config = ModelConfig(**sizes, head_type="reweight", position="absolute")
         V, T, C, F, H, D = (
-            config.vocab_size, config.T, config.n_emb, config.nodes, config.n_heads, config.head_width
+            config.vocab_size, config.longest_window, config.n_emb, config.nodes, config.n_heads, config.head_width
         )  # fmt: skip
         count = len(_OLDER_SIZES) + 3 + config.n_blocks * (2 + 2 * H)
         if len(self._members) != count:  # before listing the names, of which a hostile file may declare billions

@@ -21,6 +21,7 @@ from knock.files.text import BYTE_ORDER_MARK
 from knock.generation.loss import Loss
 from knock.vocab import TokenArray, Vocab
 
+_LARGEST_PERIOD = 2**14  # of the slots in the rings
 _SPAN = 2**14  # positions that a thread computes at a time
 
 Result = TypeVar("Result")
@@ -230,7 +231,7 @@ def positions_at_once(config: ModelConfig) -> int:
 
     Past its window, an absolute model computes a whole window per character.
     """
-    return _SPAN if config.position == "relative" else max(1, _SPAN // config.T)
+    return _SPAN if config.position == "relative" else max(1, _SPAN // config.longest_window)
 
 
 def in_threads(engine: Engine, work: Callable[[int], Result], items: Sequence[int]) -> Iterator[Result]:
@@ -246,8 +247,10 @@ def in_threads(engine: Engine, work: Callable[[int], Result], items: Sequence[in
 def _reach(offset: int, config: ModelConfig) -> int:
     """Return the offset of the first token that the logits at an offset depend on.
 
-    A relative model leaves out whole windows, so that each token keeps its slot in the ring, and sums over the ring
-    keep their order: the scores of pieces are those of the whole text, bit for bit.
+    A relative model leaves out whole windows, so that each token keeps its slot in the rings of all blocks, and sums
+    over the rings keep their order: the scores of pieces are those of the whole text, bit for bit. If windows share no
+    small multiple, that would be too much to compute, and last bits may differ.
     """
     extra = max(0, offset - config.receptive_field)
-    return extra // config.T * config.T if config.position == "relative" else extra
+    period = math.lcm(*config.windows)
+    return extra // period * period if config.position == "relative" and period <= _LARGEST_PERIOD else extra

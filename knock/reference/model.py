@@ -23,7 +23,7 @@ class Config(Protocol):
     """The fields of a model's config that the forward pass uses."""
 
     @property
-    def T(self) -> int: ...
+    def windows(self) -> tuple[int, ...]: ...
     @property
     def n_blocks(self) -> int: ...
     @property
@@ -33,10 +33,12 @@ class Config(Protocol):
 
 
 class Cache(NamedTuple):
-    """Tokens, keys and values of the last n <= T positions of a sequence, oldest first.
+    """Tokens, keys and values of the last positions of a sequence, oldest first.
+
+    A block keeps as many positions as its window has, n <= T of the block.
 
     Attributes:
-        tokens: token ids, [n].
+        tokens: token ids, as many as the longest window has.
         keys: keys of each block, [n, C]; [0, C] for reweight-only heads.
         values: values of each block, [n, C].
     """
@@ -94,38 +96,39 @@ def hybrid_softmax(reweight: Array | None, content: Array | None, gate: Array | 
     return weights / total
 
 
-def attention_weights(n: Array, block: Arrays, config: Config) -> Array:
-    """Return the attention weights of one block over its window: [..., N, C] -> [..., H, N, J].
+def attention_weights(n: Array, block: Arrays, T: int, config: Config) -> Array:
+    """Return the attention weights of one block over its window of T positions: [..., N, C] -> [..., H, N, J].
 
     In a relative model, J = T and column j is j positions back. In an absolute one, J = N <= T and column j is slot j.
-    Either way, position t sees the columns j <= t.
+    Either way, position t sees the columns j <= t. Columns past the reach of `wr`, [C, H*R] with R <= T, have content
+    logits alone.
     """
-    H, T = config.n_heads, config.T
+    H = config.n_heads
     N, J = n.shape[-2], T if config.position == "relative" else n.shape[-2]
     reweight = content = None
     if "wr" in block:
-        reweight = _split_heads(linear(n, block["wr"]), H)[..., :J]
+        reweight = _over_columns(_split_heads(linear(n, block["wr"]), H), J)
     if "wq" in block:
         q, k = (_split_heads(linear(n, block[name]), H) for name in ("wq", "wk"))
-        content = content_logits(q, _window(k, config))
+        content = content_logits(q, _window(k, T, config))
     visible = np.arange(J) <= np.arange(N)[:, None]
     return hybrid_softmax(reweight, content, block.get("gate"), visible)
 
 
-def attention(n: Array, block: Arrays, config: Config) -> Array:
-    """Return the attention output of one block: [..., N, C] -> [..., N, C], with N <= T in an absolute model."""
-    values = _window(_split_heads(linear(n, block["wv"]), config.n_heads), config)
-    weights = attention_weights(n, block, config)
+def attention(n: Array, block: Arrays, T: int, config: Config) -> Array:
+    """Return the attention output of a block with window T: [..., N, C] -> [..., N, C]; if absolute, N <= T."""
+    values = _window(_split_heads(linear(n, block["wv"]), config.n_heads), T, config)
+    weights = attention_weights(n, block, T, config)
     return _join_heads((weights[..., None, :] @ values)[..., 0, :])
 
 
 def forward(tokens: Tokens, weights: Arrays, config: Config) -> Array:
     """Return the logits at every position of a sequence of any length: [N] -> [N, V].
 
-    An absolute model has slots for T tokens. Beyond that, its window slides by one position per token, which moves
-    every token to another slot. So each position t >= T needs its own forward pass over tokens t-T+1 to t.
+    An absolute model has slots for T tokens, in all blocks. Beyond that, its window slides by one position per token,
+    which moves every token to another slot. So each position t >= T needs its own forward pass over tokens t-T+1 to t.
     """
-    T = config.T
+    T = max(config.windows)
     if config.position == "relative" or len(tokens) <= T:
         return _forward_window(tokens, weights, config)
     windows = np.lib.stride_tricks.sliding_window_view(tokens, T)[1:]
@@ -142,18 +145,19 @@ def empty_cache(weights: Arrays, config: Config) -> Cache:
 def step(token: int, cache: Cache, weights: Arrays, config: Config) -> tuple[Array, Cache]:
     """Return the logits after one more token, and the updated cache: [], cache -> [V], cache."""
     tokens = np.append(cache.tokens, token)
-    if len(tokens) > config.T:
-        tokens = tokens[-config.T :]
+    T = max(config.windows)
+    if len(tokens) > T:
+        tokens = tokens[-T:]
         if config.position == "absolute":  # all slots have shifted, so keys and values are stale
             return _forward_window(tokens, weights, config)[-1], cache._replace(tokens=tokens)
     x = weights["embed"][token]
     if config.position == "absolute":
         x = x + weights["pos"][len(tokens) - 1]
     keys, values = [], []
-    for b in range(config.n_blocks):
+    for b, T in enumerate(config.windows):
         block = _block(weights, b)
         n = layer_norm(x, block["ln1.gain"], block["ln1.bias"])
-        out, k, v = _attention_step(n, cache.keys[b], cache.values[b], block, config)
+        out, k, v = _attention_step(n, cache.keys[b], cache.values[b], block, T, config)
         keys.append(k)
         values.append(v)
         x = x + out
@@ -174,27 +178,29 @@ def _forward_window(tokens: Tokens, weights: Arrays, config: Config) -> Array:
     x = weights["embed"][tokens]
     if config.position == "absolute":
         x = x + weights["pos"][: len(tokens)]
-    for b in range(config.n_blocks):
+    for b, T in enumerate(config.windows):
         block = _block(weights, b)
-        x = x + attention(layer_norm(x, block["ln1.gain"], block["ln1.bias"]), block, config)
+        x = x + attention(layer_norm(x, block["ln1.gain"], block["ln1.bias"]), block, T, config)
         x = x + mlp(layer_norm(x, block["ln2.gain"], block["ln2.bias"]), block["w0"], block["w1"])
     return _head(x, weights)
 
 
-def _attention_step(n: Array, keys: Array, values: Array, block: Arrays, config: Config) -> tuple[Array, Array, Array]:
+def _attention_step(
+    n: Array, keys: Array, values: Array, block: Arrays, T: int, config: Config
+) -> tuple[Array, Array, Array]:
     """Return the attention output of one block at one position, and keys and values with that position appended.
 
     [C], [n, C], [n, C] -> [C], [n', C], [n', C] with n' = min(n + 1, T)
     """
     H = config.n_heads
-    values = np.concatenate((values, linear(n, block["wv"])[None]))[-config.T :]
+    values = np.concatenate((values, linear(n, block["wv"])[None]))[-T:]
     J = len(values)
     order = slice(None, None, -1 if config.position == "relative" else 1)  # newest first, or by slot
     reweight = content = None
     if "wr" in block:
-        reweight = linear(n, block["wr"]).reshape(H, 1, -1)[..., :J]
+        reweight = _over_columns(linear(n, block["wr"]).reshape(H, 1, -1), J)
     if "wq" in block:
-        keys = np.concatenate((keys, linear(n, block["wk"])[None]))[-config.T :]
+        keys = np.concatenate((keys, linear(n, block["wk"])[None]))[-T:]
         q = linear(n, block["wq"]).reshape(H, 1, -1)
         content = content_logits(q, _split_heads(keys[order], H)[:, None])
     weights = hybrid_softmax(reweight, content, block.get("gate"), np.ones((1, J), bool))
@@ -223,9 +229,15 @@ def _join_heads(x: Array) -> Array:
     return x.reshape(*x.shape[:-2], -1)
 
 
-def _window(x: Array, config: Config) -> Array:
+def _over_columns(reweight: Array, J: int) -> Array:
+    """Return the reweight logits of J columns, 0 past their reach R: [..., R] -> [..., J]."""
+    beyond = np.zeros((*reweight.shape[:-1], max(0, J - reweight.shape[-1])), reweight.dtype)
+    return np.concatenate((reweight[..., :J], beyond), axis=-1)
+
+
+def _window(x: Array, T: int, config: Config) -> Array:
     """Return the keys or values in the window of every position: [..., N, D] -> [..., N or 1, J, D]."""
-    return _by_distance(x, config.T) if config.position == "relative" else x[..., None, :, :]
+    return _by_distance(x, T) if config.position == "relative" else x[..., None, :, :]
 
 
 def _by_distance(x: Array, T: int) -> Array:

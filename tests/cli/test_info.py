@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from knock import Vocab
+from knock import ModelConfig, Vocab
 from knock.cli.info import _duration
 from knock.files.checkpoint import read_checkpoint, write_checkpoint
 from knock.models import DEFAULT, shipped
+from knock.weights import Weights
 from tests.cases import SMALL, random_weights
 from tests.cli.test_main import run
 
@@ -36,6 +37,21 @@ def test_labels_and_facts(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
         f"{checkpoint.training['evaluation']['block_256']['nats_per_char']:.4f} "
     )
     assert all(found.values())
+
+
+def test_blocks_that_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = ModelConfig(
+        vocab_size=5, n_blocks=4, T=(2, 32, 32, 512), head_type=("reweight", "reweight", "reweight", "hybrid"),
+        reweight_T=32,
+    )  # fmt: skip
+    write_checkpoint(tmp_path / "m.safetensors", Weights.random(config), Vocab("abcde"))
+    found = facts(run(capsys, "info", str(tmp_path / "m.safetensors"))[1])
+    assert found["heads"] == "reweight,reweight,reweight,hybrid, relative positions"
+    assert found["shape"] == "T=2,32,32,512 reweight_T=32 n_emb=64 nodes=64 n_blocks=4 n_heads=4"
+    assert found["block 1"] == "reweight heads, a window of 2 characters"
+    assert found["blocks 2-3"] == "reweight heads, a window of 32 characters"
+    assert found["block 4"] == "hybrid heads, a window of 512 characters, 32 of them with reweight logits"
+    assert found["receptive field"] == "575 characters"
 
 
 @pytest.mark.parametrize("columns", [40, 80])
@@ -85,8 +101,6 @@ def test_vocabulary_is_shown_whole(capsys: pytest.CaptureFixture[str], tmp_path:
 
 
 def test_large_vocabularies_are_cut(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    from knock import ModelConfig
-
     vocab = "".join(chr(0x4E00 + 2 * i) for i in range(1234))
     config = ModelConfig(vocab_size=1234, T=4, n_emb=4, nodes=4, n_blocks=1, n_heads=1)
     write_checkpoint(tmp_path / "m.safetensors", random_weights(config, 0), Vocab(vocab))

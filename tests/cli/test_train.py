@@ -233,6 +233,60 @@ def test_vocab_from_fine_tunes_a_model(tmp_path: Path, corpus_file: Path, capsys
     assert run(capsys, *arguments[:4], "--vocab-from", "none")[0] == 1
 
 
+# Values for each block
+
+BY_BLOCK = [
+    "--T", "2,4,8", "--head-type", "reweight,hybrid,content", "--reweight-T", "3", "--n-emb", "16", "--nodes", "16",
+    "--n-blocks", "3", "--n-heads", "2", "--steps", "6", "--eval-interval", "2", "--batch-chars", "128",
+]  # fmt: skip
+
+
+def test_blocks_that_differ_train_and_fine_tune(
+    tmp_path: Path, corpus_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, tuned = tmp_path / "m.safetensors", tmp_path / "tuned.safetensors"
+    code, _, err = run(capsys, "train", str(corpus_file), "--out", str(model), *BY_BLOCK)
+    assert code == 0
+    assert "\nreweight,hybrid,content heads, relative positions, T=2,4,8 reweight_T=3 n_emb=16 " in err
+    config = read_checkpoint(model).weights.config
+    assert (config.windows, config.reweight_windows) == ((2, 4, 8), (2, 3, 0))
+    assert config.head_types == ("reweight", "hybrid", "content")
+    fine = ["--from", str(model), "--steps", "2", "--batch-chars", "128"]
+    assert run(capsys, "train", str(corpus_file), "--out", str(tuned), *fine)[0] == 0
+    assert read_checkpoint(tuned).weights.config == config
+    code, out, _ = run(capsys, "generate", "--model", str(model), "--length", "20", "Mary")
+    assert (code, len(out.rstrip("\n")) > 4) == (0, True)
+    code, _, err = run(capsys, "generate", "--model", str(model), "--backend", "compiled", "Mary")
+    assert code == 1
+    assert "the compiled kernels need the same window and head type in all blocks, got T=(2, 4, 8)" in err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (["--T", "2,4"], "--T must be one value, or one for each of --n-blocks 4, got 2: (2, 4)"),
+        (["--T", "2,x,3"], "argument --T: must be a whole number of at least 1, got 'x'"),
+        (["--T", "2,"], "argument --T: must be a whole number of at least 1, got ''"),
+        (["--head-type", "reweight,x"], "argument --head-type: must be one of hybrid, reweight, content, got 'x'"),
+        (["--reweight-T", "-1"], "argument --reweight-T: must be a whole number of at least 0"),
+        (["--reweight-T", "3"], "--reweight-T is for hybrid heads, but block 1 has reweight heads with --T 32"),
+        (
+            ["--head-type", "hybrid", "--reweight-T", "33"],
+            "--reweight-T must be from 1 to the window, --T 32 in block 1",
+        ),
+        (["--T", "2,3,4,5", "--position", "absolute"], "absolute positions have one window"),
+        (["--n-heads", "3"], "--n-emb must be a multiple of --n-heads, got --n-emb 64 and --n-heads 3"),
+    ],
+)
+def test_errors_name_the_options(
+    tmp_path: Path, corpus_file: Path, capsys: pytest.CaptureFixture[str], wrong: list[str], says: str
+) -> None:
+    out = str(tmp_path / "m.safetensors")
+    code, _, err = run(capsys, "train", str(corpus_file), "--out", out, "--size", "nano", *wrong)
+    assert code == 2
+    assert says in err
+
+
 # Several processes
 
 

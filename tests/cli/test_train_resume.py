@@ -24,7 +24,7 @@ from knock_training import trainer
 from knock_training.data import Corpus
 from knock_training.recipe import Recipe
 from knock_training.state import read_state, state_path, write_state
-from knock_training.trainer import train
+from knock_training.trainer import TrainingResult, train
 from tests.cli.test_main import CORPUS, FAST, KNOCK, run
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals and limits")
@@ -123,6 +123,21 @@ def test_kill_at_any_moment_leaves_valid_files(tmp_path: Path, corpus_file: Path
         assert (what["recipe"]["seed"], saved["numbers"]["step"] > 0) == (3, True)
 
 
+def test_resume_with_values_for_each_block(corpus_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The weights are those of an uninterrupted run, and other values are rejected."""
+    shape = {"n_blocks": 2, "T": (2, 8), "head_type": ("reweight", "hybrid"), "reweight_T": 4}
+    model, whole = corpus_file.with_name("m.safetensors"), corpus_file.with_name("whole.safetensors")
+    stopped(corpus_file, model, **shape)
+    resume = ["train", str(corpus_file), "--out", str(model), "--resume"]
+    code, _, err = run(capsys, *resume, "--T", "2,4")
+    assert (code, "config T was [2, 8] and is [2, 4]" in err) == (1, True)
+    assert run(capsys, *resume)[0] == 0
+    expected, result = stopped(corpus_file, whole, after=6, **shape).weights, read_checkpoint(model).weights
+    assert result.config == expected.config
+    assert result.config.windows == (2, 8)
+    assert all(np.array_equal(result[name], expected[name]) for name in expected)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -156,13 +171,13 @@ def test_resume_rejects_another_corpus(
     assert (code, message in err, "another" in err) == (1, True, True)
 
 
-def stopped(corpus_file: Path, model: Path) -> None:
-    """Train for two steps and stop."""
+def stopped(corpus_file: Path, model: Path, after: int = 2, **shape: Any) -> TrainingResult:
+    """Train for a few steps and stop."""
     corpus = Corpus.read(corpus_file)
-    shape = {"T": 8, "n_emb": 16, "nodes": 16, "n_blocks": 1, "n_heads": 2}
-    recipe, asked = Recipe(steps=6, batch_chars=128, eval_interval=2, seed=3), iter(range(2))
+    shape = {"T": 8, "n_emb": 16, "nodes": 16, "n_blocks": 1, "n_heads": 2, **shape}
+    recipe, asked = Recipe(steps=6, batch_chars=128, eval_interval=2, seed=3), iter(range(after))
     config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **shape)
-    train(config, corpus, recipe, state=state_path(model), should_stop=lambda: next(asked, None) is None)
+    return train(config, corpus, recipe, state=state_path(model), should_stop=lambda: next(asked, None) is None)
 
 
 def test_missing_or_damaged_state_is_reported(

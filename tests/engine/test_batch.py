@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knock import Generation, Interrupted, LanguageModel, ModelConfig, Prompt, ReweightGPT, Sampling
+from knock.choices import Backend
 from knock.engine.batch import FINISH_REASONS, LENGTH, Job, Request, Rows, groups, work_together
 from knock.engine.engine import Engine
 from knock.errors import GenerationError, SamplingError, VocabError
@@ -25,7 +26,7 @@ from knock.generation.stopping import StopStrings, automaton
 from knock.sampling import TokenStats, summarize, summarize_rows
 from knock.weights import Weights
 from knock_kernels.lang.layout import FinishReason
-from tests.cases import SMALL, models, random_tokens, random_weights
+from tests.cases import EVERY, RUNS, SMALL, models, random_tokens, random_weights
 
 SAMPLINGS = [
     Sampling(), Sampling(temperature=0.7, top_p=0.9), Sampling(mirostat=2.0), Sampling(target_entropy=1.5),
@@ -39,7 +40,10 @@ def random_requests(config: ModelConfig, count: int, seed: int = 0, longest: int
     rng = np.random.default_rng(seed)
     V = config.vocab_size
     samplings = [replace(s, logit_bias={}) if V < 3 else s for s in SAMPLINGS]
-    prompts = [random_tokens(config, int(length), i) for i, length in enumerate(rng.integers(1, 4 * config.T + 2, 6))]
+    prompts = [
+        random_tokens(config, int(length), i)
+        for i, length in enumerate(rng.integers(1, 4 * config.longest_window + 2, 6))
+    ]
     stop = [rng.integers(0, V, 2).tolist(), rng.integers(0, V, 1).tolist()]
     forbidding = build(Rules(stop=stop, ban=[rng.integers(0, V, 2).tolist()], min_length=3), V)
     watched = [None, None, build(Rules(stop=stop), V), forbidding]
@@ -77,10 +81,9 @@ def bits(rows: Rows) -> list[tuple[tuple[list[int], int, int], bytes]]:
     return list(zip(texts(rows), stats, strict=True))
 
 
-@pytest.mark.parametrize("backend", ["numpy", "compiled"])
-@pytest.mark.parametrize("kind", SMALL)
-def test_row_equals_the_row_alone(kind: str, backend: str) -> None:
-    engine = Engine(random_weights(SMALL[kind], 0), backend)
+@pytest.mark.parametrize(("kind", "backend"), RUNS)
+def test_row_equals_the_row_alone(kind: str, backend: Backend) -> None:
+    engine = Engine(random_weights(EVERY[kind], 0), backend)
     requests = random_requests(engine.config, 40)
     rows = engine.run(requests, 5, threads=2, keep_stats=True)
     for request, (tokens, kept, reason), start in zip(requests, texts(rows), rows.starts, strict=True):

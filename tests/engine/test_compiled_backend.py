@@ -20,7 +20,7 @@ from knock.errors import GenerationError
 from knock.sampling import TokenStats
 from knock.weights import Weights
 from knock_kernels.cache.store import entry_points
-from tests.cases import KINDS, SMALL, float64, random_tokens, random_weights
+from tests.cases import EVERY, KINDS, SMALL, float64, mixture, random_tokens, random_weights
 
 CONTROLS = [
     Sampling(),
@@ -39,15 +39,17 @@ def large_models(draw: st.DrawFn, scales: tuple[float, ...] = (0.02, 0.1, 0.3)) 
     """Shapes with and without whole vectors, up to the largest that are promised; all head types and positions."""
     n_heads = draw(st.integers(1, 8))
     head_type, position = draw(st.sampled_from(KINDS))
+    longest = draw(st.sampled_from([40, 256]))
+    attention = {"T": draw(st.integers(1, longest)), "head_type": head_type, "n_blocks": draw(st.integers(1, 6))}
+    if draw(st.booleans()):
+        attention |= mixture(draw, position, longest)
     config = ModelConfig(
         vocab_size=draw(st.one_of(st.integers(2, 80), st.integers(2, 5000))),
-        T=draw(st.one_of(st.integers(1, 40), st.integers(1, 256))),
         n_emb=n_heads * draw(st.one_of(st.integers(1, 20), st.sampled_from([16, 32, 64]))),
         nodes=draw(st.one_of(st.integers(1, 80), st.integers(1, 1024))),
-        n_blocks=draw(st.integers(1, 6)),
         n_heads=n_heads,
-        head_type=head_type,
         position=position,
+        **attention,
     )
     return random_weights(config, draw(st.integers(0, 2**32)), draw(st.sampled_from(scales)))
 
@@ -91,18 +93,18 @@ def test_cached_decoding_is_the_full_forward_pass_bit_for_bit(weights: Weights, 
     np.testing.assert_allclose(stats.surprise, -log_probs / np.log(2), atol=2e-6)
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", EVERY)
 def test_past_ten_windows(kind: str) -> None:
-    weights = random_weights(SMALL[kind], 0)
-    tokens = random_tokens(weights.config, 10 * weights.config.T + 5)
+    weights = random_weights(EVERY[kind], 0)
+    tokens = random_tokens(weights.config, 10 * weights.config.longest_window + 5)
     expected = reference.forward(tokens, float64(weights), weights.config)
     assert_close(Engine(weights, "compiled").logits(tokens), expected)
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", EVERY)
 def test_chunks_and_lanes_change_nothing(kind: str) -> None:
     """As one call: in pieces, and as rows of a batch in any order and number of lanes."""
-    engine = Engine(random_weights(SMALL[kind], 0), "compiled")
+    engine = Engine(random_weights(EVERY[kind], 0), "compiled")
     prompts = [random_tokens(engine.config, 1 + 5 * i, seed=i) for i in range(8)]
     alone = [engine.start(prompts[i], CONTROLS[i], 7, i).advance(40) for i in range(8)]
     for i in range(8):
@@ -120,10 +122,10 @@ def test_chunks_and_lanes_change_nothing(kind: str) -> None:
             assert np.array_equal(TokenStats.from_array(rows.stats[part]).surprise, alone[i][1].surprise)
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", EVERY)
 @pytest.mark.parametrize("controls", CONTROLS)
 def test_same_tokens_as_the_reference(kind: str, controls: Sampling) -> None:
-    weights = random_weights(SMALL[kind], 0)
+    weights = random_weights(EVERY[kind], 0)
     prompt = random_tokens(weights.config, 17)
     expected, expected_stats = Engine(weights, "numpy").start(prompt, controls, 3, 2).advance(100)
     result, stats = Engine(weights, "compiled").start(prompt, controls, 3, 2).advance(100)
@@ -154,9 +156,9 @@ def test_text_is_the_same_on_both_backends(both: tuple[LanguageModel, LanguageMo
     assert [model.model.engine.backend for model in both] == ["numpy", "compiled"]
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", EVERY)
 def test_dropping_unreachable_tokens_changes_no_bit(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Engine(random_weights(SMALL[kind], 0), "compiled")
+    engine = Engine(random_weights(EVERY[kind], 0), "compiled")
     prompt = random_tokens(engine.config, 501)
     tokens, stats = engine.start(prompt, Sampling(), 0).advance(20)
     if engine.config.position == "relative":  # an absolute model's cache has no room for more than its window
@@ -196,10 +198,10 @@ def test_non_finite_logits_raise_at_their_step() -> None:
         engine.log_probs([0, 1], [1, 2])
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", EVERY)
 def test_one_finite_logit(kind: str) -> None:
     """A bias leaves one token, here, and then two that tie, there."""
-    engine = Engine(random_weights(SMALL[kind], 0), "compiled")
+    engine = Engine(random_weights(EVERY[kind], 0), "compiled")
     only = {token: -np.inf for token in range(engine.config.vocab_size) if token != 4}
     for controls in (Sampling(), Sampling(temperature=0), Sampling(target_entropy=1.0), Sampling(mirostat=2.0)):
         tokens, stats = engine.start([0], replace(controls, logit_bias=only), 1).advance(30)
@@ -207,11 +209,11 @@ def test_one_finite_logit(kind: str) -> None:
         assert (stats.sampled_entropy == 0).all()
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", EVERY)
 def test_all_equal_logits(kind: str) -> None:
-    arrays = dict(random_weights(SMALL[kind], 0))
+    arrays = dict(random_weights(EVERY[kind], 0))
     arrays["wout"] = np.zeros_like(arrays["wout"])
-    engine = Engine(Weights(SMALL[kind], arrays), "compiled")
+    engine = Engine(Weights(EVERY[kind], arrays), "compiled")
     V = engine.config.vocab_size
     tokens, stats = engine.start([0], Sampling(), 1).advance(2000)
     np.testing.assert_allclose(stats.entropy, np.log2(V), rtol=1e-6)

@@ -8,7 +8,7 @@ from knock.engine import engine, numpy_backend
 from knock.engine.engine import Engine
 from knock.errors import GenerationError, KnockError, SamplingError, VocabError
 from knock.weights import Weights
-from tests.cases import SMALL, float64, models, random_tokens, random_weights
+from tests.cases import EVERY, SMALL, float64, models, random_tokens, random_weights
 
 MIROSTAT = Sampling(mirostat=2.0)
 
@@ -30,9 +30,9 @@ def test_stream_equals_the_reference(weights: Weights, prompt: int, length: int,
         assert stats.surprise[i] == pytest.approx(drawn.surprise, abs=1e-9)
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", EVERY)
 def test_chunks_change_nothing(kind: str) -> None:
-    runner = Engine(random_weights(SMALL[kind], 0), "numpy")
+    runner = Engine(random_weights(EVERY[kind], 0), "numpy")
     at_once, stats = runner.start([1, 2], MIROSTAT, seed=1).advance(40)
     stream = runner.start([1, 2], MIROSTAT, seed=1)
     pieces = [stream.advance(n) for n in (0, 1, 7, 12, 20)]
@@ -40,18 +40,18 @@ def test_chunks_change_nothing(kind: str) -> None:
     assert np.array_equal(np.concatenate([part.surprise for _, part in pieces]), stats.surprise)
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", EVERY)
 def test_only_the_receptive_field_of_a_prompt_counts(kind: str) -> None:
-    runner = Engine(random_weights(SMALL[kind], 0), "numpy")
+    runner = Engine(random_weights(EVERY[kind], 0), "numpy")
     prompt = random_tokens(runner.config, 50)
     whole, _ = runner.start(prompt, Sampling(), seed=1).advance(20)
     end, _ = runner.start(prompt[-runner.config.receptive_field :], Sampling(), seed=1).advance(20)
     assert np.array_equal(whole, end)
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", EVERY)
 def test_logits_in_pieces_equal_one_pass(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    runner = Engine(random_weights(SMALL[kind], 0), "numpy")
+    runner = Engine(random_weights(EVERY[kind], 0), "numpy")
     tokens = random_tokens(runner.config, 50)
     at_once = runner.logits(tokens)
     assert at_once.dtype == np.float32

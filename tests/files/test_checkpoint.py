@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import stat
@@ -17,7 +18,7 @@ from knock.errors import CheckpointError
 from knock.files.checkpoint import check_writable, model_digest, read_checkpoint, write_checkpoint
 from knock.models import shipped
 from knock.weights import Weights
-from tests.cases import SMALL, models, random_weights
+from tests.cases import MIXED, SMALL, models, random_weights
 
 CONFIG = SMALL["hybrid-absolute"]
 VOCAB = Vocab('\n\x07 "\\abé日😀z')
@@ -49,6 +50,29 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, weights: Weights) 
     assert checkpoint.vocab is None
     assert checkpoint.training == {}
     assert checkpoint.digest == digest == model_digest(weights)
+
+
+@pytest.mark.parametrize("kind", MIXED)
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+def test_blocks_that_differ_are_written_as_lists(tmp_path: Path, kind: str, suffix: str) -> None:
+    config = MIXED[kind]
+    path = tmp_path / f"m{suffix}"
+    write_checkpoint(path, random_weights(config, 0), VOCAB, RECORD)
+    checkpoint = read_checkpoint(path)
+    assert checkpoint.weights.config == config
+    again = path.with_name(f"again{suffix}")
+    write_checkpoint(again, checkpoint.weights, checkpoint.vocab, checkpoint.training)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_models_whose_blocks_are_alike_are_written_as_ever(tmp_path: Path) -> None:
+    """The bytes are those of before there were values for each block."""
+    digest = hashlib.sha256()
+    for config in SMALL.values():
+        for path in (tmp_path / "m.safetensors", tmp_path / "m.npz"):
+            write_checkpoint(path, random_weights(config, 0), VOCAB, RECORD)
+            digest.update(path.read_bytes())
+    assert digest.hexdigest()[:16] == "e020ed4729b144bf"
 
 
 def test_round_trip_of_vocabulary_and_record(file: Path) -> None:
@@ -236,6 +260,25 @@ def test_wrong_digest_and_format_are_rejected(file: Path) -> None:
         ("config", json.dumps(CONFIG.to_dict() | {"T": 2**20}), "must have shape"),
         ("config", json.dumps(CONFIG.to_dict() | {"T": 10**9}), "T must be"),
         ("config", json.dumps(CONFIG.to_dict() | {"n_blocks": 1000}), "..., unknown []"),
+        ("config", json.dumps(CONFIG.to_dict() | {"T": [6]}), "one for each of n_blocks=2, got 1: [6]"),
+        (
+            "config",
+            json.dumps(CONFIG.to_dict() | {"T": [6] * 10**6}),
+            "one for each of n_blocks=2, got 1000000: ",
+        ),
+        ("config", json.dumps(CONFIG.to_dict() | {"T": [[6], 6]}), "T of block 1 must be a whole number"),
+        ("config", json.dumps(CONFIG.to_dict() | {"T": [6, 10**9]}), "T of block 2 must be a whole number"),
+        ("config", json.dumps(CONFIG.to_dict() | {"T": [6, 5]}), "absolute positions have one window"),
+        ("config", json.dumps(CONFIG.to_dict() | {"T": {"6": 6}}), "T must be a whole number"),
+        (
+            "config",
+            json.dumps(CONFIG.to_dict() | {"head_type": [["hybrid"], "hybrid"]}),
+            "head_type of block 1 must be",
+        ),
+        ("config", json.dumps(CONFIG.to_dict() | {"head_type": ["hybrid", "content"]}), "unknown ['blocks.1.gate"),
+        ("config", json.dumps(CONFIG.to_dict() | {"reweight_T": 7}), "reweight_T must be from 1 to the window"),
+        ("config", json.dumps(CONFIG.to_dict() | {"position": "relative", "reweight_T": 2}), "unknown ['pos']"),
+        ("config", json.dumps(CONFIG.to_dict()).replace('"T": 6', '"T": ' + "[" * 99999 + "]" * 99999), "not a valid"),
     ],
 )
 def test_altered_metadata_is_rejected(file: Path, key: str, value: str, says: str) -> None:

@@ -12,19 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knock import LanguageModel, ReweightGPT, Vocab
-from knock.choices import Unknown
+from knock.choices import Backend, Unknown
 from knock.errors import TextError, VocabError
 from knock.generation import evaluation, scoring
 from knock.generation.evaluation import as_record, evaluate
 from knock.generation.scoring import ItemScorer, log_probs_from
-from tests.cases import SMALL, random_weights
+from tests.cases import EVERY, RUNS, random_weights
 
 LETTERS = "abcdefghij"  # with the boundary, as many tokens as the small models have
 ITEMS = ["a", "badge", "cab" * 20, "face", "f", "jihgfedcba"]
 
 
-def item_model(name: str = "hybrid-relative", backend: str = "compiled") -> LanguageModel:
-    model = ReweightGPT.from_weights(random_weights(SMALL[name], 0), backend=backend)
+def item_model(name: str = "hybrid-relative", backend: Backend | None = None) -> LanguageModel:
+    config = EVERY[name]
+    model = ReweightGPT.from_weights(random_weights(config, 0), backend=backend or "compiled")
     return LanguageModel(model, Vocab(LETTERS, boundary=True))
 
 
@@ -37,9 +38,8 @@ def expected_log_probs(model: LanguageModel, items: Sequence[str]) -> list[np.nd
     return [model.score(item).log_probs for item in items]
 
 
-@pytest.mark.parametrize("backend", ["compiled", "numpy"])
-@pytest.mark.parametrize("name", SMALL)
-def test_each_item_is_evaluated_alone(name: str, backend: str) -> None:
+@pytest.mark.parametrize(("name", "backend"), RUNS)
+def test_each_item_is_evaluated_alone(name: str, backend: Backend) -> None:
     model = item_model(name, backend)
     expected = expected_log_probs(model, ITEMS)
     shares: list[float] = []
@@ -135,7 +135,7 @@ def item_scorer(model: LanguageModel, unknown: Unknown = "error") -> ItemScorer:
     return ItemScorer("it", model.model.engine, model.vocab, unknown)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", EVERY)
 @given(cuts=st.lists(st.integers(0, len(ITEMS)), max_size=4), span=st.integers(1, 100))
 def test_scores_of_items(name: str, cuts: list[int], span: int) -> None:
     model = item_model(name)
@@ -152,7 +152,7 @@ def test_scores_of_items(name: str, cuts: list[int], span: int) -> None:
     assert scorer.loss.bits == pytest.approx(expected.mean())
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", EVERY)
 @given(span=st.integers(1, 40), first=st.integers(1, 90))
 def test_a_stream_may_begin_inside_an_item(name: str, span: int, first: int) -> None:
     model = item_model(name)

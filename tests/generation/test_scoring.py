@@ -16,7 +16,7 @@ from knock.errors import VocabError
 from knock.generation import scoring as scorer
 from knock.generation.scoring import Scorer
 from tests import naive
-from tests.cases import SMALL, float64, random_weights
+from tests.cases import EVERY, SMALL, float64, random_weights
 from tests.cli.score.texts import LETTERS, LONG, small
 
 
@@ -24,12 +24,12 @@ def scorer_of(name: str, model: LanguageModel, unknown: Unknown) -> Scorer:
     return Scorer(name, model.model.engine, model.vocab, unknown)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", EVERY)
 def test_surprise_matches_the_naive_model(name: str) -> None:
     text = "badge\nface\nchief"
-    weights = random_weights(SMALL[name], 0)
+    weights = random_weights(EVERY[name], 0)
     tokens = [LETTERS.index(char) for char in "\n" + text]
-    rows = naive.forward(tokens[:-1], float64(weights), SMALL[name])
+    rows = naive.forward(tokens[:-1], float64(weights), EVERY[name])
     expected = [-math.log2(naive.softmax(row)[token]) for row, token in zip(rows, tokens[1:], strict=True)]
     reader = scorer_of(name, small(name), "error")
     assert reader.feed(text) == pytest.approx(expected, abs=1e-4)
@@ -54,7 +54,7 @@ def test_pieces_and_threads_give_identical_scores(name: str, cuts: list[int], sp
     assert reader.loss.bits == pytest.approx(WHOLE[name].mean(), rel=1e-12)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", EVERY)
 def test_pieces_on_numpy(name: str) -> None:
     reader = scorer_of(name, small(name, backend="numpy"), "error")
     pieces = [reader.feed(LONG[start : start + 7]) for start in range(0, len(LONG), 7)]

@@ -4,50 +4,42 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import llvmlite.binding as llvm
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 
 from knock import Sampling, reference
-from knock.engine.packing import control_row, panels
+from knock.engine.packing import controls_of, panels
 from knock.sampling import HOTTEST, LARGEST, SMALLEST, SMALLEST_ENTROPY
 from knock_kernels.cache.store import loaded
-from knock_kernels.lang.cpu import WIDTH
-from knock_kernels.lang.layout import Control, Stat, StateField
-from knock_kernels.lang.simd import softmax_weights
+from knock_kernels.lang.layout import WIDTH, Lane, Linear, Model, RecordArray, State, StateField, Stats, padded
+from knock_kernels.lang.memory import address as address_of
+from knock_kernels.lang.memory import allocate, point
 from knock_kernels.lang.units import UNITS
+from knock_kernels.lang.vector import load, store
 from knock_kernels.ops import elementary as kernel_math
 from knock_kernels.ops import rng as kernel_rng
 from knock_kernels.ops import sampler as kernel_sampler
+from knock_kernels.ops.attention import softmax_weights
 from knock_kernels.ops.linear import linear
 from knock_kernels.ops.mlp import mlp
 from knock_kernels.ops.norm import layer_norm
+from tests.kernels.pointers import address, record_at
 
 for unit in UNITS:  # kernels compiled in this module call units by symbol
     llvm.add_symbol(unit.symbol, loaded().get_function_address(unit.symbol))
 
-
-@intrinsic
-def address(_context: Any, array: Any) -> Any:
-    """Pointer to the first element of a contiguous array."""
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return context.make_array(signature.args[0])(context, builder, arguments[0]).data
-
-    return types.CPointer(array.dtype)(array), codegen
+linear_at, lane_at, model_at, state_at, stats_at = map(record_at, (Linear, Lane, Model, State, Stats))
 
 
 @njit
-def run_linear(x: Any, w: Any, init: Any, ldinit: int, out: Any, K: int, first: int, last: int) -> None:
-    rows, columns = out.shape
-    linear(address(x), x.shape[1], address(w), address(init), ldinit, address(out), columns, rows, K,
-           columns // WIDTH, first, last)  # fmt: skip
+def run_linear(layer: int, x: Any, out: Any, first: int, last: int) -> None:
+    linear(linear_at(layer), address(x), x.shape[1], address(out), out.shape[1], len(out), first, last)
 
 
 @njit
@@ -56,23 +48,20 @@ def run_layer_norm(x: Any, out: Any, C: int) -> None:
 
 
 @njit
-def run_mlp(n: Any, w0: Any, b0: Any, w1: Any, hidden: Any, x: Any, C: int, F: int) -> None:
-    mlp(address(n), address(w0), address(b0), address(w1), address(hidden), address(x), len(x), C, F, x.shape[1],
-        hidden.shape[1])  # fmt: skip
+def run_mlp(w0: int, w1: int, n: Any, hidden: Any, x: Any) -> None:
+    mlp(linear_at(w0), linear_at(w1), address(n), address(hidden), address(x), len(x))
 
 
 @njit
 def run_softmax(content: Any, reweight: Any, seen: int, slot: int, newest: Any, out: Any) -> float:
-    return softmax_weights(
-        address(content), address(reweight), len(out) // WIDTH, seen, slot, np.float32(newest), address(out)
-    )
+    return softmax_weights(address(content), address(reweight), len(out), seen, slot, np.float32(newest), address(out))
 
 
 @njit(error_model="numpy")
 def run_elementwise(x: Any, exps: Any, gelus: Any) -> None:
-    for i in range(len(x)):
-        exps[i] = kernel_math.exp(x[i])
-        gelus[i] = kernel_math.gelu(x[i])
+    for i in range(0, len(x), WIDTH):
+        store(kernel_math.exp(load(address(x) + i)), address(exps) + i)
+        store(kernel_math.gelu(load(address(x) + i)), address(gelus) + i)
 
 
 @njit
@@ -81,63 +70,86 @@ def run_uniform(seed: Any, stream: Any, step: Any) -> float:
 
 
 @njit
-def run_constrained(
-    logits: Any, bias: Any, has_bias: bool, automaton: Any, state: int, left: int, context: Any, controls: Any,
-    u: float, stats: Any,
-) -> int:  # fmt: skip
-    work = np.empty(5 * len(logits), np.float32)
-    return kernel_sampler.sample(
-        address(logits), address(bias), has_bias, address(automaton), state, left, address(context), len(context),
-        len(logits), address(controls), u, address(work), address(stats),
-    )  # fmt: skip
+def call_sampler(logits: Any, lane: int, u: float, model: int, state: int, stats: int) -> int:
+    return kernel_sampler.sample(address(logits), lane_at(lane), u, model_at(model), state_at(state), stats_at(stats))
 
 
-NOTHING = np.zeros(1, np.int32)
+class Drawn(NamedTuple):
+    token: int
+    stats: dict[str, float]
+    mu: float
 
 
-def run_sample(logits: Any, bias: Any, has_bias: bool, controls: Any, u: float, stats: Any) -> int:
-    return run_constrained(logits, bias, has_bias, NOTHING, -1, 0, NOTHING, controls, u, stats)
+def run_sample(
+    logits: np.ndarray, controls: Sampling, u: float, mu: float | None = None, bias: np.ndarray | None = None,
+    automaton: np.ndarray | None = None, left: int = 0, context: np.ndarray | None = None,
+) -> Drawn:  # fmt: skip
+    V = len(logits)
+    model, state, lane, stats, row = Model.array(), State.array(), Lane.array(), Stats.array(), controls_of(controls)
+    model["V"], model["V_padded"] = V, padded(V)
+    padded_logits = np.full(padded(V), 77, np.float32)  # what is behind the last token must not matter
+    padded_logits[:V] = logits
+    arrays = allocate(State, state, {"work": (5, padded(V))})
+    arrays["work"][:] = np.nan
+    if mu is not None:
+        row["mu"] = mu
+    point(Lane, lane, controls=row, bias=bias, automaton=automaton, context=context)
+    lane["is_masked"], lane["left"] = automaton is not None, left
+    lane["context_size"] = 0 if context is None else len(context)
+    token = call_sampler(padded_logits, address_of(lane), u, *map(address_of, (model, state, stats)))
+    return Drawn(token, dict(zip(Stats.fields, stats[0].tolist(), strict=True)), float(row["mu"][0]))
 
 
 def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rng.standard_normal(shape).astype(np.float32)
 
 
-def packed(w: np.ndarray) -> np.ndarray:
-    out = np.zeros(w.size, np.float32)
-    panels(w, out)
-    return out
+class Packed(NamedTuple):
+    record: RecordArray
+    arrays: Any
 
 
-@given(st.integers(1, 20), st.integers(0, 70), st.integers(1, 30), st.booleans(), st.data())
-def test_linear(rows: int, K: int, vectors: int, bias: bool, data: st.DataObject) -> None:
-    first = data.draw(st.integers(0, vectors))
-    last = data.draw(st.integers(first, vectors))
-    rng = np.random.default_rng(data.draw(st.integers(0, 9)))
-    x, w = normal(rng, rows, max(K, 1)), normal(rng, K, vectors * WIDTH)
-    init = normal(rng, 1 if bias else rows, vectors * WIDTH)
-    out = np.full((rows, vectors * WIDTH), 7, np.float32)
-    run_linear(x, packed(w), init, 0 if bias else vectors * WIDTH, out, K, first, last)
-    expected = np.full(out.shape, 7.0)
-    part = slice(first * WIDTH, last * WIDTH)
-    expected[:, part] = (init + reference.linear(x[:, :K].astype(np.float64), w.astype(np.float64)))[:, part]
+def packed(w: np.ndarray, bias: np.ndarray | None = None) -> Packed:
+    """Pack a matrix product [K, N], with N padded to whole vectors; without a bias it is added to the output."""
+    record, (K, N) = Linear.array(), w.shape
+    record["K"], record["N"], record["is_added"] = K, padded(N), bias is None
+    arrays = allocate(Linear, record, {"weights": (K * padded(N),), "bias": (padded(N),)})
+    panels(w, arrays["weights"])
+    if bias is not None:
+        arrays["bias"][:N] = bias
+    return Packed(record, arrays)
+
+
+@given(st.integers(1, 20), st.integers(0, 70), st.integers(1, 20), st.booleans(), st.data())
+def test_linear(rows: int, K: int, vectors: int, added: bool, data: st.DataObject) -> None:
+    first = WIDTH * data.draw(st.integers(0, vectors))
+    last = WIDTH * data.draw(st.integers(first // WIDTH, vectors))
+    rng, N = np.random.default_rng(data.draw(st.integers(0, 9))), vectors * WIDTH
+    x, w = normal(rng, rows, max(K, 1)), normal(rng, K, N)
+    out, bias = normal(rng, rows, N), normal(rng, N)
+    expected = out.astype(np.float64)
+    start = out if added else bias
+    product = start + reference.linear(x[:, :K].astype(np.float64), w.astype(np.float64))
+    expected[:, first:last] = product[:, first:last]
+    layer = packed(w, None if added else bias)
+    run_linear(address_of(layer.record), x, out, first, last)
     np.testing.assert_allclose(out, expected, atol=1e-5 * max(1, K))
 
 
-@given(st.integers(1, 30), st.integers(0, 9))
+@given(st.integers(1, 20), st.integers(0, 9))
 def test_linear_is_bitwise_independent_of_the_batch(vectors: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    x, w, init = normal(rng, 15, 33), packed(normal(rng, 33, vectors * WIDTH)), normal(rng, vectors * WIDTH)
-    alone, together = np.empty((15, vectors * WIDTH), np.float32), np.empty((15, vectors * WIDTH), np.float32)
-    run_linear(x, w, init, 0, together, 33, 0, vectors)
+    rng, N = np.random.default_rng(seed), vectors * WIDTH
+    x, layer = normal(rng, 15, 33), packed(normal(rng, 33, N), normal(rng, N))
+    alone, together = np.empty((2, 15, N), np.float32)
+    run_linear(address_of(layer.record), x, together, 0, N)
     for r in range(15):
-        run_linear(x[r : r + 1], w, init, 0, alone[r : r + 1], 33, 0, vectors)
+        run_linear(address_of(layer.record), x[r : r + 1], alone[r : r + 1], 0, N)
     assert np.array_equal(alone, together)
 
 
 @given(st.integers(1, 200), st.floats(1e-3, 1e3), st.integers(0, 9))
 def test_layer_norm(C: int, scale: float, seed: int) -> None:
-    x = normal(np.random.default_rng(seed), -(-C // WIDTH) * WIDTH) * np.float32(scale)
+    x = normal(np.random.default_rng(seed), padded(C)) * np.float32(scale)
     out = np.full_like(x, 7)
     run_layer_norm(x, out, C)
     expected = reference.layer_norm(x[:C].astype(np.float64), np.ones(C), np.zeros(C))
@@ -148,18 +160,14 @@ def test_layer_norm(C: int, scale: float, seed: int) -> None:
 @given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 40), st.integers(0, 9))
 def test_mlp(rows: int, C: int, F: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    Cp, Fp = -(-C // WIDTH) * WIDTH, -(-F // WIDTH) * WIDTH
-    n, x = np.zeros((rows, Cp), np.float32), np.zeros((rows, Cp), np.float32)
-    w0, w1 = np.zeros((C, Fp), np.float32), np.zeros((F, Cp), np.float32)
-    n[:, :C], x[:, :C], w0[:, :F], w1[:, :C] = (
-        normal(rng, rows, C),
-        normal(rng, rows, C),
-        normal(rng, C, F),
-        normal(rng, F, C),
-    )
-    expected = x + reference.mlp(n[:, :C].astype(np.float64), w0.astype(np.float64)[:, :F], w1.astype(np.float64))
-    run_mlp(n, packed(w0), np.zeros(Fp, np.float32), packed(w1), np.empty((rows, Fp), np.float32), x, C, F)
-    np.testing.assert_allclose(x, expected, atol=1e-4)
+    n, x = np.zeros((2, rows, padded(C)), np.float32)
+    n[:, :C], x[:, :C], w0, w1 = normal(rng, rows, C), normal(rng, rows, C), normal(rng, C, F), normal(rng, F, C)
+    expected = x[:, :C] + reference.mlp(n[:, :C].astype(np.float64), w0.astype(np.float64), w1.astype(np.float64))
+    first, second = packed(w0, np.zeros(F)), packed(w1)
+    hidden = np.empty((rows, padded(F)), np.float32)
+    run_mlp(address_of(first.record), address_of(second.record), n, hidden, x)
+    np.testing.assert_allclose(x[:, :C], expected, atol=1e-4)
+    assert (x[:, C:] == 0).all()
 
 
 @given(st.integers(1, 5), st.sampled_from([5.0, 1e3, 1e12]), st.data())
@@ -187,11 +195,11 @@ def test_masked_columns_get_zero_weight() -> None:
 
 
 def test_exp_and_gelu() -> None:
-    x = np.linspace(-87, 88, 1_000_001).astype(np.float32)
+    x = np.linspace(-87, 88, 1_000_000).astype(np.float32)
     exps, gelus = np.empty_like(x), np.empty_like(x)
     run_elementwise(x, exps, gelus)
     wide = x.astype(np.float64)
-    np.testing.assert_allclose(exps, np.exp(wide), rtol=2.5e-7)
+    assert (np.abs(exps / np.exp(wide) - 1) <= 2e-7 + 1e-7 * np.abs(wide)).all()
     np.testing.assert_allclose(gelus, reference.gelu(wide), rtol=1e-6, atol=1e-6)
 
 
@@ -230,21 +238,19 @@ def test_sample(controls: Sampling, V: int, scale: float, biased: bool, seed: in
     if V > 3:
         bias[1] = -np.inf
     mu = float(rng.uniform(0, 8))
-    row, stats = np.array(control_row(controls)), np.zeros(len(Stat))
-    row[Control.mu] = mu
     u = float(rng.random())
     wide = bias.astype(np.float64) if biased else None
     expected = reference.sample(logits.astype(np.float64), controls, u, mu, wide)
-    token = run_sample(logits, bias, biased, row, u, stats)
+    drawn = run_sample(logits, controls, u, mu, bias if biased else None)
     near = {
         reference.sample(logits.astype(np.float64), controls, min(max(u + d, 0), 1 - 1e-9), mu, wide).token
         for d in (-2e-6, 0, 2e-6)
     }
-    assert token in near
-    if token == expected.token:
-        for stat in Stat:
-            assert stats[stat] == pytest.approx(getattr(expected, stat.name), rel=2e-5, abs=2e-5)
-        assert row[Control.mu] == pytest.approx(expected.mu, abs=1e-5)
+    assert drawn.token in near
+    if drawn.token == expected.token:
+        for name, value in drawn.stats.items():
+            assert value == pytest.approx(getattr(expected, name), rel=2e-5, abs=2e-5)
+        assert drawn.mu == pytest.approx(expected.mu, abs=1e-5)
 
 
 @st.composite
@@ -278,18 +284,17 @@ def test_sample_with_constraints_and_repetition(
     context = rng.integers(0, min(V, 4), data.draw(st.integers(1, 80))).astype(np.int32)
     controls = replace(controls, **repetition)
     logits, u = normal(rng, V), float(rng.random())
-    row, stats, mu = np.array(control_row(controls)), np.zeros(len(Stat)), 5.0
-    row[Control.mu] = mu
+    mu = 5.0
 
     def expected(at: float) -> reference.Draw:
         return reference.sample(logits.astype(np.float64), controls, at, mu, None, allowed, context)
 
-    token = run_constrained(logits, logits, False, automaton, 0, left, context, row, u, stats)
-    assert allowed[token]
-    assert token in {expected(min(max(u + d, 0), 1 - 1e-9)).token for d in (-2e-6, 0, 2e-6)}
-    if token == expected(u).token:
-        for stat in Stat:
-            assert stats[stat] == pytest.approx(getattr(expected(u), stat.name), rel=2e-5, abs=2e-5)
+    drawn = run_sample(logits, controls, u, mu, None, automaton, left, context)
+    assert allowed[drawn.token]
+    assert drawn.token in {expected(min(max(u + d, 0), 1 - 1e-9)).token for d in (-2e-6, 0, 2e-6)}
+    if drawn.token == expected(u).token:
+        for name, value in drawn.stats.items():
+            assert value == pytest.approx(getattr(expected(u), name), rel=2e-5, abs=2e-5)
 
 
 def test_repeats_are_measured_by_their_definition() -> None:
@@ -320,14 +325,14 @@ def test_repeats_are_measured_by_their_definition() -> None:
 @pytest.mark.parametrize("biased", [False, True])
 def test_sample_at_the_bounds(controls: Sampling, biased: bool) -> None:
     logits, bias = np.array([0.0, 3.0, -80.0, 3.0, 2.5], np.float32), np.array([0, 0, -np.inf, 0, 1], np.float32)
-    stats = np.zeros(len(Stat))
     for u in np.linspace(0.01, 0.99, 23):
         with np.errstate(over="ignore"):
             expected = reference.sample(
                 logits.astype(np.float64), controls, u, bias=bias.astype(np.float64) if biased else None
             )
-        assert run_sample(logits, bias, biased, np.array(control_row(controls)), u, stats) == expected.token
-        assert stats[Stat.sampled_entropy] == pytest.approx(expected.sampled_entropy, abs=1e-5)
+        drawn = run_sample(logits, controls, u, bias=bias if biased else None)
+        assert drawn.token == expected.token
+        assert drawn.stats["sampled_entropy"] == pytest.approx(expected.sampled_entropy, abs=1e-5)
 
 
 @st.composite
@@ -368,23 +373,21 @@ def test_sample_within_the_bounds(controls: Sampling, V: int, biases: list[float
     logits, u = normal(rng, V), float(rng.random())
     bias = {token: bias for token, bias in enumerate(biases[:V]) if token or bias != -math.inf}
     wide = Sampling(logit_bias=bias).bias_array(V)
-    narrow = np.zeros(V, np.float32) if wide is None else wide.astype(np.float32)
-    row, stats, mu = np.array(control_row(controls)), np.zeros(len(Stat)), 2 * (controls.mirostat or 0.0)
+    mu = 2 * (controls.mirostat or 0.0)
     near = {
         reference.sample(logits.astype(np.float64), controls, min(max(u + d, 0), 1 - 1e-9), mu, wide).token
         for d in (-2e-5, 0, 2e-5)
     }
-    assert run_sample(logits, narrow, wide is not None, row, u, stats) in near
-    assert np.isfinite(stats).all()
-    assert math.isfinite(row[Control.mu])
+    drawn = run_sample(logits, controls, u, bias=None if wide is None else wide.astype(np.float32))
+    assert drawn.token in near
+    assert all(map(math.isfinite, [*drawn.stats.values(), drawn.mu]))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_sample_rejects_logits_that_are_not_finite(bad: float) -> None:
     logits = np.zeros(20, np.float32)
     logits[13] = bad
-    row, stats = np.array(control_row(Sampling())), np.zeros(len(Stat))
-    assert run_sample(logits, logits, False, row, 0.5, stats) == -1
+    assert run_sample(logits, Sampling(), 0.5).token == -1
 
 
 @pytest.mark.parametrize(
@@ -399,8 +402,6 @@ def test_sample_rejects_logits_that_are_not_finite(bad: float) -> None:
     ],
 )
 def test_ties_keep_the_lowest_tokens(controls: Sampling, kept: int) -> None:
-    logits, stats = np.zeros(4, np.float32), np.zeros(len(Stat))
-    row = np.array(control_row(controls))
-    drawn = {run_sample(logits, logits, False, row, u, stats) for u in np.linspace(0, 0.999, 50)}
-    assert drawn == set(range(kept))
-    assert stats[Stat.sampled_entropy] == pytest.approx(math.log2(kept))
+    drawn = [run_sample(np.zeros(4, np.float32), controls, u) for u in np.linspace(0, 0.999, 50)]
+    assert {each.token for each in drawn} == set(range(kept))
+    assert drawn[0].stats["sampled_entropy"] == pytest.approx(math.log2(kept))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from knock import reference
 from knock.weights import Weights
 from tests import naive
-from tests.cases import SMALL, float64, models, random_tokens, random_weights
+from tests.cases import EVERY, float64, models, random_tokens, random_weights
 
 
 @given(models(), st.integers(1, 14), st.integers(0, 9))
@@ -20,20 +20,28 @@ def test_forward_against_loops(weights: Weights, length: int, seed: int) -> None
     np.testing.assert_allclose(result, expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("kind", EVERY)
+def test_forward_of_every_kind_against_loops(kind: str) -> None:
+    tokens, arrays = random_tokens(EVERY[kind], 14), float64(random_weights(EVERY[kind], 0))
+    expected = np.array(naive.forward(tokens.tolist(), arrays, EVERY[kind]))
+    np.testing.assert_allclose(reference.forward(tokens, arrays, EVERY[kind]), expected, rtol=1e-9, atol=1e-9)
+
+
 @given(models(), st.integers(1, 40), st.integers(0, 9))
 def test_steps_equal_forward(weights: Weights, length: int, seed: int) -> None:
     tokens, arrays = random_tokens(weights.config, length, seed), float64(weights)
     expected = reference.forward(tokens, arrays, weights.config)
     cache = reference.empty_cache(arrays, weights.config)
+    kept = weights.config.windows
     for t, token in enumerate(tokens):
         result, cache = reference.step(int(token), cache, arrays, weights.config)
         np.testing.assert_allclose(result, expected[t], rtol=1e-9, atol=1e-9)
-        assert len(cache.tokens) <= weights.config.T
+        assert [len(values) for values in cache.values] == [min(t + 1, T) for T in kept]
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", EVERY)
 def test_prefill_equals_steps(kind: str) -> None:
-    weights = random_weights(SMALL[kind], 1)
+    weights = random_weights(EVERY[kind], 1)
     tokens, arrays = random_tokens(weights.config, 20), float64(weights)
     empty = reference.empty_cache(arrays, weights.config)
     at_once, _ = reference.prefill(tokens, empty, arrays, weights.config)
@@ -42,9 +50,9 @@ def test_prefill_equals_steps(kind: str) -> None:
     assert np.array_equal(at_once, in_parts)
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", EVERY)
 def test_logits_do_not_depend_on_later_tokens(kind: str) -> None:
-    weights = random_weights(SMALL[kind], 2)
+    weights = random_weights(EVERY[kind], 2)
     tokens, arrays = random_tokens(weights.config, 20), float64(weights)
     changed = tokens.copy()
     changed[12:] = (changed[12:] + 1) % weights.config.vocab_size
@@ -54,9 +62,9 @@ def test_logits_do_not_depend_on_later_tokens(kind: str) -> None:
     assert not np.allclose(before[12], after[12])
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", EVERY)
 def test_receptive_field_is_exact(kind: str) -> None:
-    weights = random_weights(SMALL[kind], 3)
+    weights = random_weights(EVERY[kind], 3)
     config = weights.config
     tokens, arrays = random_tokens(config, 30), float64(weights)
     last = reference.forward(tokens, arrays, config)[-1]

@@ -21,7 +21,7 @@ from knock.generation.evaluation import Loss
 from knock.weights import Weights
 from knock_training.evaluate import evaluate
 from knock_training.model import Twin
-from tests.cases import SMALL, random_tokens, random_weights
+from tests.cases import EVERY, RUNS, SMALL, random_tokens, random_weights
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 60
 TINY = {"T": 8, "n_emb": 16, "nodes": 16, "n_blocks": 2, "n_heads": 2}
@@ -34,7 +34,7 @@ def _one_thread() -> None:
 
 def by_definition(weights: Weights, tokens: np.ndarray, block: int) -> dict[str, float]:
     """Both losses in PyTorch, in float64."""
-    twin, T = Twin(weights).double(), weights.config.T
+    twin, T = Twin(weights).double(), weights.config.longest_window
 
     @torch.no_grad()
     def summed(part: np.ndarray) -> float:
@@ -53,13 +53,12 @@ def by_definition(weights: Weights, tokens: np.ndarray, block: int) -> dict[str,
     return {"block_256": blocks / n, "stream": summed(tokens) / n}
 
 
-@pytest.mark.parametrize("backend", ["compiled", "numpy"])
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize(("kind", "backend"), RUNS)
 @pytest.mark.parametrize("length", [2, 41, 42, 150])
 def test_losses_match_their_definition(
     kind: str, length: int, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    weights = random_weights(SMALL[kind], 0)
+    weights = random_weights(EVERY[kind], 0)
     tokens = random_tokens(weights.config, length)
     monkeypatch.setattr(evaluation, "BLOCK", 20)
     monkeypatch.setattr(scoring, "_SPAN", 4 * 60)  # several parts in a relative model, and blocks of their own

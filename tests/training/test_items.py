@@ -23,10 +23,10 @@ from knock_training.losses import block_loss
 from knock_training.model import Twin
 from knock_training.recipe import Recipe
 from knock_training.run import Run, sequence_length
-from knock_training.sizes import shape_for
+from knock_training.sizes import SIZES, Size, shape_for
 from knock_training.team import Team
 from knock_training.trainer import train
-from tests.cases import SMALL, random_weights
+from tests.cases import EVERY, SMALL, random_weights
 
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=12)
 TINY = {"T": 8, "n_emb": 16, "nodes": 16, "n_blocks": 1, "n_heads": 2}
@@ -97,7 +97,7 @@ def test_every_item_is_drawn_equally_often() -> None:
 
 def item_loss(weights: Weights, tokens: list[int], boundary: int) -> float:
     """Return the loss of each item alone, by a loop; past its window, an absolute model slides."""
-    twin, T = Twin(weights).double(), weights.config.T
+    twin, T = Twin(weights).double(), weights.config.longest_window
     ends = [i for i, token in enumerate(tokens) if token == boundary]
     total = 0.0
     for start, end in itertools.pairwise(ends):
@@ -109,24 +109,24 @@ def item_loss(weights: Weights, tokens: list[int], boundary: int) -> float:
     return total / (len(tokens) - 1)
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", EVERY)
 @pytest.mark.parametrize("seed", range(4))
 @torch.no_grad()
 def test_watched_loss_is_that_of_items_alone(kind: str, seed: int) -> None:
-    weights = random_weights(SMALL[kind], 0)
+    weights = random_weights(EVERY[kind], 0)
     boundary, rng = weights.config.vocab_size - 1, np.random.default_rng(seed)
     tokens = [boundary]
     for _ in range(8):
-        tokens += [*rng.integers(0, boundary, rng.integers(1, 3 * weights.config.T)).tolist(), boundary]
+        tokens += [*rng.integers(0, boundary, rng.integers(1, 3 * weights.config.longest_window)).tolist(), boundary]
     expected = item_loss(weights, tokens, boundary)
     twin = Twin(weights, boundary=boundary).double()
     for block in (3, 7, 16, 1000):
         assert block_loss(twin, torch.tensor(tokens), block) == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", EVERY)
 def test_watched_loss_is_the_final_one(kind: str) -> None:
-    weights = random_weights(SMALL[kind], 0)
+    weights = random_weights(EVERY[kind], 0)
     boundary, rng = weights.config.vocab_size - 1, np.random.default_rng(0)
     tokens = [boundary]
     for _ in range(60):
@@ -202,6 +202,12 @@ def test_shape_for_items() -> None:
     assert shape_for("nano", 7)["T"] == 8
     assert shape_for("nano", 8)["T"] == 16
     assert shape_for("nano", 10_000)["T"] == T
+
+
+def test_shape_for_items_with_windows_for_each_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SIZES, "nano", Size({"T": (2, 32, 512), "n_blocks": 3}, {}))
+    assert shape_for("nano")["T"] == (2, 32, 512)
+    assert shape_for("nano", 40)["T"] == (2, 32, 48)
 
 
 @pytest.mark.parametrize("how", ["blocks", "file"])

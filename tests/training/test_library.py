@@ -40,6 +40,17 @@ def test_list_of_items_makes_a_model_of_items() -> None:
     assert len(lm.items(5, seed=1, max_length=6)) == 5
 
 
+def test_values_for_each_block() -> None:
+    shape = {"T": (2, 8), "head_type": ["reweight", "hybrid"], "reweight_T": 4, "n_blocks": 2}
+    lm = knock_training.train(TEXT, **{**TINY, **shape})
+    config = lm.model.config
+    assert (config.windows, config.head_types, config.reweight_windows) == ((2, 8), ("reweight", "hybrid"), (2, 4))
+    assert lm.training["recipe"]["sequence_length"] == 4 * 8
+    assert len(lm.generate("the", max_new_tokens=20, seed=1).text) == 20
+    with pytest.raises(ConfigError, match="T must be one value, or one for each of n_blocks=3"):
+        knock_training.train(TEXT, **{**TINY, **shape, "n_blocks": 3})
+
+
 def test_string_is_a_text() -> None:
     lm = knock_training.train(TEXT, **TINY)
     assert not lm.vocab.has_boundary

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +19,7 @@ from knock.engine.engine import Engine
 from knock.errors import ConfigError, TextError, TrainingError
 from knock.weights import Weights, shapes
 from knock_training import losses as losses_module
+from knock_training import model as model_module
 from knock_training.data import Corpus, random_batch
 from knock_training.losses import block_loss, unigram_loss
 from knock_training.model import Twin
@@ -25,7 +27,7 @@ from knock_training.optimizing import Average, Optimizers, native_precision, tra
 from knock_training.progress import Progress
 from knock_training.recipe import Recipe
 from knock_training.trainer import train
-from tests.cases import EXAMPLE, SMALL, float64, models, random_tokens, random_weights
+from tests.cases import EVERY, EXAMPLE, SMALL, float64, models, random_tokens, random_weights
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 60
 TINY = {"T": 8, "n_emb": 16, "nodes": 16, "n_blocks": 2, "n_heads": 2}
@@ -42,7 +44,7 @@ def test_twin_agrees_with_reference(weights: Weights, length: int, precision: tu
     dtype, tolerance = precision
     config = weights.config
     if config.position == "absolute":
-        length = min(length, config.T)
+        length = min(length, config.longest_window)
     tokens = random_tokens(config, 2 * length).reshape(2, length)
     result = Twin(weights).to(dtype)(torch.from_numpy(tokens).long()).detach().numpy()
     expected = np.array([reference.forward(row, float64(weights), config) for row in tokens])
@@ -50,24 +52,24 @@ def test_twin_agrees_with_reference(weights: Weights, length: int, precision: tu
     np.testing.assert_allclose(result / scale, expected / scale, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", EVERY)
 def test_twin_has_the_parameters_of_the_model(kind: str) -> None:
-    weights = random_weights(SMALL[kind], 0)
+    weights = random_weights(EVERY[kind], 0)
     twin = Twin(weights)
-    assert {name: tuple(value.shape) for name, value in twin.state_dict().items()} == shapes(SMALL[kind])
+    assert {name: tuple(value.shape) for name, value in twin.state_dict().items()} == shapes(EVERY[kind])
     exported = twin.weights()
     assert all(np.array_equal(exported[name], weights[name]) for name in weights)
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", EVERY)
 def test_every_parameter_learns(kind: str) -> None:
-    twin = Twin(random_weights(SMALL[kind], 0))
-    twin(torch.from_numpy(random_tokens(SMALL[kind], 6)).long()[None]).square().sum().backward()
+    twin = Twin(random_weights(EVERY[kind], 0))
+    twin(torch.from_numpy(random_tokens(EVERY[kind], 6)).long()[None]).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in twin.parameters())
 
 
-def test_memory_of_a_relative_model_is_linear_in_sequence_length() -> None:
-    twin = Twin(Weights.random(EXAMPLE))
+def largest_tensor(work: Callable[[], object]) -> int:
+    """The number of values of the largest tensor made without gradients."""
     largest = 0
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
@@ -79,13 +81,41 @@ def test_memory_of_a_relative_model_is_linear_in_sequence_length() -> None:
                     largest = max(largest, tensor.numel())
             return out
 
-    sizes = []
-    for length in (512, 4096):
-        largest = 0
-        with torch.no_grad(), Watch():
-            twin(torch.zeros(1, length, dtype=torch.long))
-        sizes.append(largest)
+    with torch.no_grad(), Watch():
+        work()
+    return largest
+
+
+def test_memory_of_a_relative_model_is_linear_in_sequence_length() -> None:
+    twin = Twin(Weights.random(EXAMPLE))
+    sizes = [largest_tensor(lambda n=n: twin(torch.zeros(1, n, dtype=torch.long))) for n in (512, 4096)]
     assert sizes[1] <= 8 * sizes[0]
+
+
+@pytest.mark.parametrize("kind", [kind for kind, config in EVERY.items() if config.position == "relative"])
+@pytest.mark.parametrize("rows", [1, 2, 4, 5, 30])
+def test_parts_of_any_length_give_the_same(kind: str, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logits and gradients, of a window that is a multiple of the parts or not, and of packed items."""
+    weights = random_weights(EVERY[kind], 0)
+    tokens = torch.from_numpy(random_tokens(EVERY[kind], 46)).long().view(2, 23)
+    results = []
+    for of in (model_module._rows_of, lambda T: rows):
+        monkeypatch.setattr(model_module, "_rows_of", of)
+        for boundary in (None, 3):
+            twin = Twin(weights, boundary=boundary).double()
+            logits = twin(tokens)
+            logits.square().sum().backward()
+            results.append([logits.detach(), *(p.grad for p in twin.parameters())])
+    for result, expected in ((results[2], results[0]), (results[3], results[1])):
+        for one, other in zip(result, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_a_long_window_takes_little_more_memory_than_its_logits() -> None:
+    config = ModelConfig(vocab_size=5, T=(2, 512), n_emb=8, n_heads=2, nodes=8, n_blocks=2)
+    twin = Twin(Weights.random(config))
+    size = largest_tensor(lambda: twin(torch.zeros(1, 2048, dtype=torch.long)))
+    assert 2048 * config.n_heads * 512 <= size <= 1.5 * 2048 * config.n_heads * 512
 
 
 def naive_block_loss(weights: Weights, tokens: np.ndarray, block: int) -> float:
@@ -98,10 +128,10 @@ def naive_block_loss(weights: Weights, tokens: np.ndarray, block: int) -> float:
     return sum(summed(tokens[i : i + block + 1]) for i in range(0, n, block)) / n
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", EVERY)
 @pytest.mark.parametrize("length", [2, 40, 41, 58])
 def test_block_loss_matches_its_definition(kind: str, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = random_weights(SMALL[kind], 0)
+    weights = random_weights(EVERY[kind], 0)
     tokens = random_tokens(weights.config, length)
     monkeypatch.setattr(losses_module, "_POSITIONS_AT_ONCE", 30)
     result = block_loss(Twin(weights).double(), torch.from_numpy(tokens).long(), 20)
@@ -146,11 +176,11 @@ def test_learning_rate_warms_up_and_decays_to_zero(schedule: str) -> None:
     assert rates[-1] < 0.03
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", EVERY)
 def test_training_reduces_the_loss(kind: str) -> None:
-    config = SMALL[kind]
+    config = EVERY[kind]
     corpus = Corpus.from_text(TEXT, "fox.txt")
-    shape = {**config.to_dict(), "vocab_size": corpus.vocab.vocab_size, "T": 8}
+    shape = {**config.to_dict(), "vocab_size": corpus.vocab.vocab_size}
     seen: list[Progress] = []
     recipe = Recipe(steps=120, batch_chars=256, eval_interval=40, learning_rate=0.02, matrix_learning_rate=0.05)
     result = train(ModelConfig(**shape), corpus, recipe, report=seen.append)

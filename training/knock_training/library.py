@@ -43,7 +43,7 @@ from knock_training.threads import Threads
 ItemKind = Literal["lines", "paragraphs", "files", "rows", "raw"]
 Source = str | os.PathLike[str] | Iterable[str] | Iterable[os.PathLike[str]] | Iterable[Mapping[str, Any]]
 
-_SHAPE = ("T", "n_emb", "nodes", "n_blocks", "n_heads", "head_type", "position", "alpha")
+_SHAPE = ("T", "n_emb", "nodes", "n_blocks", "n_heads", "head_type", "position", "alpha", "reweight_T")
 _RECIPE = tuple(field.name for field in fields(Recipe) if field.name != "seed")
 _PARTS = ("end", "blocks")
 _ELEMENTS = (str, os.PathLike, Mapping)
@@ -93,8 +93,8 @@ def train(
         device: device to train on; a GPU if None and one is available.
         progress: whether to print a line at each evaluation, or a function called after each step.
         out: model file to write whenever the validation loss improves, and at the end. It is overwritten.
-        **settings: fields of the shape, such as `T=16`, and of the recipe, such as `dropout=0.1`, that override those
-            of the size.
+        **settings: fields of the shape, such as `T=16` or `T=(2, 32, 32, 512)`, and of the recipe, such as
+            `dropout=0.1`, that override those of the size.
 
     Raises:
         TextError: if the corpus cannot be read, is too short, or has too few items.

@@ -50,7 +50,7 @@ def _item_loss(twin: Twin, boundary: int, tokens: Tensor, block: int, at_most: i
     A block is preceded by the beginning of the item that it cuts, as far as the model sees.
     """
     config = twin.config
-    reach = (config.receptive_field if config.position == "relative" else config.T) - 1
+    reach = config.receptive_field - 1
     boundaries = torch.nonzero(torch.eq(tokens, boundary))[:, 0]
 
     def summed(starts: Tensor, width: int) -> float:
@@ -91,7 +91,7 @@ def _logits(twin: Twin, inputs: Tensor) -> Iterator[tuple[Tensor, int]]:
     The pieces of a relative model are computed with a full receptive field of context, so they are exact.
     """
     B, N = inputs.shape
-    T = twin.config.T
+    T = twin.config.longest_window
     piece = max(1, _POSITIONS_AT_ONCE // B)
     if twin.config.position == "relative":
         history = twin.config.receptive_field - 1

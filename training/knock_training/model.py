@@ -1,7 +1,7 @@
 """The PyTorch twin of the model: same mathematics and parameter names, differentiable.
 
-Symbols: V vocabulary size, T window, C embedding width, H heads, D = C / H head width, F MLP width, B sequences,
-N positions.
+Symbols: V vocabulary size, T window of a block, R reach of its reweight logits, C embedding width, H heads,
+D = C / H head width, F MLP width, B sequences, N positions.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from knock.config import ModelConfig
-from knock.weights import Weights, shapes
+from knock.config import BlockConfig, ModelConfig
+from knock.weights import Weights, block_shapes
 
 
 class LayerNorm(nn.Module):
@@ -41,15 +41,16 @@ class Block(nn.Module):
     w0: Tensor
     w1: Tensor
 
-    def __init__(self, config: ModelConfig, dropout: float) -> None:
+    def __init__(self, config: ModelConfig, block: BlockConfig, dropout: float) -> None:
         super().__init__()
         self.config = config
+        self.block = block
         self.dropout = dropout
         self.ln1 = LayerNorm(config.n_emb)
         self.ln2 = LayerNorm(config.n_emb)
-        for name, shape in shapes(config).items():
-            if name.startswith("blocks.0.") and ".ln" not in name:
-                self.register_parameter(name.removeprefix("blocks.0."), nn.Parameter(torch.empty(shape)))
+        for name, shape in block_shapes(config, block).items():
+            if not name.startswith("ln"):
+                self.register_parameter(name, nn.Parameter(torch.empty(shape)))
 
     def forward(self, x: Tensor, items: Tensor | None = None) -> Tensor:
         """Add the output of attention, then that of the MLP, to the residual stream.
@@ -64,57 +65,64 @@ class Block(nn.Module):
     def attention(self, n: Tensor, items: Tensor | None = None) -> Tensor:
         """Hybrid attention over the window, [B, N, C] -> [B, N, C]. No position sees another item.
 
-        In a relative model, queries are processed in blocks of T. Each block sees its own T keys and the T keys before
-        it, so the logits are [B, blocks, H, T, 2T] and memory grows linearly with N. An absolute model is a single
-        block that sees only itself.
+        In a relative model, queries are processed in parts of `rows` positions. A part sees its own keys and those of
+        the parts before it that its windows reach: with T rows, T keys before its own T. The logits are
+        [B, parts, H, rows, columns], so memory grows linearly with N. An absolute model is a single part that sees
+        only itself.
         """
-        config = self.config
-        H, T, D = config.n_heads, config.T, config.head_width
+        H, D = self.config.n_heads, self.config.head_width
         B, N, C = n.shape
-        relative = config.position == "relative"
-        if relative and N % T:  # pad at the end, where no real query sees it
-            n = F.pad(n, (0, 0, 0, -N % T))
-            items = None if items is None else F.pad(items, (0, -N % T), value=N)
-        rows = T if relative else N
-        blocks = n.shape[1] // rows
-        heads = (B, blocks, rows, H, -1)
+        relative = self.config.position == "relative"
+        T = min(self.block.T, N) if relative else self.block.T  # no query sees farther than its sequence
+        rows = _rows_of(T) if relative else N
+        before = -(-T // rows) if relative else 0  # parts
+        if N % rows:  # pad at the end, where no real query sees it
+            n = F.pad(n, (0, 0, 0, -N % rows))
+            items = None if items is None else F.pad(items, (0, -N % rows), value=N)
+        parts = n.shape[1] // rows
+        heads = (B, parts, rows, H, -1)
 
-        q, k, v, r = (None if part is None else part.view(heads).transpose(2, 3) for part in self.project(n))
+        q, k, v, r = (None if part is None else part.view(heads).transpose(2, 3) for part in self.project(n, T))
         assert v is not None
-        v = _visible_keys(v, relative)  # [B, blocks, H, columns, D]
+        v = _visible_keys(v, before)  # [B, parts, H, columns, D]
         if r is not None and items is not None and not relative:
             r = _by_slot(r, items)
-        mixed = _align(r, rows, relative) if r is not None else _mask(blocks, rows, relative, n)
+        if relative:
+            r = n.new_zeros(1, parts, 1, rows, 0) if r is None else r
+            mixed: Tensor = _Skew.apply(r, T, before)  # type: ignore[no-untyped-call]
+        else:
+            mixed = _causal(rows, n) if r is None else r[..., :rows] + _causal(rows, r)
         if items is not None:
-            mixed = mixed.masked_fill(_elsewhere(items.view(B, blocks, 1, rows, 1), relative), -math.inf)
+            mixed = mixed.masked_fill(_elsewhere(items.view(B, parts, 1, rows, 1), before), -math.inf)
         if q is not None and k is not None:
-            k = _visible_keys(k, relative)
-            mixed = mixed.expand(B, blocks, H, rows, -1).reshape(-1, rows, k.shape[3])
+            k = _visible_keys(k, before)
+            mixed = mixed.expand(B, parts, H, rows, -1).reshape(-1, rows, k.shape[3])
             logits = torch.baddbmm(mixed, q.reshape(-1, rows, D), k.reshape(-1, k.shape[3], D).mT)
         else:
             logits = mixed.reshape(-1, rows, mixed.shape[-1])
         out = torch.bmm(torch.softmax(logits, -1), v.reshape(-1, v.shape[3], D))
-        return out.view(B, blocks, H, rows, D).transpose(2, 3).reshape(B, blocks * rows, C)[:, :N]
+        return out.view(B, parts, H, rows, D).transpose(2, 3).reshape(B, parts * rows, C)[:, :N]
 
     def _dropped(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
-    def project(self, n: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor | None]:
+    def project(self, n: Tensor, T: int) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor | None]:
         """Compute queries, keys, values and reweight logits in one product; None for parts the head type lacks.
 
         The gates and the scale 1 / sqrt(D) are applied to the weight matrices, which are much smaller than the logits.
-        In a relative model, the columns of `wr` are also reversed within each head, as `_align` expects.
+        In a relative model, the columns of `wr` are also limited to T and reversed within each head, as `_Skew`
+        expects.
         """
-        config = self.config
-        C, H, T = config.n_emb, config.n_heads, config.T
+        config, block = self.config, self.block
+        C, H = config.n_emb, config.n_heads
         matrices = {"v": self.wv}
-        if config.has_content:
-            share = 1 - self.gate if config.has_reweight else self.wq.new_ones(H)
+        if block.has_content:
+            share = 1 - self.gate if block.has_reweight else self.wq.new_ones(H)
             scaled = self.wq.view(C, H, -1) * (share * (1 / math.sqrt(config.head_width))).view(H, 1)
             matrices |= {"q": scaled.view(C, -1), "k": self.wk}
-        if config.has_reweight:
-            wr = self.wr.view(C, H, T)
-            wr = wr * self.gate.view(H, 1) if config.has_content else wr
+        if block.has_reweight:
+            wr = self.wr.view(C, H, -1)[..., :T]
+            wr = wr * self.gate.view(H, 1) if block.has_content else wr
             matrices["r"] = (wr.flip(-1) if config.position == "relative" else wr).reshape(C, -1)
         product = n @ torch.cat(tuple(matrices.values()), dim=1)
         widths = [matrix.shape[1] for matrix in matrices.values()]
@@ -139,14 +147,14 @@ class Twin(nn.Module):
         self.boundary = boundary
         self.embed = nn.Parameter(torch.empty(config.vocab_size, config.n_emb))
         if config.position == "absolute":
-            self.pos = nn.Parameter(torch.empty(config.T, config.n_emb))
-        self.blocks = nn.ModuleList(Block(config, dropout) for _ in range(config.n_blocks))
+            self.pos = nn.Parameter(torch.empty(config.longest_window, config.n_emb))
+        self.blocks = nn.ModuleList(Block(config, block, dropout) for block in config.blocks)
         self.ln_f = LayerNorm(config.n_emb)
         self.wout = nn.Parameter(torch.empty(config.n_emb, config.vocab_size))
         self.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in weights.items()})
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return the logits of every position, [B, N] -> [B, N, V]. In an absolute model, N is at most T.
+        """Return the logits of every position, [B, N] -> [B, N, V]. In an absolute model, N is at most its window.
 
         With a boundary, a sequence is items one after the other; each begins with its boundary, as if it were alone.
         """
@@ -166,6 +174,14 @@ class Twin(nn.Module):
         return Weights(self.config, {name: value.cpu().numpy() for name, value in self.state_dict().items()})
 
 
+def _rows_of(T: int) -> int:
+    """Return the number of queries with a window of T that are processed together.
+
+    With more, more of the logits are masked; with fewer, matrices are too small to be multiplied fast.
+    """
+    return max(8, min(T, max(64, T // 4)))
+
+
 def _item_starts(is_boundary: Tensor) -> Tensor:
     """Return the position at which the item of each position starts, bool [B, N] -> int64 [B, N].
 
@@ -175,19 +191,14 @@ def _item_starts(is_boundary: Tensor) -> Tensor:
     return torch.where(is_boundary, positions, 0).cummax(1).values
 
 
-def _elsewhere(items: Tensor, relative: bool) -> Tensor:
-    """Return which keys are of another item than the query, bool [B, blocks, 1, rows, columns].
+def _elsewhere(items: Tensor, before: int) -> Tensor:
+    """Return which keys are of another item than the query, bool [B, parts, 1, rows, columns].
 
     Args:
-        items: start of the item of each position, [B, blocks, 1, rows, 1].
-        relative: whether a block also sees the keys of the block before it.
+        items: start of the item of each position, [B, parts, 1, rows, 1].
+        before: number of parts before its own whose keys a query sees.
     """
-    if relative:
-        before = F.pad(items[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0))
-        keys = torch.cat([before, items], dim=3)
-    else:
-        keys = items
-    return items != keys.mT
+    return items != _visible_keys(items, before).mT
 
 
 def _by_slot(r: Tensor, items: Tensor) -> Tensor:
@@ -200,87 +211,80 @@ def _by_slot(r: Tensor, items: Tensor) -> Tensor:
     return r.gather(-1, slots.clamp_min(0).expand(-1, -1, r.shape[2], -1, -1))
 
 
-def _visible_keys(x: Tensor, relative: bool) -> Tensor:
-    """Return the keys or values that each block of queries sees: in a relative model, its own and the previous block's.
+def _visible_keys(x: Tensor, before: int) -> Tensor:
+    """Return what belongs to the keys that each part of the queries sees: its own, after those of the parts before it.
 
-    [B, blocks, H, rows, D] -> [B, blocks, H, columns, D]
+    [B, parts, H, rows, D] -> [B, parts, H, columns, D]
     """
-    if not relative:
+    if not before:
         return x
-    pairs: Tensor = _Pairs.apply(x)  # type: ignore[no-untyped-call]
-    return pairs
+    keys: Tensor = _Neighbours.apply(x, before)  # type: ignore[no-untyped-call]
+    return keys
 
 
-class _Pairs(torch.autograd.Function):
-    """Concatenate each block with the one before it, [B, blocks, H, T, D] -> [B, blocks, H, 2T, D].
+class _Neighbours(torch.autograd.Function):
+    """Put the parts before each part in front of it, [B, parts, H, rows, D] -> [B, parts, H, (before + 1) rows, D].
 
-    Zeros precede the first block. This is a custom function because its gradient is a single sum.
+    Zeros precede the first part. This is a custom function because its gradient is a single sum.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        B, blocks, H, T, D = x.shape
-        pairs = x.new_empty(B, blocks, H, 2 * T, D)
-        pairs[:, 0, :, :T] = 0
-        pairs[:, 1:, :, :T] = x[:, :-1]
-        pairs[:, :, :, T:] = x
-        return pairs
+    def forward(ctx: Any, x: Tensor, before: int) -> Tensor:
+        B, parts, H, rows, D = x.shape
+        ctx.rows = rows
+        keys = x.new_empty(B, parts, H, (before + 1) * rows, D)
+        for back in range(before + 1):
+            columns = slice((before - back) * rows, (before - back + 1) * rows)
+            keys[:, :back, :, columns] = 0
+            keys[:, back:, :, columns] = x[:, : parts - back]
+        return keys
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        before, own = gradients[0].chunk(2, dim=3)
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        *earlier, own = gradients[0].split(ctx.rows, dim=3)
         total = own.clone()
-        total[:, :-1] += before[:, 1:]
-        return total
-
-
-def _align(r: Tensor, rows: int, relative: bool) -> Tensor:
-    """Move reweight logits to the columns of their keys; -inf where a query sees no key.
-
-    [B, blocks, H, rows, T] -> [B, blocks, H, rows, columns]
-    """
-    if relative:
-        placed: Tensor = _Skew.apply(r)  # type: ignore[no-untyped-call]
-        return placed
-    return r[..., :rows] + _mask(1, rows, relative, r)
+        for back, part in enumerate(reversed(earlier), 1):
+            total[:, : total.shape[1] - back] += part[:, back:]
+        return total, None
 
 
 class _Skew(torch.autograd.Function):
-    """Move reweight logits, ordered by decreasing distance, to the columns of their keys.
+    """Move reweight logits, ordered by decreasing distance, to the columns of their keys; -inf where there is no key.
 
-    [B, blocks, H, T, T] -> [B, blocks, H, T, 2T]
+    [B, parts, H, rows, R] -> [B, parts, H, rows, columns], with 0 in columns that are farther than R and in the window.
 
-    Row i of a block sees key column c at distance T + i - c, so column m of the reversed logits (distance T - 1 - m)
-    belongs at c = i + 1 + m. Writing the rows with stride 2T + 1 and reading them with stride 2T shifts each row by one
-    more than the row above: the skew of Huang et al. 2018, "Music Transformer". The gaps are -inf and act as the mask.
+    Row i of a part sees key column c at distance d = columns - rows + i - c, so distance d belongs at column
+    c = i + columns - rows - d. Writing the rows with a stride of columns + 1 and reading them with a stride of columns
+    shifts each row by one more than the row above: the skew of Huang et al. 2018, "Music Transformer". The gaps are
+    -inf and act as the mask.
 
     This is a custom function because the mask has no gradient: the gradient is the inverse skew, which is a view.
     """
 
     @staticmethod
-    def forward(ctx: Any, r: Tensor) -> Tensor:
-        T = r.shape[-1]
-        wide = r.new_full((*r.shape[:-1], 2 * T + 1), -math.inf)
-        wide[..., 1 : T + 1] = r
-        # No keys precede the first block: only the last i + 1 columns of row i exist.
-        wide[:, 0, ..., 1 : T + 1].masked_fill_(_later(T, r.device).flip(-1), -math.inf)
-        return wide.flatten(-2)[..., : 2 * T * T].view(*r.shape[:-1], 2 * T)
+    def forward(ctx: Any, r: Tensor, T: int, before: int) -> Tensor:
+        rows, R = r.shape[-2:]
+        columns = (before + 1) * rows
+        end = columns - rows + 1  # of the window, in a row that is not yet shifted
+        ctx.end, ctx.R = end, R
+        wide = r.new_full((*r.shape[:-1], columns + 1), -math.inf)
+        wide[..., end - T : end - R] = 0
+        wide[..., end - R : end] = r
+        # No keys precede the first part: a query at position p sees p + 1 of them.
+        first = wide[:, :before, ..., end - T : end]
+        seen = torch.arange(first.shape[1] * rows, device=r.device).view(-1, 1, rows, 1) + 1
+        first.masked_fill_(torch.arange(T, 0, -1, device=r.device) > seen, -math.inf)
+        return wide.flatten(-2)[..., : rows * columns].view(*r.shape[:-1], columns)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         gradient = gradients[0].contiguous()
-        T = gradient.shape[-2]
-        size, stride = (*gradient.shape[:-1], T), (*gradient.stride()[:-2], 2 * T + 1, 1)
-        return gradient.as_strided(size, stride, gradient.storage_offset() + 1)
+        R: int = ctx.R
+        size, stride = (*gradient.shape[:-1], R), (*gradient.stride()[:-2], gradient.shape[-1] + 1, 1)
+        return gradient.as_strided(size, stride, gradient.storage_offset() + ctx.end - R), None, None
 
 
-def _mask(blocks: int, rows: int, relative: bool, like: Tensor) -> Tensor:
-    """Return the attention mask, [1, blocks, 1, rows, columns]: 0 where a query sees a key, -inf elsewhere."""
-    if relative:
-        return _align(like.new_zeros(1, blocks, 1, rows, rows), rows, relative)
-    return like.new_zeros(1, 1, 1, rows, rows).masked_fill(_later(rows, like.device), -math.inf)
-
-
-def _later(rows: int, device: torch.device) -> Tensor:
-    """Return a bool mask, [rows, rows], of the columns that come after the row."""
-    return torch.ones(rows, rows, dtype=torch.bool, device=device).triu(1)
+def _causal(rows: int, like: Tensor) -> Tensor:
+    """Return the mask of an absolute model, [1, 1, 1, rows, rows]: 0 where a query sees a key, -inf elsewhere."""
+    later = torch.ones(rows, rows, dtype=torch.bool, device=like.device).triu(1)
+    return like.new_zeros(1, 1, 1, rows, rows).masked_fill(later, -math.inf)

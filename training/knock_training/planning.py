@@ -114,7 +114,7 @@ def _final_blocks(config: ModelConfig, corpus: Corpus) -> float:
 
     Past its window, an absolute model computes a whole window per character.
     """
-    blocks, T = min(MAX_CHARACTERS, len(corpus.validation)) / BLOCK, config.T
+    blocks, T = min(MAX_CHARACTERS, len(corpus.validation)) / BLOCK, config.longest_window
     if config.position == "relative":
         return 2 * blocks
     block, stream = min(T, BLOCK) + max(0, BLOCK - T) * T, BLOCK * T  # positions computed per block of text

@@ -24,8 +24,9 @@ class Recipe:
     Attributes:
         steps: number of optimiser steps.
         batch_chars: approximate number of characters per step. A step takes whole sequences.
-        windows: length of a training sequence in windows of T. Relative models train on sequences longer than their
-            window, so that upper layers see as much context as in generation. Absolute models always use one window.
+        windows: length of a training sequence in windows, the longest of any block. Relative models train on sequences
+            longer than their window, so that upper layers see as much context as in generation. Absolute models always
+            use one window.
         optimizer: optimiser of the matrices inside blocks, `"muon"` or `"adamw"`. AdamW trains everything else.
         learning_rate: peak learning rate of AdamW, reached after warm-up.
         matrix_learning_rate: peak learning rate of Muon.

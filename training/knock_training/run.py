@@ -46,9 +46,9 @@ def sequence_length(config: ModelConfig, corpus: Corpus, recipe: Recipe) -> int:
         TextError: if a text is shorter than a window, or what is held out is too short to evaluate.
     """
     if not corpus.vocab.has_boundary:  # of items, any number is enough
-        _check_length(config.T, corpus)
+        _check_length(config.longest_window, corpus)
     windows = recipe.windows if config.position == "relative" else 1
-    return min(windows * config.T, len(corpus.train) - 1)
+    return min(windows * config.longest_window, len(corpus.train) - 1)
 
 
 def _check_length(T: int, corpus: Corpus) -> None:

@@ -54,7 +54,9 @@ def shape_for(size: str, longest: int | None = None) -> dict[str, Any]:
     shape = dict(SIZES[size].shape)
     if longest is not None:
         with_boundary = longest + 1
-        shape["T"] = min(shape["T"], -(-with_boundary // _MULTIPLE) * _MULTIPLE)
+        most = -(-with_boundary // _MULTIPLE) * _MULTIPLE
+        T = shape["T"]
+        shape["T"] = tuple(min(each, most) for each in T) if isinstance(T, tuple) else min(T, most)
     return shape
 
 

@@ -14,15 +14,15 @@ if tuple(map(int, llvmlite.__version__.split(".")[:2])) < _OLDEST_LLVMLITE:
     raise ImportError(f"llvmlite {llvmlite.__version__} is too old, need {oldest} or newer; pip install -U numba")
 
 
-def vector_width() -> int:
-    """Return the number of float32 lanes in the widest vector registers that the kernels can use on this CPU."""
+def register_width() -> int:
+    """Return the number of float32 elements in the widest vector registers that the kernels can use on this CPU."""
     features = llvm.get_host_cpu_features()
     if features.get("avx512f"):
         return 16
     return 8 if features.get("avx2") and features.get("fma") else 4
 
 
-WIDTH = vector_width()
+REGISTER = register_width()
 
 
 def machine_name() -> list[str]:

@@ -1,119 +1,244 @@
-"""Memory layout of a model: the plan, an int64 array of sizes and offsets that every kernel reads.
+"""Memory layout: the records that Python and the kernels share, each from one NumPy dtype.
 
-Offsets count floats. Widths are padded with zeros to whole vectors. The weights of a block are contiguous and laid out
-alike in every block, so block b starts at `block_weights + b * block_stride`.
+A record's fields are 8 bytes wide: numbers, or addresses of arrays and other records. Python makes records with
+`Record.array` and fills them in by name, `lane["token"] = 3`; a kernel takes the address of one and reads `lane.token`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum, auto
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from knock_kernels.lang.cpu import WIDTH
+from knock_kernels.lang.cpu import REGISTER
+
+WIDTH = 16  # elements of a vector, whatever the registers of the CPU; sums keep as many partial sums
+ROWS = 8  # lanes in a group, and positions that attend together
+SPAN = 64  # positions of one sequence that pass through a layer together
+PANEL = 12 * REGISTER  # columns of a panel of packed weights
+
+RecordArray = npt.NDArray[np.void]
 
 
-class Part(IntEnum):
-    """Index of each size or offset in the plan."""
-
-    V = 0
-    T = auto()
-    C = auto()
-    H = auto()
-    D = auto()
-    F = auto()
-    L = auto()
-    relative = auto()
-    V_padded = auto()
-    T_padded = auto()
-    C_padded = auto()
-    D_padded = auto()
-    F_padded = auto()
-    # Columns of the fused projection [q | k | v of each head, padded | r of each head, padded]; -1 where absent.
-    q = auto()
-    k = auto()
-    v = auto()
-    r = auto()
-    N_in = auto()
-    # Weights
-    embed = auto()
-    pos = auto()
-    block_weights = auto()
-    block_stride = auto()
-    w_in = auto()  # w_in to w1: offsets within a block
-    b_in = auto()
-    w0 = auto()
-    b0 = auto()
-    w1 = auto()
-    w_out = auto()
-    b_out = auto()
-    zeros = auto()
-    weights_size = auto()
-    # Cache of one sequence: for each block keys [C, T_padded], then values [H, T, D_padded]
-    cache_stride = auto()
-    cache_values = auto()
-    cache_size = auto()
-    # Scratch for SPAN rows
-    x = auto()
-    n = auto()
-    projected = auto()
-    hidden = auto()
-    # Scratch for ROWS rows
-    attended = auto()
-    scores = auto()
-    turned = auto()
-    turned_stride = auto()
-    totals = auto()
-    logits = auto()
-    work = auto()  # scratch of the sampler, [5 * V]
-    scratch_size = auto()
-    # The first block's projection of every token, or of every (token, slot) in an absolute model; -1 if absent
-    table = auto()
+def padded(size: int) -> int:
+    """Return a size rounded up to a whole number of vectors."""
+    return -(-size // WIDTH) * WIDTH
 
 
-class Lane(IntEnum):
-    """Index of each field of a lane, int64."""
+class Field(NamedTuple):
+    """The kind of a field.
 
-    token = 0  # the last token, not yet read
-    position = auto()  # number of tokens before it
-    cache = auto()  # offset in scratch
-    seed = auto()  # 64 bits, unsigned
-    index = auto()
-    step = auto()  # draws so far
-    bias = auto()  # offset in biases, or -1
-    automaton = auto()  # offset in automata, or -1
-    state = auto()  # state of its automaton
-    left = auto()  # tokens that may still be drawn
-    masked = auto()  # whether the automaton forbids tokens, rather than reject the text after them
-    finish_reason = auto()  # a FinishReason
-    cut = auto()  # tokens to cut from the end of a text that ended
-    context = auto()  # offset in contexts, or -1 if no control needs the text so far
-    context_size = auto()  # number of its tokens
-    # Used by `run` only
-    row = auto()  # index of its row
-    home = auto()  # index of its cache, controls and history
+    Attributes:
+        dtype: of a number, or of what an address points to if that is no record.
+        record: the record that an address points to.
+        is_pointer: whether the field holds an address; 0 is the address of nothing.
+    """
+
+    dtype: type[np.generic] | None
+    record: type[Record] | None = None
+    is_pointer: bool = False
+
+    @property
+    def target(self) -> np.dtype[Any]:
+        """The dtype of a number, or of what an address points to."""
+        return np.dtype(self.dtype) if self.record is None else self.record.dtype
 
 
-class RowField(IntEnum):
-    """Index of each field of a row to generate, int64. The last three are written when the row ends."""
+def pointer(to: Any) -> Any:
+    """Return the kind of a field that holds the address of numbers or records."""
+    return Field(to.dtype, is_pointer=True) if isinstance(to, Field) else Field(None, to, is_pointer=True)
 
-    prompt = 0  # offset in prompts
-    before = auto()  # number of prompt tokens before the last one
-    max_new_tokens = auto()  # maximum number of tokens to generate
-    out = auto()  # offset in tokens, and index of the first row of statistics
-    seed = auto()  # 64 bits, unsigned
-    index = auto()
-    controls = auto()  # index of its row of controls
-    bias = auto()  # offset in biases, or -1
-    automaton = auto()  # offset in automata, or -1
-    state = auto()  # state of the automaton after the prompt
-    masked = auto()  # see Lane
-    context = auto()  # offset in contexts of the prompt, with room for the row behind it, or -1
-    context_size = auto()  # number of tokens of the prompt
-    length = auto()  # number of tokens generated
-    kept = auto()  # number of tokens before the stop string or the boundary
-    finish_reason = auto()  # a FinishReason
+
+# Typed as Any: in Python these are classes' attributes, in kernels they are numbers.
+i64: Any = Field(np.int64)
+i32: Any = Field(np.int32)
+f32: Any = Field(np.float32)
+f64: Any = Field(np.float64)
+
+
+class Record:
+    """A record. Subclasses list their fields; those declared `frozen` are never written by a kernel."""
+
+    dtype: ClassVar[np.dtype[np.void]]
+    fields: ClassVar[Mapping[str, Field]]
+    frozen: ClassVar[bool]
+
+    def __init_subclass__(cls, *, frozen: bool = False) -> None:
+        cls.fields = {name: kind for name, kind in vars(cls).items() if isinstance(kind, Field)}
+        cls.dtype = np.dtype([(name, "i8" if f.is_pointer else f.dtype) for name, f in cls.fields.items()])
+        cls.frozen = frozen
+
+    @classmethod
+    def array(cls, count: int = 1) -> RecordArray:
+        """Return `count` records of zeros."""
+        return np.zeros(count, cls.dtype)
+
+
+class Linear(Record, frozen=True):
+    """A matrix product over packed weights, [K, N]."""
+
+    K = i64
+    N = i64  # padded
+    weights = pointer(f32)  # in panels
+    is_added = i64  # whether products are added to the output; otherwise it starts from the bias
+    bias = pointer(f32)  # [N]
+
+
+class Block(Record, frozen=True):
+    """A block of a model."""
+
+    T = i64
+    R = i64  # reach of the reweight logits, at most T; 0 if there are none
+    T_padded = i64
+    R_padded = i64
+    N = i64  # columns of the fused projection, padded
+    # Columns of the fused projection [q | k | v of each head, padded | r of each head, padded]; -1 where absent
+    q = i64
+    k = i64
+    v = i64
+    r = i64
+    inputs = pointer(Linear)  # the fused projection
+    w0 = pointer(Linear)
+    w1 = pointer(Linear)
+    cache = i64  # offset in the cache of a sequence: keys [C, T_padded], then values [H, T, D_padded]
+    values = i64  # offset of the values after the keys
+    turned = i64  # offset in State.turned
+    turned_stride = i64
+
+
+class Model(Record, frozen=True):
+    """The sizes and weights of a model. Weights are float32; widths are padded with zeros to whole vectors."""
+
+    V = i64
+    T = i64  # the longest window
+    C = i64
+    H = i64
+    D = i64
+    F = i64
+    L = i64
+    is_relative = i64
+    V_padded = i64
+    C_padded = i64
+    D_padded = i64
+    F_padded = i64
+    embed = pointer(f32)  # [V, C_padded]
+    pos = pointer(f32)  # [T, C_padded]; absent in a relative model
+    blocks = pointer(Block)  # [L]
+    output = pointer(Linear)  # the output layer
+    zeros = pointer(f32)  # [max(T_padded, D_padded)]
+    # The first block's projection of every token, or of every (token, slot) in an absolute model; may be absent
+    table = pointer(f32)
+    cache_size = i64  # of one sequence, in floats
+
+
+class State(Record, frozen=True):
+    """The buffers that a thread computes in. The record is not written; what its addresses point to is."""
+
+    tokens = pointer(i64)  # [SPAN]: the rows of a forward pass, ...
+    positions = pointer(i64)  # [SPAN]: number of tokens before each in its sequence
+    caches = pointer(i64)  # [SPAN]: address of each row's cache
+    x = pointer(f32)  # [SPAN, C_padded], the residual stream
+    n = pointer(f32)  # [SPAN, C_padded], normalised
+    projected = pointer(f32)  # [SPAN, N of the fused projection]
+    hidden = pointer(f32)  # [SPAN, F_padded]
+    attended = pointer(f32)  # [max(ROWS, H), D_padded]
+    scores = pointer(f32)  # [max(ROWS, H), T_padded]
+    turned = pointer(f32)  # reweight logits in ring order, [max(ROWS, H), turned_stride] for one block or several
+    totals = pointer(f32)  # [max(ROWS, H)]
+    logits = pointer(f32)  # [ROWS, V_padded]
+    work = pointer(f32)  # [5, V_padded], scratch of the sampler
+
+
+class Controls(Record):
+    """The sampling controls of a row. A control that is off has its off value, or -1 if that is None."""
+
+    temperature = f64
+    top_n_sigma = f64
+    top_k = f64
+    typical_p = f64
+    top_p = f64
+    min_p = f64
+    target_entropy = f64
+    ratio_rule = f64
+    min_temp = f64
+    max_temp = f64
+    mirostat = f64
+    mirostat_eta = f64
+    mu = f64
+    no_repeat_ngram = f64
+    dry_multiplier = f64
+    dry_base = f64
+    dry_allowed_length = f64
+    repetition_range = f64
+
+
+class Stats(Record):
+    """The statistics of a token."""
+
+    entropy = f64
+    sampled_entropy = f64
+    confidence = f64
+    temperature = f64
+    surprise = f64
+
+
+class Row(Record):
+    """A row to generate. The last three fields are written when it ends."""
+
+    prompt = pointer(i64)
+    before = i64  # number of prompt tokens before the last one
+    max_new_tokens = i64
+    out = i64  # offset in the job's tokens and statistics
+    seed = i64  # 64 bits, unsigned
+    index = i64
+    controls = pointer(Controls)
+    bias = pointer(f32)  # [V]; may be absent
+    automaton = pointer(i32)  # [states, V + StateField]; may be absent
+    state = i64  # state of the automaton after the prompt
+    is_masked = i64  # whether the automaton forbids tokens, rather than reject the text after them
+    context = pointer(i32)  # the prompt, with room for the row behind it; absent if no control needs it
+    context_size = i64  # number of tokens of the prompt
+    length = i64  # number of tokens generated
+    kept = i64  # number of tokens before the stop string or the boundary
+    finish_reason = i64  # a FinishReason
+
+
+class Lane(Record):
+    """A place of a group, and the text that runs in it."""
+
+    token = i64  # the last token, not yet read
+    position = i64  # number of tokens before it
+    cache = pointer(f32)
+    history = pointer(i64)  # [T]: in an absolute model, the token in each slot, without the last token
+    seed = i64  # 64 bits, unsigned
+    index = i64
+    step = i64  # draws so far
+    controls = pointer(Controls)  # its own: mirostat updates them
+    bias = pointer(f32)  # as in Row, like the next ones
+    automaton = pointer(i32)
+    state = i64
+    is_masked = i64
+    left = i64  # tokens that may still be drawn
+    context = pointer(i32)
+    context_size = i64
+    finish_reason = i64
+    cut = i64  # tokens to cut from the end of a text that ended
+    row = pointer(Row)  # used by `run` only
+
+
+class Job(Record, frozen=True):
+    """Rows that threads generate together."""
+
+    count = i64
+    order = pointer(i64)  # [count]: indices of rows, in the order in which they are taken
+    rows = pointer(Row)
+    next = pointer(i64)  # position of the next row to take in the order of rows; threads share it
+    stop = pointer(i64)  # nonzero: generate no more steps
+    tokens = pointer(i32)  # see Row.out
+    stats = pointer(Stats)  # see Row.out; absent to discard them
 
 
 class FinishReason(IntEnum):
@@ -136,114 +261,3 @@ class StateField(IntEnum):
     distance = auto()  # fewest further tokens after which a text may end
     least = auto()  # fewest tokens left with which a text can continue; it ends if there are fewer
     enough = auto()  # with as many tokens left, every token with a next state may be drawn; 0 if all tokens may be
-
-
-class Shared(IntEnum):
-    """Index of each field that threads share, int64."""
-
-    next = 0  # position of the next row to take in the order of rows
-    stop = auto()  # nonzero: generate no more steps
-
-
-class Control(IntEnum):
-    """Index of each control of a lane. A control that is off has its off value, or -1 if that is None."""
-
-    temperature = 0
-    top_n_sigma = auto()
-    top_k = auto()
-    typical_p = auto()
-    top_p = auto()
-    min_p = auto()
-    target_entropy = auto()
-    ratio_rule = auto()
-    min_temp = auto()
-    max_temp = auto()
-    mirostat = auto()
-    mirostat_eta = auto()
-    mu = auto()
-    no_repeat_ngram = auto()
-    dry_multiplier = auto()
-    dry_base = auto()
-    dry_allowed_length = auto()
-    repetition_range = auto()
-
-
-class Stat(IntEnum):
-    """Index of each statistic of a token."""
-
-    entropy = 0
-    sampled_entropy = auto()
-    confidence = auto()
-    temperature = auto()
-    surprise = auto()
-
-
-ROWS = 8  # lanes in a group, and positions that attend together
-SPAN = 64  # positions of one sequence that pass through a layer together
-PANEL = 12  # width of a panel of packed weights, in vectors
-
-Plan = npt.NDArray[np.int64]
-
-
-def padded(size: int) -> int:
-    """Return a size rounded up to a whole number of vectors."""
-    return -(-size // WIDTH) * WIDTH
-
-
-def make_plan(
-    V: int, T: int, C: int, H: int, F: int, L: int, *, relative: bool, content: bool, reweight: bool, table: bool
-) -> Plan:
-    """Return the plan of a model of these sizes."""
-    D = C // H
-    at = dict.fromkeys(Part, 0)
-    at |= {Part.V: V, Part.T: T, Part.C: C, Part.H: H, Part.D: D, Part.F: F, Part.L: L, Part.relative: int(relative)}
-    Vp, Tp, Cp, Dp, Fp = (padded(size) for size in (V, T, C, D, F))
-    at |= {Part.V_padded: Vp, Part.T_padded: Tp, Part.C_padded: Cp, Part.D_padded: Dp, Part.F_padded: Fp}
-    column = 0
-    for part, width in ((Part.q, Cp * content), (Part.k, Cp * content), (Part.v, H * Dp), (Part.r, H * Tp * reweight)):
-        at[part] = column if width else -1
-        column += width
-    at[Part.N_in] = column
-
-    def lay(sizes: dict[Part, int]) -> int:
-        place = 0
-        for part, size in sizes.items():
-            at[part] = place
-            place += padded(size)
-        return place
-
-    at[Part.block_stride] = lay(
-        {Part.w_in: C * column, Part.b_in: column, Part.w0: C * Fp, Part.b0: Fp, Part.w1: F * Cp}
-    )
-    at[Part.weights_size] = lay(
-        {
-            Part.embed: V * Cp,
-            Part.pos: 0 if relative else T * Cp,
-            Part.block_weights: L * at[Part.block_stride],
-            Part.w_out: C * Vp,
-            Part.b_out: Vp,
-            Part.zeros: max(Tp, Dp),
-            Part.table: V * (1 if relative else T) * column + WIDTH if table else 0,
-        }
-    )
-    if not table:
-        at[Part.table] = -1
-    at[Part.cache_values] = C * Tp * content
-    at[Part.cache_stride] = at[Part.cache_values] + H * T * Dp
-    at[Part.cache_size] = L * at[Part.cache_stride]
-    at[Part.turned_stride] = padded(T + 2 * Tp) if relative and reweight else 0
-    at[Part.scratch_size] = lay(
-        {
-            Part.x: SPAN * Cp + Dp,
-            Part.n: SPAN * Cp,
-            Part.projected: SPAN * column + WIDTH,
-            Part.hidden: SPAN * Fp,
-            Part.attended: max(ROWS, H) * Dp,
-            Part.scores: max(ROWS, H) * Tp,
-            Part.turned: max(ROWS, H) * at[Part.turned_stride],
-            Part.totals: max(ROWS, H),
-            Part.logits: ROWS * Vp,
-            Part.work: 5 * V,
-        }
-    )
-    return np.array([at[part] for part in Part], np.int64)

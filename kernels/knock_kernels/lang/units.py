@@ -7,30 +7,33 @@ that uses it, and optimised there.
 from __future__ import annotations
 
 from collections.abc import Callable
-from inspect import Parameter, Signature
-from typing import Any, NamedTuple
+from inspect import Parameter, Signature, get_annotations
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-f32p = types.CPointer(types.float32)
-f64p = types.CPointer(types.float64)
-i32p = types.CPointer(types.int32)
-i64p = types.CPointer(types.int64)
-i64 = types.int64
-f64 = types.float64
-void = types.void
+from knock_kernels.lang.layout import Record
+from knock_kernels.lang.records import RecordPointer
 
-# Division follows IEEE 754: an error path for a zero divisor would prevent loops from being vectorised.
-OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}}
+if TYPE_CHECKING:
+    f32p = f64p = i32p = i64p = i64 = f64 = void = Any
+else:
+    f32p = types.CPointer(types.float32)
+    f64p = types.CPointer(types.float64)
+    i32p = types.CPointer(types.int32)
+    i64p = types.CPointer(types.int64)
+    i64 = types.int64
+    f64 = types.float64
+    void = types.void
+
+# Division follows IEEE 754: an error path for a zero divisor would prevent loops from being vectorised. Nothing is
+# contracted or reordered, so that results have the same bits on every CPU.
+OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 
 kernel = njit(**OPTIONS)
 inlined = njit(**OPTIONS, inline="always")
-
-# Sums may be split over the lanes of a vector. The split depends on the kernel's own sizes, never on the batch. Code
-# that relies on the order of additions, such as the rounding in exp, must stay out of these kernels.
-reducing_kernel = njit(error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 
 
 class Unit(NamedTuple):
@@ -44,15 +47,22 @@ class Unit(NamedTuple):
 UNITS: list[Unit] = []  # callees before callers
 
 
-def unit(signature: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Declare a function as a unit. Its name becomes an intrinsic, through which other kernels call it."""
+def unit(function: Callable[..., Any]) -> Any:
+    """Declare a function as a unit, with the types of its annotations: Numba's, or a record for the address of one.
 
-    def declare(function: Callable[..., Any]) -> Any:
-        symbol = f"knock_{function.__name__}"
-        UNITS.append(Unit(symbol, function, signature))
-        return _caller(symbol, signature)
+    The function's name becomes an intrinsic, through which other kernels call it.
+    """
+    annotations = get_annotations(function, eval_str=True)
+    result = annotations.pop("return")
+    signature = result(*map(_argument_type, annotations.values()))
+    symbol = f"knock_{function.__name__}"
+    UNITS.append(Unit(symbol, function, signature))
+    return _caller(symbol, signature)
 
-    return declare
+
+def _argument_type(annotation: Any) -> Any:
+    is_record = isinstance(annotation, type) and issubclass(annotation, Record)
+    return RecordPointer(annotation) if is_record else annotation
 
 
 def _caller(symbol: str, signature: Any) -> Any:

@@ -1,149 +1,179 @@
-"""Hybrid attention over a ring buffer of the last T keys and values: position p is in slot p mod T."""
+"""Hybrid attention over a ring of the last T keys and values: position p is in slot p mod T."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from knock_kernels.lang.cpu import WIDTH
-from knock_kernels.lang.layout import Part
-from knock_kernels.lang.simd import add_scaled, at, copy_vectors, dot, make_linear, softmax_weights
-from knock_kernels.lang.units import f32p, i64, i64p, inlined, kernel, unit, void
+from knock_kernels.lang.cpu import REGISTER
+from knock_kernels.lang.layout import WIDTH, Block, Model, State
+from knock_kernels.lang.tiles import make_linear
+from knock_kernels.lang.units import f32p, i64, inlined, kernel, unit, void
+from knock_kernels.lang.vector import fma, indices, load, max_of, maximum, splat, store, sum_of, where
+from knock_kernels.ops.elementary import exp, inside
 
 # Few outputs, so several chains for each. Inlined, because a call would cost as much as such a small product.
 _scores_4, _scores_1 = make_linear(4, 2, chains=2), make_linear(1, 4, chains=2)
 _sums_4, _sums_1 = make_linear(4, 1, chains=4), make_linear(1, 2, chains=4)
 _CHAINS = 4
-
-_T, _C, _H, _D, _N_IN = (int(part) for part in (Part.T, Part.C, Part.H, Part.D, Part.N_in))
-_RELATIVE, _C_PADDED, _T_PADDED, _D_PADDED = (
-    int(p) for p in (Part.relative, Part.C_padded, Part.T_padded, Part.D_padded)
-)
-_Q, _K, _VALUE, _R, _CACHE_VALUES = (int(part) for part in (Part.q, Part.k, Part.v, Part.r, Part.cache_values))
-_SCORES = int(Part.scores)
-_TURNED, _TURNED_STRIDE = int(Part.turned), int(Part.turned_stride)
-_TOTALS, _ATTENDED = int(Part.totals), int(Part.attended)
+_HIDDEN = np.float32(-3.0e38)  # a logit whose weight is 0
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
-@unit(void(f32p, f32p, i64, i64, f32p, f32p, f32p, i64p))
-def attention(projected, cache, position, rows, zeros, scratch, x, plan):
+@unit
+def attention(
+    projected: f32p, cache: f32p, position: i64, rows: i64, x: f32p, block: Block, model: Model, state: State
+) -> void:
     """Add the attention of consecutive positions of one sequence to x, and store their keys and values in the ring.
 
     Args:
-        projected: [rows, N_in], [q | k | v | r] of each row, with gates and 1/sqrt(D) folded in. The reweight logits of
-            a relative model run from the farthest distance to the nearest.
+        projected: [rows, N], [q | k | v | r] of each row, with gates and 1/sqrt(D) folded in. The reweight logits of a
+            relative model run from the farthest distance to the nearest.
         cache: this block's keys [C, T_padded], then values [H, T, D_padded].
         position: number of tokens before the first row.
         rows: 1, or up to ROWS as long as position + rows <= T.
-        zeros: [max(T_padded, D_padded)], zeros.
-        scratch: as laid out by `plan`.
         x: [rows, C_padded], the residual stream.
-        plan: sizes and offsets.
+        block: the block.
+        model: the model.
+        state: scratch.
     """
     if rows == 1:
-        attend_alone(projected, cache, position, zeros, scratch, x, plan)
+        attend_alone(projected, cache, position, x, block, model, state)
         return
-    remember(projected, cache, position % plan[_T], rows, plan)
-    for h in range(plan[_H]):
-        attend_together(projected, cache, position, rows, h, zeros, scratch, x, plan)
+    remember(projected, cache, position % block.T, rows, block, model)
+    for h in range(model.H):
+        attend_together(projected, cache, position, rows, h, x, block, model, state)
 
 
 @kernel
-def remember(projected, cache, slot, rows, plan):
+def remember(projected: f32p, cache: f32p, slot: int, rows: int, block: Block, model: Model):
     """Store the keys and values of consecutive positions in the ring, without wrapping around its end."""
-    T, Tp, Dp, N_in = plan[_T], plan[_T_PADDED], plan[_D_PADDED], plan[_N_IN]
-    values = at(cache, plan[_CACHE_VALUES])
+    N, width = block.N, model.D_padded
     for r in range(rows):
-        value = at(projected, r * N_in + plan[_VALUE])
-        for h in range(plan[_H]):
-            copy_vectors(at(value, h * Dp), at(values, (h * T + slot + r) * Dp), Dp // WIDTH)
-    if plan[_Q] >= 0:
-        for c in range(plan[_C]):
+        for h in range(model.H):
+            values = cache + block.values + (h * block.T + slot + r) * width
+            copy(projected + r * N + block.v + h * width, values, width)
+    if block.q >= 0:
+        for c in range(model.C):
             for r in range(rows):
-                cache[c * Tp + slot + r] = projected[r * N_in + plan[_K] + c]
+                cache[c * block.T_padded + slot + r] = projected[r * N + block.k + c]
 
 
 @inlined
-def attend_alone(projected, cache, position, zeros, scratch, x, plan):
+def attend_alone(projected: f32p, cache: f32p, position: int, x: f32p, block: Block, model: Model, state: State):
     """Add the attention of one position to x, and store its key and value in the ring.
 
     The newest key is read from `projected` and stored last: loading from the ring right after a narrower store to the
     same bytes would stall.
     """
-    T, H, D, Tp, Dp = plan[_T], plan[_H], plan[_D], plan[_T_PADDED], plan[_D_PADDED]
-    values = at(cache, plan[_CACHE_VALUES])
-    scores, totals, attended = at(scratch, plan[_SCORES]), at(scratch, plan[_TOTALS]), at(scratch, plan[_ATTENDED])
+    T, H, D, columns, width = block.T, model.H, model.D, block.T_padded, model.D_padded
     slot, seen = position % T, min(position + 1, T)
+    q, k, values = projected + block.q, projected + block.k, cache + block.values
     for h in range(H):
-        copy_vectors(at(projected, plan[_VALUE] + h * Dp), at(values, (h * T + slot) * Dp), Dp // WIDTH)
-        turn(projected, h, h, scratch, plan)
+        copy(projected + block.v + h * width, values + (h * T + slot) * width, width)
+        turn(projected, h, h, block, model, state)
     # Three loops over the heads, not one: a head's steps depend on each other, but not on those of other heads.
-    if plan[_Q] >= 0:
+    if block.q >= 0:
         for h in range(H):
-            _scores_1(at(projected, plan[_Q] + h * D), D, at(cache, h * D * Tp), Tp, zeros, 0, at(scores, h * Tp), Tp,
-                      D, Tp // WIDTH)  # fmt: skip
+            _scores_1(q + h * D, D, cache + h * D * columns, columns, model.zeros, 0, state.scores + h * columns,
+                      columns, D, columns // REGISTER)  # fmt: skip
     for h in range(H):
-        content, newest = zeros, _ZERO
-        if plan[_Q] >= 0:
-            content = at(scores, h * Tp)
-            newest = dot(at(projected, plan[_Q] + h * D), at(projected, plan[_K] + h * D), D)
-        reweight = turned(projected, h, h, slot, zeros, scratch, plan)
-        totals[h] = softmax_weights(content, reweight, Tp // WIDTH, seen, slot, newest, at(scores, h * Tp))
+        content, newest = model.zeros, _ZERO
+        if block.q >= 0:
+            content, newest = state.scores + h * columns, dot(q + h * D, k + h * D, D)
+        reweight = turned(projected, h, h, slot, block, model, state)
+        state.totals[h] = softmax_weights(content, reweight, columns, seen, slot, newest, state.scores + h * columns)
     for h in range(H):
-        _sums_1(at(scores, h * Tp), Tp, at(values, h * T * Dp), Dp, zeros, 0, at(attended, h * Dp), Dp,
-                whole_chains(seen, T), Dp // WIDTH)  # fmt: skip
+        _sums_1(state.scores + h * columns, columns, values + h * T * width, width, model.zeros, 0,
+                state.attended + h * width, width, whole_chains(seen, T), width // REGISTER)  # fmt: skip
     for h in range(H):
         # Whole vectors: the padding of a narrow head adds zeros to the columns after it.
-        add_scaled(at(attended, h * Dp), _ONE / totals[h], at(x, h * D), Dp // WIDTH)
-    if plan[_Q] >= 0:
-        for c in range(plan[_C]):
-            cache[c * Tp + slot] = projected[plan[_K] + c]
+        add_scaled(state.attended + h * width, _ONE / state.totals[h], x + h * D, width)
+    if block.q >= 0:
+        for c in range(model.C):
+            cache[c * columns + slot] = k[c]
 
 
 @inlined
-def attend_together(projected, cache, position, rows, h, zeros, scratch, x, plan):
+def attend_together(
+    projected: f32p, cache: f32p, position: int, rows: int, h: int, x: f32p, block: Block, model: Model, state: State
+):
     """Add the attention of one head at several positions of the first window to x.
 
     Their keys and values are in the ring already. Scores and weighted values are tiled products, summed in the same
     order as for a single position.
     """
-    T, D, Tp, Dp, N_in = plan[_T], plan[_D], plan[_T_PADDED], plan[_D_PADDED], plan[_N_IN]
-    keys, values = at(cache, h * D * Tp), at(cache, plan[_CACHE_VALUES] + h * T * Dp)
-    scores, totals, attended = at(scratch, plan[_SCORES]), at(scratch, plan[_TOTALS]), at(scratch, plan[_ATTENDED])
-    q, k = at(projected, plan[_Q] + h * D), at(projected, plan[_K] + h * D)
-    columns = position + rows
-    vectors = -(-columns // WIDTH)
-    if plan[_Q] >= 0:
-        in_fours(_scores_4, _scores_1, q, N_in, keys, Tp, zeros, scores, Tp, rows, D, vectors)
+    T, D, Tp, width, N = block.T, model.D, block.T_padded, model.D_padded, block.N
+    q, k = projected + block.q + h * D, projected + block.k + h * D
+    keys, values = cache + h * D * Tp, cache + block.values + h * T * width
+    seen = position + rows
+    columns = -(-seen // WIDTH) * WIDTH
+    if block.q >= 0:
+        in_fours(_scores_4, _scores_1, q, N, keys, Tp, model.zeros, state.scores, Tp, rows, D, columns // REGISTER)
     for r in range(rows):
-        turn(at(projected, r * N_in), h, r, scratch, plan)
+        turn(projected + r * N, h, r, block, model, state)
     for r in range(rows):
-        content, newest = zeros, _ZERO
-        if plan[_Q] >= 0:
-            content, newest = at(scores, r * Tp), dot(at(q, r * N_in), at(k, r * N_in), D)
+        content, newest = model.zeros, _ZERO
+        if block.q >= 0:
+            content, newest = state.scores + r * Tp, dot(q + r * N, k + r * N, D)
         slot = position + r
-        reweight = turned(at(projected, r * N_in), h, r, slot, zeros, scratch, plan)
-        totals[r] = softmax_weights(content, reweight, vectors, slot + 1, slot, newest, at(scores, r * Tp))
-    in_fours(_sums_4, _sums_1, scores, Tp, values, Dp, zeros, attended, Dp, rows, whole_chains(columns, T),
-             Dp // WIDTH)  # fmt: skip
+        reweight = turned(projected + r * N, h, r, slot, block, model, state)
+        state.totals[r] = softmax_weights(content, reweight, columns, slot + 1, slot, newest, state.scores + r * Tp)
+    in_fours(_sums_4, _sums_1, state.scores, Tp, values, width, model.zeros, state.attended, width, rows,
+             whole_chains(seen, T), width // REGISTER)  # fmt: skip
     for r in range(rows):
-        add_scaled(at(attended, r * Dp), _ONE / totals[r], at(x, r * plan[_C_PADDED] + h * D), Dp // WIDTH)
+        add_scaled(state.attended + r * width, _ONE / state.totals[r], x + r * model.C_padded + h * D, width)
 
 
 @inlined
-def in_fours(four, one, x, ldx, w, ldw, zeros, out, ldout, rows, K, vectors):
-    """Compute out = x @ w, four rows at a time: [rows, K], [K, vectors * WIDTH] -> [rows, vectors * WIDTH]."""
-    r = 0
-    while r + 4 <= rows:
-        four(at(x, r * ldx), ldx, w, ldw, zeros, 0, at(out, r * ldout), ldout, K, vectors)
-        r += 4
-    while r < rows:
-        one(at(x, r * ldx), ldx, w, ldw, zeros, 0, at(out, r * ldout), ldout, K, vectors)
-        r += 1
+def softmax_weights(content: f32p, reweight: f32p, columns: int, seen: int, slot: int, newest, out: f32p):
+    """Compute out = exp(logits - max) in the first `seen` columns and 0 in the others; return the sum.
+
+    The logits are content + reweight, except that column `slot` has `newest` instead of content. `out` may be
+    `content`.
+    """
+    top = splat(_HIDDEN)
+    for c in range(0, columns, WIDTH):
+        z = where(indices() == np.int32(slot - c), newest, load(content + c)) + load(reweight + c)
+        z = where(inside(c, seen), z, _HIDDEN)
+        store(z, out + c)
+        top = maximum(z, top)
+    largest, total = max_of(top), splat(_ZERO)
+    for c in range(0, columns, WIDTH):
+        weights = where(inside(c, seen), exp(load(out + c) - largest), _ZERO)
+        store(weights, out + c)
+        total += weights
+    return sum_of(total)
 
 
 @inlined
-def whole_chains(seen, T):
+def turn(projected: f32p, h: int, place: int, block: Block, model: Model, state: State):
+    """Copy a relative model's reweight logits to where `turned` reads them."""
+    # Two copies in a row make the logits contiguous in ring order, where the farthest is in the slot after the newest.
+    # Columns beyond the reach of the logits are 0 from the start. The second copy overwrites the padding of the first.
+    if block.R > 0 and model.is_relative:
+        logits, copies = projected + block.r + h * block.R_padded, copies_of(place, block, state)
+        copy(logits, copies + (block.T - block.R), block.R_padded)
+        copy(logits, copies + (2 * block.T - block.R), block.R_padded)
+
+
+@inlined
+def turned(projected: f32p, h: int, place: int, slot: int, block: Block, model: Model, state: State):
+    """Return a head's reweight logits by slot, or zeros if the block has none."""
+    if block.R == 0:
+        return model.zeros
+    if model.is_relative:
+        return copies_of(place, block, state) + (block.T - (slot + 1))
+    return projected + block.r + h * block.R_padded
+
+
+@inlined
+def copies_of(place: int, block: Block, state: State):
+    """Return where the two copies of the reweight logits of a head, or a row, lie."""
+    return state.turned + block.turned + place * block.turned_stride
+
+
+@inlined
+def whole_chains(seen: int, T: int):
     """Return the number of terms of a weighted sum: `seen` rounded up to whole chains, at most T.
 
     The chain that adds a term then does not depend on the position. Terms beyond `seen` have weight 0.
@@ -152,26 +182,38 @@ def whole_chains(seen, T):
 
 
 @inlined
-def turn(projected, h, place, scratch, plan):
-    """Copy a relative model's reweight logits to where `turned` reads them."""
-    # Two copies in a row make the logits contiguous in ring order, where the farthest is in the slot after the newest.
-    # The second copy overwrites the padding of the first.
-    if plan[_R] >= 0 and plan[_RELATIVE]:
-        logits, copies = at(projected, plan[_R] + h * plan[_T_PADDED]), _copies(place, scratch, plan)
-        copy_vectors(logits, copies, plan[_T_PADDED] // WIDTH)
-        copy_vectors(logits, at(copies, plan[_T]), plan[_T_PADDED] // WIDTH)
+def in_fours(
+    four, one, x: f32p, ldx: int, w: f32p, ldw: int, zeros: f32p, out: f32p, ldout: int, rows: int, K: int,
+    registers: int,
+):  # fmt: skip
+    """Compute out = x @ w, four rows at a time: [rows, K], [K, columns] -> [rows, columns]."""
+    r = 0
+    while r + 4 <= rows:
+        four(x + r * ldx, ldx, w, ldw, zeros, 0, out + r * ldout, ldout, K, registers)
+        r += 4
+    while r < rows:
+        one(x + r * ldx, ldx, w, ldw, zeros, 0, out + r * ldout, ldout, K, registers)
+        r += 1
 
 
 @inlined
-def turned(projected, h, place, slot, zeros, scratch, plan):
-    """Return a head's reweight logits by slot, or zeros if the model has none."""
-    if plan[_R] < 0:
-        return zeros
-    if plan[_RELATIVE]:
-        return at(_copies(place, scratch, plan), plan[_T] - (slot + 1))
-    return at(projected, plan[_R] + h * plan[_T_PADDED])
+def dot(x: f32p, y: f32p, n: int):
+    """Return the dot product of n numbers. Whole vectors are read."""
+    total = splat(_ZERO)
+    for i in range(0, n, WIDTH):
+        total = fma(where(inside(i, n), load(x + i), _ZERO), where(inside(i, n), load(y + i), _ZERO), total)
+    return sum_of(total)
 
 
 @inlined
-def _copies(place, scratch, plan):
-    return at(scratch, plan[_TURNED] + place * plan[_TURNED_STRIDE])
+def add_scaled(x: f32p, scale, out: f32p, n: int):
+    """Compute out += scale * x over n numbers, in whole vectors."""
+    for i in range(0, n, WIDTH):
+        store(fma(load(x + i), scale, load(out + i)), out + i)
+
+
+@inlined
+def copy(source: f32p, target: f32p, n: int):
+    """Copy n numbers, in whole vectors."""
+    for i in range(0, n, WIDTH):
+        store(load(source + i), target + i)

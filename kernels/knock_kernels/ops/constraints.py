@@ -9,43 +9,42 @@ from __future__ import annotations
 import numpy as np
 
 from knock_kernels.lang.layout import FinishReason, StateField
-from knock_kernels.lang.simd import at
-from knock_kernels.lang.units import inlined
+from knock_kernels.lang.units import f32p, i32p, inlined
+from knock_kernels.ops.elementary import NOTHING
 
 _CUT, _REASON, _DISTANCE, _LEAST, _ENOUGH = (int(field) for field in StateField)
 _FIELDS = len(StateField)
 _LENGTH, _MATCH, _REJECTED = (
     int(reason) for reason in (FinishReason.length, FinishReason.match, FinishReason.rejected)
 )
-_NOTHING = np.float32(-np.inf)
 
 
 @inlined
-def forbids(automaton, state, V):
+def forbids(automaton: i32p, state: int, V: int):
     """Return whether a state may forbid a token: [states, V + StateField], [] -> []."""
     return automaton[state * (V + _FIELDS) + V + _ENOUGH] > 0
 
 
 @inlined
-def constrain(z, automaton, state, left, V):
+def constrain(z: f32p, automaton: i32p, state: int, left: int, V: int):
     """Set the logits of forbidden tokens to -inf: [V] -> [V].
 
     A token is forbidden if it has no next state, or if the text could not end within the `left` tokens that may still
     be drawn, this one included.
     """
     width = V + _FIELDS
-    after = at(automaton, state * width)
+    after = automaton + state * width
     if left >= after[V + _ENOUGH]:
         for i in range(V):
-            z[i] = z[i] if after[i] >= 0 else _NOTHING
+            z[i] = z[i] if after[i] >= 0 else NOTHING
     else:
         for i in range(V):
             if after[i] < 0 or automaton[after[i] * width + V + _DISTANCE] >= left:
-                z[i] = _NOTHING
+                z[i] = NOTHING
 
 
 @inlined
-def follow(automaton, state, token, left, V):
+def follow(automaton: i32p, state: int, token: int, left: int, V: int):
     """Return the state after a token, why the text ends there (0 if it continues), and how many tokens to cut.
 
     Only a text that was drawn without the constraints can be rejected.
@@ -61,7 +60,7 @@ def follow(automaton, state, token, left, V):
     after = np.int64(automaton[state * width + token])
     if after < 0:
         return state, _REJECTED, 1
-    fields = at(automaton, after * width + V)
+    fields = automaton + (after * width + V)
     if fields[_REASON] > 0:
         return after, np.int64(fields[_REASON]), np.int64(fields[_CUT])
     may_end = fields[_DISTANCE] == 0

@@ -1,56 +1,59 @@
 """Matrix products over packed weights.
 
-A weight matrix [K, N] is packed in panels of PANEL vectors of columns, each stored row by row; the last panel may be
+A weight matrix [K, N] is packed in panels of PANEL columns, each stored row by row; the last panel may be
 narrower. A product thus reads the weights sequentially, and a panel serves tiles of any height.
 """
 
 from __future__ import annotations
 
-from knock_kernels.lang.cpu import WIDTH
-from knock_kernels.lang.layout import PANEL
-from knock_kernels.lang.simd import TILE_VECTORS, at, make_linear
+from knock_kernels.lang.cpu import REGISTER
+from knock_kernels.lang.layout import PANEL, Linear
+from knock_kernels.lang.tiles import TILE_REGISTERS, make_linear
 from knock_kernels.lang.units import f32p, i64, unit, void
 
-_linear_8, _linear_4, _linear_2, _linear_1 = (make_linear(rows, TILE_VECTORS[rows]) for rows in (8, 4, 2, 1))
-_WIDEST_OF_8 = TILE_VECTORS[8]
+_linear_8, _linear_4, _linear_2, _linear_1 = (make_linear(rows, TILE_REGISTERS[rows]) for rows in (8, 4, 2, 1))
+_WIDEST_OF_8 = TILE_REGISTERS[8] * REGISTER
 
 
-@unit(void(f32p, i64, f32p, i64, f32p, i64, f32p, i64, i64, i64, i64))
-def tiles(x, ldx, w, ldw, init, ldinit, out, ldout, rows, K, vectors):
+@unit
+def tiles(
+    x: f32p, ldx: i64, w: f32p, ldw: i64, init: f32p, ldinit: i64, out: f32p, ldout: i64, rows: i64, K: i64,
+    columns: i64,
+) -> void:  # fmt: skip
     """Compute out = init + x @ w for a range of columns, in tiles of 8, 4, 2 and 1 rows.
 
     This is a separate unit because, inlined into the loop over panels, the setup of every tile would be hoisted out of
     that loop.
     """
+    registers = columns // REGISTER
     while rows >= 8:
-        _linear_8(x, ldx, w, ldw, init, ldinit, out, ldout, K, vectors)
-        x, init, out, rows = at(x, 8 * ldx), at(init, 8 * ldinit), at(out, 8 * ldout), rows - 8
+        _linear_8(x, ldx, w, ldw, init, ldinit, out, ldout, K, registers)
+        x, init, out, rows = x + 8 * ldx, init + 8 * ldinit, out + 8 * ldout, rows - 8
     if rows >= 4:
-        _linear_4(x, ldx, w, ldw, init, ldinit, out, ldout, K, vectors)
-        x, init, out, rows = at(x, 4 * ldx), at(init, 4 * ldinit), at(out, 4 * ldout), rows - 4
+        _linear_4(x, ldx, w, ldw, init, ldinit, out, ldout, K, registers)
+        x, init, out, rows = x + 4 * ldx, init + 4 * ldinit, out + 4 * ldout, rows - 4
     if rows >= 2:
-        _linear_2(x, ldx, w, ldw, init, ldinit, out, ldout, K, vectors)
-        x, init, out, rows = at(x, 2 * ldx), at(init, 2 * ldinit), at(out, 2 * ldout), rows - 2
+        _linear_2(x, ldx, w, ldw, init, ldinit, out, ldout, K, registers)
+        x, init, out, rows = x + 2 * ldx, init + 2 * ldinit, out + 2 * ldout, rows - 2
     if rows >= 1:
-        _linear_1(x, ldx, w, ldw, init, ldinit, out, ldout, K, vectors)
+        _linear_1(x, ldx, w, ldw, init, ldinit, out, ldout, K, registers)
 
 
-@unit(void(f32p, i64, f32p, f32p, i64, f32p, i64, i64, i64, i64, i64, i64))
-def linear(x, ldx, w, init, ldinit, out, ldout, rows, K, vectors, first, last):
-    """Compute out = init + x @ w: [rows, K], [K, vectors * WIDTH] -> [rows, vectors * WIDTH].
+@unit
+def linear(layer: Linear, x: f32p, ldx: i64, out: f32p, ldout: i64, rows: i64, first: i64, last: i64) -> void:
+    """Compute out = bias + x @ weights, or out += x @ weights if the layer is added: [rows, K] -> [rows, N].
 
-    Only vectors `first` to `last` of each row are written, `last` excluded. With `ldinit` 0, every row starts from the
-    same bias. `init` may be `out`, to accumulate.
+    Only columns `first` to `last` of each row are written, `last` excluded; both are multiples of WIDTH.
     """
-    start = first
+    K, N, start = layer.K, layer.N, first
+    init, ldinit = (out, ldout) if layer.is_added else (layer.bias, 0)
     while start < last:
         panel = start // PANEL * PANEL
-        width = min(PANEL, vectors - panel)
+        width = min(PANEL, N - panel)
         end = min(panel + width, last)
         # Weights that do not fit in the L1 cache stay in L2 while all rows pass over a narrow range of columns.
         if rows > 8:
             end = min(end, start + _WIDEST_OF_8)
-        columns, ldw = start * WIDTH, width * WIDTH
-        tiles(x, ldx, at(w, panel * WIDTH * K + columns - panel * WIDTH), ldw, at(init, columns), ldinit,
-              at(out, columns), ldout, rows, K, end - start)  # fmt: skip
+        w = layer.weights + panel * K + (start - panel)
+        tiles(x, ldx, w, width, init + start, ldinit, out + start, ldout, rows, K, end - start)
         start = end

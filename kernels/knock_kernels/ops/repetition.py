@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from knock_kernels.lang.layout import Control
-from knock_kernels.lang.units import inlined, kernel
+from knock_kernels.lang.layout import Controls
+from knock_kernels.lang.units import f32p, i32p, inlined, kernel
+from knock_kernels.ops.elementary import NOTHING
 
-_NGRAM, _MULTIPLIER, _BASE, _ALLOWED, _RANGE = (
-    int(control)
-    for control in (
-        Control.no_repeat_ngram, Control.dry_multiplier, Control.dry_base, Control.dry_allowed_length,
-        Control.repetition_range,
-    )
-)  # fmt: skip
-_NOTHING, _ZERO = np.float32(-np.inf), np.float32(0)
+_ZERO = np.float32(0)
 _LONGEST = 256  # tokens; longer matches count as this long
 _MOST = 1e4  # nats of a penalty, which float32 logits survive
 
 
 @inlined
-def is_penalized(controls):
-    """Return whether a penalty is on: [Control] -> []."""
-    return controls[_NGRAM] > 0 or controls[_MULTIPLIER] > 0
+def is_penalized(controls: Controls):
+    """Return whether a penalty is on."""
+    return controls.no_repeat_ngram > 0 or controls.dry_multiplier > 0
 
 
 @kernel
-def penalize(z, lengths, context, size, V, controls):
+def penalize(z: f32p, lengths: f32p, context: i32p, size: int, V: int, controls: Controls):
     """Lower the logits of tokens that would repeat earlier text: [V], scratch [V] -> [V].
 
     Args:
@@ -35,23 +29,23 @@ def penalize(z, lengths, context, size, V, controls):
         context: the text so far, [size], int32.
         size: number of its tokens.
         V: vocabulary size.
-        controls: [Control].
+        controls: of the row.
     """
-    repeats(lengths, context, size, V, np.int64(controls[_RANGE]))
-    if controls[_MULTIPLIER] > 0:
+    repeats(lengths, context, size, V, np.int64(controls.repetition_range))
+    if controls.dry_multiplier > 0:
         for i in range(V):
-            over = np.int64(lengths[i]) - np.int64(controls[_ALLOWED])
+            over = np.int64(lengths[i]) - np.int64(controls.dry_allowed_length)
             if over >= 0:
-                z[i] -= np.float32(penalty(controls[_MULTIPLIER], controls[_BASE], over))
-    if controls[_NGRAM] > 0:
-        longest = np.int64(controls[_NGRAM]) - 1
+                z[i] -= np.float32(penalty(controls.dry_multiplier, controls.dry_base, over))
+    if controls.no_repeat_ngram > 0:
+        longest = np.int64(controls.no_repeat_ngram) - 1
         left = 0
         for i in range(V):
-            left += z[i] > _NOTHING and lengths[i] < longest
+            left += z[i] > NOTHING and lengths[i] < longest
         if left > 0:  # at least one token must remain
             for i in range(V):
                 if lengths[i] >= longest:
-                    z[i] = _NOTHING
+                    z[i] = NOTHING
 
 
 @inlined
@@ -64,7 +58,7 @@ def penalty(multiplier, base, over):
 
 
 @inlined
-def repeats(lengths, context, size, V, reach):
+def repeats(lengths: f32p, context: i32p, size: int, V: int, reach: int):
     """For each token, measure the longest end of the text that it followed earlier in the text: -> [V].
 
     The first token of an n-gram has the length 0, which is also that of a token that repeats nothing; the length is -1

@@ -59,7 +59,7 @@ def _short_table(subject: Subject, series: Series, *, is_narrow: bool) -> list[l
     for b, h in np.ndindex(subject.config.n_blocks, subject.config.n_heads):
         peak = series.peak(b, h)
         share = "" if is_narrow else f"{series.patterns.mean[b, h, peak - 1]:.0%} at "
-        gate = "" if gates is None else f"{gates[b, h]:.2f}"
+        gate = "" if gates is None or np.isnan(gates[b, h]) else f"{gates[b, h]:.2f}"
         distance = "" if series.distance is None else f"{series.distance[b, h]:.1f}"
         rows.append([f"{b + 1}.{h + 1}", gate, distance, f"{share}{peak}"])
     return rows if gates is not None else [row[:1] + row[2:] for row in rows]
@@ -77,11 +77,11 @@ def heads_in_full(subject: Subject, width: int, has_colours: bool) -> Iterator[T
         "Beside them, the largest share, its standard deviation and its distance; it is a full bar in its row.", width
     )
     for b, h in np.ndindex(subject.config.n_blocks, subject.config.n_heads):
-        gate = f"gate {gates[b, h]:.2f}" if gates is not None else ""
+        gate = f"gate {gates[b, h]:.2f}" if gates is not None and not np.isnan(gates[b, h]) else ""
         head = f"{f'{b + 1}.{h + 1}':<5} {gate}"
         if width < _NARROW:
             yield Text(head.rstrip())
-        for each in series:
+        for each in (each for each in series if each.has(b)):
             bars = Text(_bars(each.patterns.mean[b, h], edges), each.colour if has_colours else "")
             if width < _NARROW:
                 yield from (Text(each.name), bars, Text(_scale(each, b, h)))

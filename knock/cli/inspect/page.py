@@ -55,7 +55,7 @@ def _data(subject: Subject) -> dict[str, Any]:
             {"kind": kind, "head": name, "rows": _looks(subject, weights)}
             for kind, of_heads in kinds.items()
             for name, weights in (
-                ("mean of all heads", of_heads.mean((0, 1))),
+                ("mean of all heads", np.nanmean(of_heads, (0, 1))),  # some blocks have no content logits
                 *((head_name(b, h), of_heads[b, h]) for b, h in heads),
             )
         ],
@@ -68,7 +68,7 @@ def _data(subject: Subject) -> dict[str, Any]:
         "patterns": [
             {
                 "head": head_name(b, h),
-                "gate": None if gates is None else round(float(gates[b, h]), 4),
+                "gate": None if gates is None else _rounded(gates[b, h : h + 1], 4)[0],
                 "distance": None if distance is None else round(float(distance[b, h]), 2),
                 "spread": _rounded(subject.series[0].patterns.spread[b, h], 4),
                 "means": [_rounded(each.patterns.mean[b, h], 4) for each in subject.series],
@@ -84,7 +84,7 @@ def _looks(subject: Subject, weights: npt.NDArray[np.float64]) -> list[list[int]
     Each row alternates distance back and attention in per cent, in descending order of attention.
     """
     back, share = subject.inspection.attention.looked_at(weights, _LOOKED_AT)
-    pairs = np.stack((back, np.rint(100 * share)), -1).astype(int)
+    pairs = np.stack((back, np.rint(100 * np.nan_to_num(share))), -1).astype(int)
     return [row[shown].ravel().tolist() for row, shown in zip(pairs, (share >= _MIN_SHARE) & (back > 0), strict=True)]
 
 

@@ -86,6 +86,8 @@ def _draw_patterns(part: Any, subject: Subject) -> Any:
     panels = part.subplots(L, H, squeeze=False, sharex=True, sharey=True)  # one scale, so that heads can be compared
     for (b, h), axes in np.ndenumerate(panels):
         for number, each in enumerate(series):
+            if not each.has(b) and (b, h) != (0, 0):  # the legend is that of the first panel
+                continue
             mean, spread, colour = each.patterns.mean[b, h], each.patterns.spread[b, h], each.colour
             style = {"color": colour, "markersize": 3, "linewidth": 1.2, "label": _drawn(each.meaning)}
             axes.plot(distances, mean, _LINES[number], **style)
@@ -93,7 +95,7 @@ def _draw_patterns(part: Any, subject: Subject) -> Any:
                 low, high = np.maximum(mean - spread, 0), np.minimum(mean + spread, 1)
                 axes.fill_between(distances, low, high, color=colour, alpha=0.2, linewidth=0,
                                   label="standard deviation over the positions")  # fmt: skip
-        gate = f", gate {gates[b, h]:.2f}" if gates is not None else ""
+        gate = f", gate {gates[b, h]:.2f}" if gates is not None and not np.isnan(gates[b, h]) else ""
         axes.set_title(head_name(b, h) + gate)
         if series[0].distance is not None:
             back = f"distance {series[0].distance[b, h]:.1f}"

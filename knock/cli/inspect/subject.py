@@ -14,6 +14,7 @@ from knock.cli.ui.terminal import END_SIGN, printable
 from knock.config import ModelConfig
 from knock.inspection import Attention, Inspection, Patterns
 from knock.vocab import Vocab
+from knock.words import listed
 
 _LINEAR = 16  # distances; longer windows have a log axis, since most attention is close
 _ATTENTION, _REWEIGHT, _CHARACTER = "#0072b2", "#d55e00", "#009e73"  # Okabe and Ito: safe for colour-blind readers
@@ -43,8 +44,12 @@ class Series(NamedTuple):
         fewer = ", at far distances over fewer" if few < many else ""
         return f"mean over {many:,} position{'s' * (many != 1)}{fewer}"
 
+    def has(self, b: int) -> bool:
+        """Whether a block is in the series: the heads of some blocks have no reweight logits."""
+        return not np.isnan(self.patterns.mean[b]).all()
+
     def peak(self, b: int, h: int) -> int:
-        """Return the distance at which a head attends most."""
+        """Return the distance at which a head attends most; its block must be in the series."""
         return 1 + int(np.nanargmax(self.patterns.mean[b, h]))
 
 
@@ -80,8 +85,12 @@ class Subject:
     def model(self) -> str:
         """One-line description of the model."""
         config = self.config
-        heads = f"{config.n_blocks} blocks of {config.n_heads} {config.head_type} heads"
-        return f"{printable(self.name)}: {heads}, {config.position} positions, a window of {config.T:,} characters"
+        kinds = listed(config.head_types) if isinstance(config.head_type, tuple) else config.head_type
+        heads = f"{config.n_blocks} blocks of {config.n_heads} {kinds} heads"
+        window = f"a window of {config.longest_window:,} characters"
+        if isinstance(config.T, tuple):
+            window = f"windows of {listed(f'{T:,}' for T in config.T)} characters"
+        return f"{printable(self.name)}: {heads}, {config.position} positions, {window}"
 
     @property
     def terms(self) -> list[tuple[str, str]]:
@@ -92,7 +101,7 @@ class Subject:
             terms.append(("reweight", "attention by distance, whatever stands there: a learned pattern"))
         if config.has_content:
             terms.append(("content", "attention by likeness of what stands there (query and key)"))
-        if config.head_type == "hybrid":
+        if config.has_hybrid:
             terms.append(("gate", "share of reweight against content: 1 is only reweight, 0 only content"))
         return [*terms, ("distance", "mean number of characters back; 1 is the last one read")]
 
@@ -141,7 +150,7 @@ class Subject:
     @property
     def lacks(self) -> str:
         """Note on patterns that the model does not have; empty if it has all."""
-        if self.config.head_type == "content":
+        if not self.config.has_reweight:
             return "Content heads have no reweight patterns; their attention is shown instead."
         return ""
 

@@ -14,6 +14,7 @@ from knock.cli.repl.notices import filled, say_row
 from knock.cli.repl.session import Session
 from knock.cli.repl.settings import Settings
 from knock.cli.ui.greedy import blank_notice
+from knock.cli.ui.shape import head_types, sizes
 from knock.cli.ui.terminal import columns, printable, say
 from knock.errors import KnockError
 from knock.escapes import escape, unescape
@@ -307,9 +308,8 @@ def _show_config(session: Session, _: list[str]) -> None:
             reason = command.unused(session.settings, has_items=session.has_items)
             show(name, printable(command.now(session)) + (f" (no effect now: {reason})" if reason else ""))
     config = session.model.model.config
-    sizes = " ".join(f"{name}={getattr(config, name)}" for name in ("T", "n_emb", "nodes", "n_blocks", "n_heads"))
-    show("heads", f"{config.head_type}, {config.position} positions")
-    show("shape", sizes)
+    show("heads", f"{head_types(config)}, {config.position} positions")
+    show("shape", sizes(config))
     show("parameters", f"{session.model.model.weights.n_parameters:,}")
     _show_vocabulary(printable(session.model.vocab.describe(_LISTED)), width)
 

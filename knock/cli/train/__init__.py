@@ -17,15 +17,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knock.choices import UNKNOWN
+from knock.choices import HEAD_TYPES, UNKNOWN
 from knock.cli.train.corpus import advice, facts, long_items
-from knock.cli.train.job import RECIPE, SHAPE, Job, given, new_job, resumed_job, step_threads
+from knock.cli.train.job import RECIPE, SHAPE, Job, as_options, given, new_job, resumed_job, step_threads
 from knock.cli.train.memory import memory_errors
 from knock.cli.train.messages import Messages
 from knock.cli.train.reading import add_reading_arguments, check_options, check_reading
 from knock.cli.train.resuming import changed_conditions, check_is_unfinished, restore_conditions, resumption
 from knock.cli.ui.interrupts import Interrupts
-from knock.cli.ui.options import add_force_argument, number, path_ending_in, whole_number
+from knock.cli.ui.options import add_force_argument, by_block, number, one_of, path_ending_in, whole_number
+from knock.cli.ui.shape import head_types, sizes
 from knock.cli.ui.terminal import is_stream, say
 from knock.errors import ConfigError, TrainingError, VocabError, missing_package
 from knock.models import SUFFIXES
@@ -91,19 +92,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="CPU threads; 1 makes runs reproducible (default: the fastest number, timed during the run)",
     )
-    shape = parser.add_argument_group("shape, overriding --size")
-    option(shape, "--T", count, "N", "context window of one block, in characters")
+    shape = parser.add_argument_group(
+        "shape, overriding --size",
+        "--T, --head-type and --reweight-T take one value, or one for each block, such as 2,32,32,512.",
+    )
+    option(shape, "--T", by_block(count), "N", "context window of a block, in characters")
     option(shape, "--n-emb", count, "N", "embedding width")
     option(shape, "--nodes", count, "N", "MLP width")
     option(shape, "--n-blocks", count, "N", "number of blocks")
     option(shape, "--n-heads", count, "N", "attention heads per block")
-    option(shape, "--head-type", str, "TYPE", "hybrid, reweight or content")
+    option(shape, "--head-type", by_block(one_of(HEAD_TYPES)), "TYPE", "hybrid, reweight or content")
+    option(shape, "--reweight-T", by_block(whole_number(0)), "N",
+           "window of the reweight logits of hybrid heads (default: --T)")  # fmt: skip
     option(shape, "--position", str, "MODE", "relative or absolute (default: depends on --head-type)")
     option(shape, "--alpha", number, "X", "initial gate of hybrid heads, 0 to 1 (default: 0.5)")
     recipe = parser.add_argument_group("recipe, overriding --size")
     option(recipe, "--steps", count, "N", "optimiser steps")
     option(recipe, "--batch-chars", count, "N", "characters per step (default: 4096)")
-    option(recipe, "--windows", count, "N", "length of a training sequence, in windows of T (default: 4)")
+    option(recipe, "--windows", count, "N", "length of a training sequence, in windows (default: 4)")
     option(recipe, "--optimizer", str, "NAME", "optimiser for the blocks' matrices: muon or adamw (default: muon)")
     option(recipe, "--learning-rate", number, "X", "peak learning rate of AdamW")
     option(recipe, "--matrix-learning-rate", number, "X", "peak learning rate of Muon")
@@ -199,6 +205,8 @@ def _check_settings(options: argparse.Namespace) -> None:
     from knock_training.sizes import SIZES
 
     Recipe(**given(options, RECIPE))
+    if options.resume:
+        return  # the run has a shape of its own
     errors = []
     for size in SIZES.values() if options.size == "auto" else [SIZES[options.size]]:
         try:
@@ -207,7 +215,7 @@ def _check_settings(options: argparse.Namespace) -> None:
             errors.append(error)
         else:
             return
-    raise errors[0]
+    raise as_options(errors[0])
 
 
 def _base_model(options: argparse.Namespace) -> Checkpoint:
@@ -306,8 +314,7 @@ def _introduce(job: Job, messages: Messages) -> None:
     for line in facts(corpus, length):
         messages.say(line)
     size = sum(math.prod(shape) for shape in shapes(config).values())
-    shape = " ".join(f"{name}={getattr(config, name)}" for name in SHAPE[:5])
-    messages.say(f"{config.head_type} heads, {config.position} positions, {shape}, {size:,} parameters")
+    messages.say(f"{head_types(config)} heads, {config.position} positions, {sizes(config)}, {size:,} parameters")
     if notice := long_items(corpus, config):
         messages.say(notice)
     about = "about " if job.ends is not None else ""

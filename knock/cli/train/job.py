@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knock.cli.train.reading import read_corpus, reading, saved_reading
-from knock.errors import TrainingError, VocabError
+from knock.errors import ConfigError, TrainingError, VocabError
 from knock.words import counted
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from knock_training.team import Team
     from knock_training.threads import Threads
 
-SHAPE = ("T", "n_emb", "nodes", "n_blocks", "n_heads", "head_type", "position", "alpha")
+SHAPE = ("T", "n_emb", "nodes", "n_blocks", "n_heads", "head_type", "position", "alpha", "reweight_T")
 RECIPE = (
     "steps", "batch_chars", "windows", "optimizer", "learning_rate", "matrix_learning_rate", "schedule", "weight_decay",
     "ema", "dropout", "precision", "eval_interval", "patience", "seed",
@@ -170,7 +171,6 @@ def _shape_and_recipe(
     options: argparse.Namespace, size: str, corpus: Corpus, team: Team, base: Checkpoint | None
 ) -> tuple[ModelConfig, Recipe]:
     """Return the shape and recipe of a size (or the shape of `base`), with the overrides of the options."""
-    from knock.config import ModelConfig
     from knock_training.optimizing import native_precision
     from knock_training.recipe import Recipe
     from knock_training.sizes import SIZES, fine_tuning
@@ -179,7 +179,7 @@ def _shape_and_recipe(
     if base is not None:
         config, known = base.weights.config, fine_tuning(known)
     else:
-        config = ModelConfig(**{"vocab_size": corpus.vocab.vocab_size, **_shape(size, corpus), **given(options, SHAPE)})
+        config = _config({"vocab_size": corpus.vocab.vocab_size, **_shape(size, corpus), **given(options, SHAPE)})
     return config, Recipe(**{**known, "precision": native_precision(team.device), **given(options, RECIPE)})
 
 
@@ -195,7 +195,6 @@ def resumed_job(options: argparse.Namespace, path: Path, state: State, base: Che
 
     Options override the restored values, so that `train` can reject those that differ.
     """
-    from knock.config import ModelConfig
     from knock.vocab import Vocab
     from knock_training.recipe import Recipe
     from knock_training.run import WATCHED_BLOCKS
@@ -226,12 +225,36 @@ def resumed_job(options: argparse.Namespace, path: Path, state: State, base: Che
     left = saved["numbers"]["seconds_left"]
     return Job(
         corpus=corpus,
-        config=ModelConfig(**{**what["config"], **size, **given(options, SHAPE)}),
+        config=_config({**what["config"], **size, **given(options, SHAPE)}),
         recipe=Recipe(**recipe),
         ends=None if left is None else time.monotonic() + left,
         watched=WATCHED_BLOCKS,  # `train` restores this and closing_seconds from the state
         closing_seconds=None,
     )
+
+
+def _config(shape: dict[str, Any]) -> ModelConfig:
+    """Return the config of a shape.
+
+    Raises:
+        ConfigError: if it is invalid; the message names the options.
+    """
+    from knock.config import ModelConfig
+
+    try:
+        return ModelConfig(**shape)
+    except ConfigError as error:
+        raise as_options(error) from error
+
+
+def as_options(error: ConfigError) -> ConfigError:
+    """Return the error about a shape with the options that set its fields, such as `--n-heads 3` for `n_heads=3`."""
+
+    def option(match: re.Match[str]) -> str:
+        name, equals = match.groups()
+        return f"--{name.replace('_', '-')}{' ' * bool(equals)}"
+
+    return ConfigError(re.sub(rf"\b({'|'.join(SHAPE)})\b(=?)", option, str(error)))
 
 
 def given(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import argparse
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, TypeVar
 
 from knock.choices import BACKENDS, ENTROPY_RULES, PRESET_NAMES
 from knock.cli.ui.terminal import read_input
@@ -15,6 +15,8 @@ from knock.errors import UnknownCharacterError
 from knock.escapes import unescape
 from knock.models import DEFAULT
 from knock.validation import bounds, is_between, shown
+
+Value = TypeVar("Value")
 
 
 def add_backend_argument(parser: argparse.ArgumentParser) -> None:
@@ -213,6 +215,31 @@ def path_ending_in(*suffixes: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if not text.lower().endswith(suffixes):
             raise argparse.ArgumentTypeError(f"must end in {' or '.join(suffixes)}, got {shown(text)}")
+        return text
+
+    return parse
+
+
+def by_block(parse: Callable[[str], Value]) -> Callable[[str], Value | tuple[Value, ...]]:
+    """Return an argument type for one value, or one for each block, with commas between them.
+
+    Args:
+        parse: the argument type of a single value.
+    """
+
+    def parse_all(text: str) -> Value | tuple[Value, ...]:
+        first, *others = [parse(each.strip()) for each in text.split(",")]
+        return (first, *others) if others else first
+
+    return parse_all
+
+
+def one_of(names: Collection[str]) -> Callable[[str], str]:
+    """Return an argument type for one of a few names, in options that may take several."""
+
+    def parse(text: str) -> str:
+        if text not in names:
+            raise argparse.ArgumentTypeError(f"must be one of {', '.join(names)}, got {shown(text)}")
         return text
 
     return parse

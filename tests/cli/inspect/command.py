@@ -9,7 +9,7 @@ import pytest
 
 from knock import LanguageModel, ModelConfig, ReweightGPT, Vocab
 from knock.cli.main import main
-from tests.cases import SMALL, random_weights
+from tests.cases import EVERY, random_weights
 
 ODD = "a\n\t\0 <&'\u2028\u0301🦜"  # 11 characters, as many as the small models have tokens
 
@@ -22,7 +22,8 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 
 
 def small(kind: str, vocab: str = ODD, **shape: Any) -> LanguageModel:
-    config = ModelConfig(**{**SMALL[kind].to_dict(), "vocab_size": len(vocab), **shape})
+    reach = {"reweight_T": None} if "T" in shape else {}
+    config = ModelConfig(**{**EVERY[kind].to_dict(), **reach, "vocab_size": len(vocab), **shape})
     return LanguageModel(ReweightGPT.from_weights(random_weights(config, 3)), Vocab(vocab))
 
 

@@ -16,7 +16,7 @@ from knock.cli.inspect.subject import label
 from knock.inspection import inspect_text
 from tests.cases import random_weights
 from tests.cli.inspect.browser import SHOWN, Browser, Scripts
-from tests.cli.inspect.command import ODD, run
+from tests.cli.inspect.command import ODD, run, saved
 
 HOSTILE = "</script><script>document.title='broken'</script><!--\u2028\u2029\\\"'&amp;$x$"
 
@@ -152,4 +152,22 @@ def test_hostile_page_is_harmless_in_a_browser(
     assert browser.run("return document.images.length + document.scripts.length") == 2
     texts = browser.run("return [...document.querySelectorAll('#text span[data-place]')].map(each => each.textContent)")
     assert texts == [" " if char == " " else label(char) for char in HOSTILE + ODD]
+    assert browser.console() == []
+
+
+def test_page_of_blocks_that_differ(capsys: pytest.CaptureFixture[str], tmp_path: Path, browser: Browser) -> None:
+    """Every head can be chosen for both kinds; a block without content logits shows that it has none."""
+    path = tmp_path / "all.html"
+    assert run(capsys, saved(tmp_path, "all"), "--text", ODD * 2, "--html", str(path))[0] == 0
+    browser.show(path)
+    browser.hover("#text span[data-place='20']")
+    choose = "document.getElementById(arguments[0]).value = arguments[1]; show(current);"
+    scales = {}
+    for kind in ("attention", "content logits alone"):
+        for b in range(1, 5):
+            for name, value in (("kind", kind), ("head", f"block {b}, head 1")):
+                browser.run(choose.replace("arguments[0]", json.dumps(name)).replace("arguments[1]", json.dumps(value)))
+            scales[kind, b] = browser.run("return document.getElementById('scale').textContent")
+    lacking = {key for key, scale in scales.items() if "no content logits" in scale}
+    assert lacking == {("content logits alone", 1)}
     assert browser.console() == []

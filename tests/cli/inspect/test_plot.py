@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from knock.inspection import inspect_text
-from tests.cases import SMALL
+from tests.cases import EVERY
 from tests.cli.inspect.command import ODD, run, saved, small
 
 
@@ -59,7 +59,7 @@ def test_panels_have_one_scale_and_long_windows_a_log_axis(T: int, scale: str) -
         assert axes.lines[0].get_xdata().tolist() == list(range(1, T + 1))
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", EVERY)
 def test_plot_of_every_kind_of_model(capsys: pytest.CaptureFixture[str], tmp_path: Path, kind: str) -> None:
     pytest.importorskip("matplotlib")
     path = tmp_path / "p.svg"

@@ -13,7 +13,7 @@ from knock import LanguageModel, load
 from knock.cli.inspect.heads import _bars, _edges
 from knock.cli.inspect.subject import label
 from knock.inspection import character_patterns, inspect_text, own_text
-from tests.cases import SMALL
+from tests.cases import EVERY
 from tests.cli.inspect.command import ODD, run, saved, small
 
 
@@ -128,7 +128,7 @@ def test_bars_show_the_largest_value_of_their_range() -> None:
 
 @pytest.mark.parametrize("full", [[], ["--full"]])
 @pytest.mark.parametrize("columns", [20, 40, 60, 80, 150])
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", EVERY)
 def test_view_fits_terminals_of_any_width(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
@@ -175,7 +175,7 @@ def test_labels_are_visible() -> None:
 
 
 def test_window_of_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    for kind in SMALL:
+    for kind in EVERY:
         model = saved(tmp_path, kind, T=1)
         code, out, _ = run(capsys, model, "--text", "aa\na")
         assert code == 0

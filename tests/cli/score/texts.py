@@ -8,7 +8,7 @@ import re
 import numpy as np
 
 from knock import LanguageModel, ReweightGPT, Vocab
-from tests.cases import SMALL, random_weights
+from tests.cases import EVERY, random_weights
 
 ROMEO = "ROMEO:\nBut, soft! what light through yonder window breaks?\n"
 
@@ -17,7 +17,7 @@ LETTERS = "\nabcdefghij"
 
 
 def small(name: str, **options: str) -> LanguageModel:
-    model = ReweightGPT.from_weights(random_weights(SMALL[name], 0), **options)
+    model = ReweightGPT.from_weights(random_weights(EVERY[name], 0), **options)
     return LanguageModel(model, Vocab(LETTERS))
 
 
