@@ -109,7 +109,7 @@ def decoder(engine: Engine, count: int) -> Callable[[int], object]:
 
     A single sequence is a stream that continues from call to call; several are rows of a batch on one thread.
     """
-    prompt = random_tokens(engine.config, 2 * engine.config.T)
+    prompt = random_tokens(engine.config, 2 * engine.config.longest_window)
     if count == 1:
         stream = engine.start(prompt, Sampling(), 0)
         stream.advance(1)

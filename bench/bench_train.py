@@ -59,7 +59,7 @@ def bench_train_plain(benchmark: BenchmarkFixture) -> None:
 def train(benchmark: BenchmarkFixture, config: ModelConfig, recipe: Recipe) -> None:
     """Measure the steps of a recipe."""
     torch.set_num_threads(1)
-    length = config.T * (recipe.windows if config.position == "relative" else 1)
+    length = config.longest_window * (recipe.windows if config.position == "relative" else 1)
     tokens = torch.from_numpy(random_tokens(config, recipe.batch_chars)).long().view(-1, length)
     twin = Twin(Weights.random(config))
     optimizers = Optimizers(twin, recipe)

@@ -6,21 +6,23 @@ from knock.config import ModelConfig
 
 
 def flops(config: ModelConfig) -> int:
-    """Return the floating-point operations of one token: a product with every matrix, attention to a full window."""
-    C, T, F, H = config.n_emb, config.T, config.nodes, config.n_heads
-    content, reweight = config.has_content, config.has_reweight
-    block = C * (C * (1 + 2 * content) + H * T * reweight) + 2 * C * F
-    attention = (1 + content) * C * T
-    return 2 * (config.n_blocks * (block + attention) + C * config.vocab_size)
+    """Return the floating-point operations of one token: a product with every matrix, attention to full windows."""
+    attention = sum((1 + block.has_content) * config.n_emb * block.T for block in config.blocks)
+    return 2 * (_matrices(config) + attention)
 
 
 def weight_bytes(config: ModelConfig) -> int:
     """Return the bytes of the matrices that every token is multiplied by, in float32."""
-    C, T, F, H = config.n_emb, config.T, config.nodes, config.n_heads
-    block = C * (C * (1 + 2 * config.has_content) + H * T * config.has_reweight) + 2 * C * F
-    return 4 * (config.n_blocks * block + C * config.vocab_size)
+    return 4 * _matrices(config)
 
 
 def cache_bytes(config: ModelConfig) -> int:
-    """Return the bytes of the keys and values that a token attends to once the window is full."""
-    return 4 * config.n_blocks * (1 + config.has_content) * config.T * config.n_emb
+    """Return the bytes of the keys and values that a token attends to once the windows are full."""
+    return 4 * sum((1 + block.has_content) * block.T * config.n_emb for block in config.blocks)
+
+
+def _matrices(config: ModelConfig) -> int:
+    """Return the number of elements of the matrices that every token is multiplied by."""
+    C, H = config.n_emb, config.n_heads
+    attention = sum(C * (C * (1 + 2 * block.has_content) + H * block.reweight_T) for block in config.blocks)
+    return attention + config.n_blocks * 2 * C * config.nodes + C * config.vocab_size

@@ -114,8 +114,12 @@ def provider(
     length = lm.default_length if max_new_tokens is None else max_new_tokens
     strings = StopStrings(stop).strings
     keeps_cut = keep_cut or is_open_ended(lm.vocab, strings)
-    known = None if novel is None else KnownTexts(*known_items(novel, lm.training, lm.schema))
-    runs = None if max_overlap is None else KnownRuns.of(max_overlap)
+
+    def known(source: Source) -> list[Source]:
+        return known_items(source, lm.training, lm.schema)
+
+    copies = None if novel is None else KnownTexts(*known(novel))
+    runs = None if max_overlap is None else KnownRuns.of(max_overlap, known)
 
     def text_of(seed: int, prompt: str, overrides: TextOptions) -> Generation:
         return lm.generate(
@@ -124,7 +128,7 @@ def provider(
         )  # fmt: skip
 
     def filters() -> Filters:
-        return Filters(novel=known, overlap=runs, accept=accept, keep_cut=keeps_cut)
+        return Filters(novel=copies, overlap=runs, accept=accept, keep_cut=keeps_cut)
 
     def item(self: BaseProvider, prompt: str = "", **overrides: Unpack[TextOptions]) -> str:
         """Return a text of the model that begins with the prompt; its seed comes from Faker's random numbers."""

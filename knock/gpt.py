@@ -15,7 +15,6 @@ from knock.engine.batch import Request
 from knock.engine.engine import Engine
 from knock.errors import SamplingError
 from knock.files.checkpoint import read_checkpoint, write_checkpoint
-from knock.generation.requests import LONGEST
 from knock.hints import LENGTHS, hint_at
 from knock.sampling import (
     Sampling,
@@ -27,7 +26,7 @@ from knock.sampling import (
     summarize,
     summarize_rows,
 )
-from knock.validation import whole_number
+from knock.validation import LONGEST, whole_number
 from knock.vocab import TokenArray, Vocab, check_tokens
 from knock.weights import Weights
 

@@ -388,8 +388,8 @@ class LanguageModel:
             prompt: what each text begins with.
             unique: drop texts that equal an earlier one.
             novel: texts that are not new: an iterable, or a file of lines, or of whatever an item was in training.
-            max_overlap: a number of characters, and texts of which no run of that length may be copied: a file or an
-                iterable. Needs about 12 bytes of memory per character of theirs.
+            max_overlap: a number of characters, and texts of which no run of that length may be copied, given as for
+                `novel`. Needs about 12 bytes of memory per character of theirs.
             accept: regular expression that a text must match as a whole, in all of Python's syntax, or a function that
                 returns whether to keep a text.
             keep_cut: keep texts that were cut at the limit of their length. A text that nothing else can end, neither
@@ -420,14 +420,17 @@ class LanguageModel:
             is_open_ended,
         )
 
+        def known(source: Source) -> list[Source]:
+            return known_items(source, self.training, self.schema)
+
         count = whole_number("count", count, 0, error=SamplingError)
         check_count("count", count)
         most = default_tries(count) if tries is None else whole_number("tries", tries, 1, error=SamplingError)
         strings = StopStrings(stop).strings
         filters = Filters(
             unique=unique,
-            novel=None if novel is None else KnownTexts(*known_items(novel, self.training, self.schema)),
-            overlap=None if max_overlap is None else KnownRuns.of(max_overlap),
+            novel=None if novel is None else KnownTexts(*known(novel)),
+            overlap=None if max_overlap is None else KnownRuns.of(max_overlap, known),
             accept=accept,
             keep_cut=keep_cut or is_open_ended(self.vocab, strings),
         )

@@ -10,6 +10,7 @@ from typing import Any
 
 from knock.errors import KnockError
 
+LONGEST = 2**28  # characters of a text in a batch, whose buffers are allocated up front
 LARGEST = 10**15  # whole number unless another limit is given: floats represent it, C's integers many times that
 
 _CIRCLE = "\u25cc"

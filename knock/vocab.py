@@ -175,11 +175,11 @@ class Vocab:
         Args:
             text: the text, or a piece of one.
             start: offset of the piece in its source.
-            source: name of the source, such as a file.
+            source: the source, as the message names it.
             model: name of the model.
         """
         offset = int(self.examine(text)[0][0])
-        char, where = text[offset], f" of {source!r}" if source else ""
+        char, where = text[offset], f" of {source}" if source else ""
         return UnknownCharacterError(
             f"unknown character {quoted(char)} (U+{ord(char):04X}) at offset {start + offset}{where}; {model} knows "
             f"{self.describe()}"

@@ -6,7 +6,6 @@ import itertools
 import math
 import pickle
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -195,7 +194,8 @@ def test_an_exact_row_is_the_first_of_its_draws_that_matches(of_items: bool) -> 
         number = next((k for k, text in enumerate(texts) if text.finish_reason != "rejected"), draws)
         if number < draws:
             numbers.append(number)
-            assert (rows[index].text, rows[index].stats) == (texts[number].text, texts[number].stats)
+            assert rows[index].text == texts[number].text
+            assert np.array_equal([*rows[index].stats.values()], [*texts[number].stats.values()], equal_nan=True)
     assert len(set(numbers)) > 2
     assert [row.index for row in rows] == list(range(300))
     assert {row.finish_reason for row in rows} == ({"end"} if of_items else {"stop"})
@@ -260,7 +260,7 @@ def test_interrupted_exact_rows_are_kept_with_the_first_match(monkeypatch: pytes
         ITEMS.generate_batch([""] * 300, **EXACT)
     found = caught.value.finished
     assert [row.text for row in found] == [expected[row.index].text for row in found]
-    assert 20 < len(found) < 300
+    assert 10 < len(found) < 300
     indices = {row.index for row in found}
     assert caught.value.first_missing == next(i for i in range(300) if i not in indices)
 
@@ -344,20 +344,21 @@ def test_items_interrupted_while_they_are_judged(monkeypatch: pytest.MonkeyPatch
 def test_ctrl_c_during_items() -> None:
     code = """
 import os, signal, threading, knock
-lm = knock.load("names")
-lm.items(10)
-threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+judged = 0
+def accept(text):
+    global judged
+    judged += 1
+    if judged == 1000:
+        threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    return True
+lm = knock.load("names", backend="compiled")
 try:
-    lm.items(10**7, tries=10**8, seed=1, unique=False)
+    lm.items(10**7, tries=10**8, seed=1, unique=False, accept=accept)
 except knock.Interrupted as interrupt:
     found = interrupt.items
-    print(len(found) > 300, found == lm.items(len(found), seed=1, unique=False))
+    print(len(found) >= 1000, found == lm.items(len(found), seed=1, unique=False))
 """
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in a background job it may be ignored
-    try:
-        said = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=120)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    said = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=120)
     assert said == "True True\n"
 
 
@@ -369,8 +370,8 @@ except knock.Interrupted as interrupt:
         ({"pattern": "x+"}, "no text that the model can write matches the pattern 'x+'; it does not know 'x'"),
         ({"pattern": "[a-c]{2,x}"}, r"matches the pattern '[a-c]{2,x}'; {2,x} is not a quantifier such as {2,5} but"),
         ({"pattern": "[a-c]{2, 5}x"}, "it does not know 'x'; {2, 5} is not a quantifier such as {2,5} but stands for"),
-        ({"pattern": r"[{2,x}]+x\{2,x\}"}, "it does not know 'x', '{', '2', ',', '}'"),
-        ({"pattern": r"\d{2,5}"}, r"matches the pattern '\\d{2,5}'; it does not know \d"),
+        ({"pattern": r"[{2,a}x]+x\{3,x\}"}, "it does not know 'x', '{', '3', ',', '}'"),
+        ({"pattern": r"(?:x{2}y{,3}z{1,2})+"}, "it does not know 'x', 'y', 'z'"),
         (
             {"pattern": re.compile("a", re.IGNORECASE)},
             "must be compiled without flags, got one with re.IGNORECASE; begin",

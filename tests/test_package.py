@@ -124,7 +124,7 @@ def test_completion_offers_public_names_and_modules_alone() -> None:
     others = set(dir(knock)) - set(knock.__all__)
     assert others == {name for name in others if f"knock.{name}" in sys.modules}
     training = pytest.importorskip("knock_training")
-    assert dir(training) == ["train"]
+    assert dir(training) == ["Interrupted", "train"]
 
 
 def test_shipped_models_match_their_cards_and_the_script_that_made_them() -> None:
@@ -221,6 +221,22 @@ def test_pictures_have_descriptions(page: Path) -> None:
         assert described is not None, picture
         assert len(described[1].split()) > 5, picture
     assert "![" not in text_of(page)  # the form without a width
+
+
+def folders_with_readmes() -> list[Path]:
+    homes = (ROOT / "knock", ROOT / "kernels" / "knock_kernels", ROOT / "training" / "knock_training")
+    return [path.parent for home in homes for path in sorted(home.rglob("README.md"))]
+
+
+@pytest.mark.parametrize("folder", folders_with_readmes(), ids=name_of)
+def test_readme_of_a_folder_names_its_modules_and_folders(folder: Path) -> None:
+    """Those of a folder without a README of its own, too."""
+    text = text_of(folder / "README.md")
+    modules = {path.name for path in folder.glob("*.py")} - {"__init__.py", "__main__.py"}
+    packages = [path.parent for path in folder.glob("*/__init__.py")]
+    inner = {path.name for sub in packages if not (sub / "README.md").exists() for path in sub.glob("*.py")}
+    folders = {f"{path.name}/" for path in packages}
+    assert [name for name in sorted(modules | inner - {"__init__.py"} | folders) if name not in text] == []
 
 
 def test_readme_is_short() -> None:

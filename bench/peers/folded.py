@@ -72,11 +72,12 @@ def fold(weights: Weights) -> Folded[FloatArray]:
     """Fold the weights in float64, then round them to float32.
 
     Raises:
-        ValueError: if the model is not a relative hybrid, the only kind that peers support.
+        ValueError: if the model is not a relative hybrid of blocks that are all alike, the only kind that peers
+            support.
     """
     config = weights.config
-    if (config.head_type, config.position) != ("hybrid", "relative"):
-        raise ValueError(f"peers run relative hybrid models, got {config}")
+    if (config.head_type, config.position) != ("hybrid", "relative") or not config.is_uniform:
+        raise ValueError(f"peers run relative hybrid models whose blocks are all alike, got {config}")
     C, H, D = config.n_emb, config.n_heads, config.head_width
     w = {name: array.astype(np.float64) for name, array in weights.items()}
 

@@ -200,6 +200,8 @@ def _held_out(corpus: Mapping[str, Any], split: Mapping[str, Any]) -> str:
         characters = f"{corpus['validation_items']:,} items, {characters}"
     if split["how"] == "end":
         return f"the last {characters}"
+    if split["how"] == "given":
+        return f"a list, {characters}"
     if split["how"] == "file":
         return f"{split['file']}, {characters}"
     by = "in blocks chosen by" if split["how"] == "blocks" else "chosen by their text and"

@@ -23,6 +23,7 @@ from knock.cli.ui.options import (
 )
 from knock.cli.ui.terminal import for_output, say, write
 from knock.escapes import escape, unescape
+from knock.validation import LONGEST
 from knock.words import counted
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_argument(parser)
     parser.add_argument("-n", "--count", type=whole_number(1), default=10, metavar="N",
                         help="number of texts (default: 10)")  # fmt: skip
-    parser.add_argument("--length", type=whole_number(1), default=300, metavar="N",
+    parser.add_argument("--length", type=whole_number(1, LONGEST), default=300, metavar="N",
                         help="leave out texts of more than N characters (default: 300)")  # fmt: skip
     parser.add_argument("--stop", type=unescape, action="append", metavar="TEXT",
                         help=r"a text ends before TEXT; \n is a newline; can be repeated")  # fmt: skip

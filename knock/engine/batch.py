@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -133,14 +134,32 @@ def work_together(job: Job, threads: int, progress: Callable[[int], None] | None
     """
     from concurrent.futures import ThreadPoolExecutor, wait  # which imports logging; a single text needs neither
 
-    with ThreadPoolExecutor(threads, "knock") as pool:
-        futures = [pool.submit(job.work) for _ in range(threads)]
+    changed, at_work, is_stopped = threading.Condition(), 0, False
+
+    def work() -> None:
+        nonlocal at_work
+        with changed:
+            if is_stopped:
+                return
+            at_work += 1
         try:
+            job.work()
+        finally:
+            with changed:
+                at_work -= 1
+                changed.notify_all()
+
+    with ThreadPoolExecutor(threads, "knock") as pool:
+        try:
+            futures = [pool.submit(work) for _ in range(threads)]
             while wait(futures, timeout=_POLL).not_done:
                 if progress:
                     progress(job.done())
         except BaseException:
             job.stop()
+            with changed:  # the pool does not wait for a thread that was being started
+                is_stopped = True
+                changed.wait_for(lambda: not at_work)
             raise
     for future in futures:
         future.result()

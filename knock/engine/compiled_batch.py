@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,8 +34,8 @@ class CompiledJob:
         limits = np.array([request.max_new_tokens for request in requests], np.int64)
         prompts = [memory.prompt(request.tokens, model.config) for request in requests]
         self._rows = rows = Row.array(len(requests))
-        rows["prompt"] = [address(prompt) for prompt in prompts]
-        rows["before"] = [len(prompt) - 1 for prompt in prompts]
+        rows["prompt"] = [prompt.address for prompt in prompts]
+        rows["before"] = [len(prompt.array) - 1 for prompt in prompts]
         rows["max_new_tokens"], rows["out"] = limits, room.starts
         rows["seed"] = np.uint64(seed).astype(np.int64)
         rows["index"] = [request.index for request in requests]
@@ -82,31 +82,38 @@ class CompiledJob:
         return replace(self._room, lengths=rows["length"], kept=rows["kept"], finish_reasons=rows["finish_reason"])
 
 
+class _Placed(NamedTuple):
+    """An array and its address, which NumPy takes a while to tell. An interrupt that comes meanwhile is lost."""
+
+    array: npt.NDArray[Any]
+    address: int
+
+
 class _Memory:
     """The arrays that rows point to. What requests share is there once."""
 
     def __init__(self) -> None:
-        self._shared: dict[int, npt.NDArray[Any]] = {}  # by the identity of what they are made of
+        self._shared: dict[int, _Placed] = {}  # by the identity of what they are made of
         self._contexts = np.zeros(1, np.int32)
 
-    def prompt(self, tokens: TokenArray, config: ModelConfig) -> npt.NDArray[np.int64]:
-        """Return the end of a prompt that matters."""
-        prompt: npt.NDArray[np.int64] = self._once(tokens, lambda: reachable(tokens, config).astype(np.int64))
-        return prompt
+    def prompt(self, tokens: TokenArray, config: ModelConfig) -> _Placed:
+        """Return the end of a prompt that matters, [N], int64."""
+        return self._once(tokens, lambda: reachable(tokens, config).astype(np.int64))
 
     def controls(self, sampling: Sampling) -> int:
         """Return the address of controls."""
-        return address(self._once(sampling, lambda: controls_of(sampling)))
+        return self._once(sampling, lambda: controls_of(sampling)).address
 
     def bias(self, sampling: Sampling, vocab_size: int) -> int:
         """Return the address of a bias, 0 if there is none."""
         if not sampling.logit_bias:
             return 0
-        return address(self._once(sampling.logit_bias, lambda: np.asarray(sampling.bias_array(vocab_size), np.float32)))
+        bias = self._once(sampling.logit_bias, lambda: np.asarray(sampling.bias_array(vocab_size), np.float32))
+        return bias.address
 
     def automaton(self, automaton: Automaton | None) -> int:
         """Return the address of an automaton's table, 0 if there is none."""
-        return 0 if automaton is None else address(automaton.table)
+        return 0 if automaton is None else self._once(automaton, lambda: automaton.table).address
 
     def contexts(self, requests: Sequence[Request]) -> list[int]:
         """Return the address of each prompt with room behind it, 0 if no control needs the text so far."""
@@ -115,16 +122,17 @@ class _Memory:
             for request in requests
         ]
         self._contexts = np.zeros(sum(sizes) + 1, np.int32)
-        addresses, start = [], 0
+        first, addresses, start = address(self._contexts), [], 0
         for request, size in zip(requests, sizes, strict=True):
-            addresses.append(address(self._contexts) + start * self._contexts.itemsize if size else 0)
+            addresses.append(first + start * self._contexts.itemsize if size else 0)
             if size:
                 self._contexts[start : start + len(request.tokens)] = request.tokens
             start += size
         return addresses
 
-    def _once(self, key: object, make: Callable[[], npt.NDArray[Any]]) -> Any:
+    def _once(self, key: object, make: Callable[[], npt.NDArray[Any]]) -> _Placed:
         """Return the array that is made of an object, which outlives this memory."""
         if id(key) not in self._shared:
-            self._shared[id(key)] = make()
+            array = make()
+            self._shared[id(key)] = _Placed(array, address(array))
         return self._shared[id(key)]

@@ -127,19 +127,27 @@ class TokenizedText:
         return _tokenized(_source([file], settings), name, settings)
 
     @classmethod
-    def from_items(cls, items: Sequence[str], name: str, **settings: Unpack[ItemSettings]) -> TokenizedText:
+    def from_items(
+        cls,
+        items: Sequence[str],
+        name: str,
+        held_out: Sequence[str] | None = None,
+        **settings: Unpack[ItemSettings],
+    ) -> TokenizedText:
         """Tokenise items.
 
         Args:
             items: the items; empty ones are left out.
             name: name of the corpus in messages and in the training record.
+            held_out: the items to hold out, if the split says that they are given.
             **settings: how to read them, as in `ItemSettings`.
 
         Raises:
             TextError: if there are too few items, or no character occurs often enough.
             VocabError: if a character is unknown and `unknown` is "error", or the vocabulary has no boundary.
         """
-        return _tokenized(ManyItems(lambda: items), name, {**settings, "items": Items(kind="texts")})
+        other = None if held_out is None else ManyItems(lambda: held_out)
+        return _tokenized(ManyItems(lambda: items), name, {**settings, "items": Items(kind="texts")}, other)
 
     @classmethod
     def read(
@@ -190,8 +198,10 @@ def _source(files: Sequence[CorpusFile], settings: Settings) -> OneText | ManyIt
     return OneText(files) if items is None else ManyItems(lambda: items.read(files))
 
 
-def _tokenized(source: OneText | ManyItems, name: str, settings: Settings) -> TokenizedText:
-    """Return a corpus as tokens."""
+def _tokenized(
+    source: OneText | ManyItems, name: str, settings: Settings, given: ManyItems | None = None
+) -> TokenizedText:
+    """Return a corpus as tokens, with the items that are given to be held out, if any."""
     vocab, items, unknown = settings.get("vocab"), settings.get("items"), settings.get("unknown", "error")
     lowercase, min_count = settings.get("lowercase", False), settings.get("min_count", 1)
     split = settings.get("split") or Split(how="end" if items is None else "items")
@@ -200,7 +210,12 @@ def _tokenized(source: OneText | ManyItems, name: str, settings: Settings) -> To
     _check_boundary(vocab, items, split)
     drops_marks = vocab is None or BYTE_ORDER_MARK not in vocab
     with contextlib.ExitStack() as opened:
-        other = None
+        other: OneText | ManyItems | None = given
+        if split.how == "given" and given is None:
+            raise TextError(
+                "the validation items of this model were given as a list, so the corpus lacks them; score them "
+                "as a file of their own"
+            )
         if split.how == "file":
             assert split.file is not None
             other = _source([CorpusFile.at(Path(split.file), opened)], settings)
@@ -211,7 +226,7 @@ def _tokenized(source: OneText | ManyItems, name: str, settings: Settings) -> To
         if other is not None:
             other.count(of_other)
             if not of_other.length:
-                raise _empty(str(split.file), items)
+                raise _empty(split.file or "validation", items)
         occurrences = by_character(survey.counts + of_other.counts, lowercase if vocab is None else vocab.lowercase)
         is_complete = vocab is None and min_count <= 1
         if vocab is None:
@@ -253,7 +268,7 @@ def _check_boundary(vocab: Vocab | None, items: Items | None, split: Split) -> N
             f"the vocabulary is that of {kinds[vocab.has_boundary]}, but the corpus is read as "
             f"{kinds[items is not None]}; read it like the model's own corpus"
         )
-    if split.how != "file" and (split.how == "items") != (items is not None):
+    if split.how != "file" and (split.how in ("items", "given")) != (items is not None):
         raise TextError(
             f"a corpus of {'plain text' if items is None else 'items'} cannot be split by {split.how!r}; choose "
             + ("'end', 'blocks' or a file" if items is None else "'items' or a file")

@@ -16,7 +16,7 @@ from knock.validation import shown
 
 Tokens = npt.NDArray[np.integer]
 
-How = Literal["end", "blocks", "items", "file"]
+How = Literal["end", "blocks", "items", "file", "given"]
 
 COUNTED = 100  # different items
 
@@ -35,7 +35,8 @@ class Split:
 
     Attributes:
         how: what is held out: the last tenth of a text (`"end"`); a tenth in blocks spread over it (`"blocks"`); a
-            tenth of the items, chosen by their hashes (`"items"`); or another file (`"file"`).
+            tenth of the items, chosen by their hashes (`"items"`); another file (`"file"`); or other items that were
+            given as a list (`"given"`).
         seed: chooses the blocks or the items.
         file: path of the other file.
     """
@@ -43,6 +44,11 @@ class Split:
     how: How = "end"
     seed: int = 0
     file: str | None = None
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether what is held out is not a part of the corpus."""
+        return self.how in ("file", "given")
 
     def to_record(self) -> dict[str, Any]:
         """Return the split as a JSON-serialisable dict, for the training record."""
@@ -56,7 +62,7 @@ class Split:
         if self.how == "blocks":
             count, size = _blocks(length)
             return count * size
-        return 0 if self.how == "file" else held_out_length(length)
+        return 0 if self.is_apart else held_out_length(length)
 
     @classmethod
     def from_record(cls, record: object) -> Split:

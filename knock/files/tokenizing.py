@@ -126,7 +126,7 @@ class Encoder:
                 if offsets.size and self._unknown == "error":
                     if self._drops_marks:  # offsets count them
                         text = part.text.replace(BYTE_ORDER_MARK, vocab.characters[vocab.start_id])
-                    raise vocab.unknown_error(text, start=part.offset, source=part.file or "")
+                    raise vocab.unknown_error(text, start=part.offset, source=repr(part.file) if part.file else "")
             yield vocab.encode(text, unknown=self._unknown)
 
     def known(self, items: Iterable[str]) -> list[str]:
@@ -152,7 +152,7 @@ class Encoder:
         offsets, _ = vocab.examine(item)
         self.unknown_count += offsets.size
         if offsets.size and self._unknown == "error":
-            raise vocab.unknown_error(item, source=item if len(item) <= _SHOWN else f"{item[:_SHOWN]}...")
+            raise vocab.unknown_error(item, source=repr(item if len(item) <= _SHOWN else f"{item[:_SHOWN]}..."))
         return vocab.decode(vocab.encode(item, unknown=self._unknown))
 
 

@@ -6,7 +6,7 @@ import functools
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from knock.errors import SamplingError, TextError
@@ -78,8 +78,12 @@ class KnownRuns:
         self._hashes = HashSet(hashes for source in sources for hashes in self._hashes_of(source))
 
     @classmethod
-    def of(cls, max_overlap: tuple[int, Source]) -> KnownRuns:
+    def of(cls, max_overlap: tuple[int, Source], read: Callable[[Source], Iterable[Source]]) -> KnownRuns:
         """Return the runs of a length and a source, as they are given to `LanguageModel.items`.
+
+        Args:
+            max_overlap: the two.
+            read: returns what a source holds for a model, as `known_items` does.
 
         Raises:
             SamplingError: if they are not such a pair; also for the reasons that the class raises.
@@ -89,7 +93,8 @@ class KnownRuns:
                 f"max_overlap must be a number of characters and texts, such as (20, 'known.txt'), "
                 f"got {shown(max_overlap)}"
             )
-        return cls(*max_overlap)
+        length, source = max_overlap
+        return cls(length, *read(source))
 
     def has_run_of(self, text: str) -> bool:
         """Whether a text contains one of the runs."""

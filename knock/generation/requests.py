@@ -16,14 +16,13 @@ from knock.generation.results import Prompt
 from knock.generation.stopping import StopStrings, warn_of_impossible
 from knock.memo import Memo
 from knock.sampling import Sampling
-from knock.validation import shown, whole_number
+from knock.validation import LONGEST, shown, whole_number
 from knock.vocab import TokenArray, Vocab
 
 if TYPE_CHECKING:
     from knock.generation.constraints.constraint import Compiled, Constraint
 
 LAST_INDEX = 2**62  # well within the int64 of the kernels
-LONGEST = 2**28  # characters of a row: buffers are allocated up front
 MOST_TEXTS = 10**8  # texts of a list, which take some hundred gigabytes
 
 

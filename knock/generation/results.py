@@ -278,7 +278,7 @@ def _stop_strings(rows: Rows, requests: Sequence[Request], vocab: Vocab) -> Iter
             yield max(given, key=len, default=None)
 
 
-def collect(stream: TextStream, prompt: str, index: int = 0) -> Generation:
+def collect(stream: TextStream, prompt: str) -> Generation:
     """Read a stream to its end and return the text."""
     text = "".join(stream)
     assert stream.finish_reason is not None  # the stream has ended
@@ -289,6 +289,5 @@ def collect(stream: TextStream, prompt: str, index: int = 0) -> Generation:
         seed=stream.seed,
         stats=stream.stats,
         token_stats=stream.token_stats,
-        index=index,
         stop_string=stream.stop_string,
     )

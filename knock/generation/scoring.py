@@ -134,13 +134,17 @@ class ItemScorer(Scorer):
         self.items = 0
 
     def feed_items(
-        self, items: Sequence[str], progress: Callable[[float], None] = lambda share: None
+        self,
+        items: Sequence[str],
+        progress: Callable[[float], None] = lambda share: None,
+        names: Sequence[str] = (),
     ) -> npt.NDArray[np.float64]:
         """Return the surprise of each character and, after those of each item, of its end, in bits.
 
         Args:
             items: the next items.
             progress: called with the share of them done so far.
+            names: how error messages call the items; by default, by their numbers.
 
         Raises:
             VocabError: if the model does not know a character and `unknown` is `"error"`.
@@ -151,13 +155,16 @@ class ItemScorer(Scorer):
         end = np.ones(1, np.intp)
         tokens: list[TokenArray] = [boundary]
         widths: list[npt.NDArray[np.intp]] = []
-        for number, item in enumerate(items, self.items + 1):
-            of_item, of_chars = self._encode(item, f"item {number:,}")
+        for name, item in zip(names or self._numbered(len(items)), items, strict=True):
+            of_item, of_chars = self._encode(item, name)
             tokens += [of_item, boundary]
             widths += [of_chars, end]
         log_probs = log_probs_from(self._engine, np.concatenate(tokens), 1, progress, boundary=self._vocab.boundary)
         self.items += len(items)
         return self._surprise(log_probs, np.concatenate(widths))
+
+    def _numbered(self, count: int) -> Iterator[str]:
+        return (f"item {number:,}" for number in range(self.items + 1, self.items + count + 1))
 
     @property
     def loss(self) -> Loss:

@@ -17,9 +17,9 @@ from knock.engine.automaton import Automaton
 from knock.engine.engine import Engine
 from knock.errors import GenerationError, SamplingError
 from knock.generation.constraints.constraint import Compiled, Constraint, compile_constraint
-from knock.generation.requests import LONGEST, beginning, prompt_tokens, stopless
+from knock.generation.requests import beginning, prompt_tokens, stopless
 from knock.generation.stopping import StopStrings, warn_of_impossible
-from knock.validation import whole_number
+from knock.validation import LONGEST, whole_number
 from knock.vocab import TokenArray, Vocab
 
 _REPORTED = 256  # prefixes between two reports of the progress

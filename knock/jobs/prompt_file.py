@@ -17,7 +17,7 @@ from knock.generation.stopping import StopStrings
 from knock.jobs.field_names import FIELDS, check_extra
 from knock.memo import Memo
 from knock.sampling import WHOLE_CONTROLS, Sampling
-from knock.validation import shown, whole_number
+from knock.validation import LONGEST, shown, whole_number
 
 _DEEPEST = 100  # levels of nesting of a field
 
@@ -186,7 +186,7 @@ class PromptMaker:
             stop=None if stop is None else StopStrings(stop).strings,
             max_new_tokens=None
             if limit is None
-            else whole_number("max_new_tokens", _whole(limit), 0, error=SamplingError),
+            else whole_number("max_new_tokens", _whole(limit), 0, LONGEST, error=SamplingError),
             extra=extra or None,
         )
 

@@ -49,6 +49,19 @@ def test_limits_count_every_product() -> None:
     assert cache_bytes(config) == 4 * 2 * 2 * 5 * 6
 
 
+def test_limits_count_every_block_on_its_own() -> None:
+    config = ModelConfig(
+        vocab_size=7, T=(2, 5, 9), n_emb=6, nodes=4, n_blocks=3, n_heads=3,
+        head_type=("reweight", "hybrid", "content"), reweight_T=(2, 4, 0), position="relative",
+    )  # fmt: skip
+    inputs = (6 * 6 + 6 * 3 * 2) + (3 * 6 * 6 + 6 * 3 * 4) + 3 * 6 * 6
+    matrices = inputs + 3 * 2 * 6 * 4 + 6 * 7
+    cached = 6 * (2 + 2 * 5 + 2 * 9)
+    assert weight_bytes(config) == 4 * matrices
+    assert flops(config) == 2 * (matrices + cached)
+    assert cache_bytes(config) == 4 * cached
+
+
 def test_speed_table_has_ratios_and_shares(run: Run) -> None:
     run.results["bench_generate[compiled-relative]"] = {
         "extra_info": {"count": 500, "unit": "tokens"},

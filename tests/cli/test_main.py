@@ -286,8 +286,8 @@ def test_info_of_a_model_without_vocabulary(
         (["train", "mary.txt"], 2, "--out"),
         (["train", "mary.txt", "--out", "o.txt"], 2, "argument -o/--out: must end in .safetensors or .npz"),
         (["train", "mary.txt", "--out", "none/o.safetensors"], 1, "cannot write the model file"),
-        (["train", "mary.txt", "--out", "o.safetensors", "--n-emb", "65"], 2, "--n-heads=1 fits"),
-        (["train", "mary.txt", "--out", "o.safetensors", "--size", "small", "--n-heads", "5"], 2, "--n-emb=128 and"),
+        (["train", "mary.txt", "--out", "o.safetensors", "--n-emb", "65"], 2, "--n-heads 1 fits"),
+        (["train", "mary.txt", "--out", "o.safetensors", "--size", "small", "--n-heads", "5"], 2, "--n-emb 128 and"),
         (
             ["train", "mary.txt", "--out", "o.safetensors", "--steps", "9" * 400],
             2,

@@ -125,7 +125,7 @@ BAD_LINES = [
     (b'{"temperature": -1}', "temperature must be 0 (greedy) or"),
     (b'{"sampling": "nucleus"}', "sampling must be a Sampling or one of balanced, basic"),
     (b'{"sampling": {"top_p": 1}}', "sampling must be a Sampling or one of balanced, basic"),
-    (b'{"max_new_tokens": 1.5}', "max_new_tokens must be a whole number of at least 0, got 1.5"),
+    (b'{"max_new_tokens": 1.5}', "max_new_tokens must be a whole number from 0 to 268435456, got 1.5"),
     (b'{"stop": [5]}', "stop"),
     (b'{"logit_bias": "e"}', "logit_bias must map tokens to numbers, got 'e'"),
     (b'{"id": "\\ud800"}', "id has a lone surrogate"),
@@ -288,7 +288,7 @@ def test_partial_writes_are_continued() -> None:
         (["A", "--format", "parquet"], "a Parquet file can be neither streamed nor resumed"),
         (["A", "--threads", "0"], "argument --threads: must be a whole number from 1 to 1024, got '0'"),
         (["A", "--threads", "10000"], "argument --threads: must be a whole number from 1 to 1024, got '10000'"),
-        (["A", "--length", str(10**20)], "max_new_tokens must be a whole number from 0 to 268435456"),
+        (["A", "--length", str(10**20)], "--length: must be a whole number from 0 to 268435456"),
         (["A", "--count", "0"], "--count: must be a whole number of at least 1"),
         (["A", "--engine", "spark"], "argument --engine: invalid choice"),
     ],
@@ -469,14 +469,18 @@ def test_whole_floats_are_accepted_as_integers(capsys: pytest.CaptureFixture[str
     assert len(json.loads(made[0][1])["text"]) == 7
 
 
-def test_row_that_is_too_long_becomes_an_error_row(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("length", [-1, 2**28 + 1, 2**63, 10**30])
+def test_row_that_is_too_long_is_an_invalid_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, length: int
+) -> None:
     path = tmp_path / "p.jsonl"
-    lines = [{}, {"max_new_tokens": 2**63}, {"max_new_tokens": 10**12}, {}]
-    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    code, said, _ = run(capsys, "sample", "--prompts", str(path), *FAST)
-    made = [json.loads(line) for line in said.splitlines()]
-    assert (code, [row["finish_reason"] for row in made]) == (1, ["length", "error", "error", "length"])
-    assert "max_new_tokens must be a whole number from 0 to 268435456" in made[1]["error"]
+    path.write_text("\n".join(map(json.dumps, [{}, {"max_new_tokens": length}, {}])), encoding="utf-8")
+    code, _, err = run(capsys, "sample", "--prompts", str(path), *FAST)
+    assert code == 1
+    assert f"line 2: max_new_tokens must be a whole number from 0 to 268435456, got {length}" in err
+    code, said, err = run(capsys, "sample", "--prompts", str(path), "--skip-bad", *FAST)
+    assert [json.loads(line)["index"] for line in said.splitlines()] == [0, 2]
+    assert "line 2: max_new_tokens must be" in err
 
 
 @pytest.mark.parametrize(

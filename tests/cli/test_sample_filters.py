@@ -156,6 +156,32 @@ def test_exact_draws_until_there_are_enough(capsys: pytest.CaptureFixture[str], 
     assert (code, "0 not accepted, " in err, err.endswith(" not matching\n")) == (0, True, True)
 
 
+def test_exact_draws_for_each_prompt_until_a_text_matches(
+    capsys: pytest.CaptureFixture[str], items: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "p.txt"
+    path.write_text("a\nb\n", encoding="utf-8")
+    arguments = [
+        "sample",
+        "--prompts",
+        str(path),
+        "--count",
+        "3",
+        "-m",
+        items,
+        "--seed",
+        "1",
+        "--pattern",
+        "[abc]{4,9}",
+    ]
+    code, said, _ = run(capsys, *arguments, "--exact")
+    expected = load(items).generate_batch(
+        ["a", "b"], "balanced", 3, 1, pattern="[abc]{4,9}", exact=True, max_new_tokens=None
+    )  # fmt: skip
+    assert code == 0
+    assert [row["text"] for row in map(json.loads, said.splitlines())] == [row.text for row in expected]
+
+
 def test_constraints_without_filters(capsys: pytest.CaptureFixture[str], items: str) -> None:
     arguments = ["sample", "-m", items, "--count", "30", "--seed", "1", "--pattern", "[abc]+", "--max-length", "4"]
     code, said, err = run(capsys, *arguments, "--ban", "aa", "--format", "txt")
@@ -496,3 +522,25 @@ def test_novel_reads_the_items_that_the_model_learned(
     assert not {first, second} & set(said.splitlines())
     assert not re.search(" 0 copies", err)
     assert not {first, second} & set(lm.items(9, seed=1, sampling="balanced", novel=path))
+
+
+def test_max_overlap_reads_the_items_that_the_model_learned(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, items: str
+) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    lm = load(items)
+    lm.training["corpus"] = {"items": {"kind": "column", "column": "x"}}
+    model, path, listed = str(tmp_path / "m.safetensors"), tmp_path / "t.parquet", tmp_path / "t.txt"
+    lm.save(model)
+    some = [text for text in drawn(items, 20, max_new_tokens=1000) if len(text) >= 3][:2]
+    parquet.write_table(pyarrow.table({"y": ["abcabc", "bcabca"], "x": some}), path)
+    listed.write_text("\n".join(some), encoding="utf-8")
+    arguments = ["sample", "-m", model, "-n", "30", "--seed", "1", "--unique", "--max-overlap", "3"]
+    made = [run(capsys, *arguments, str(file)) for file in (path, listed)]
+    assert made[0] == made[1]
+    assert " 0 overlaps" not in made[0][2]
+    assert "overlaps" in made[0][2]
+    expected = lm.items(30, seed=1, sampling="balanced", max_overlap=(3, path))
+    assert [json.loads(line)["text"] for line in made[0][1].splitlines()] == expected

@@ -254,11 +254,9 @@ def test_blocks_that_differ_train_and_fine_tune(
     fine = ["--from", str(model), "--steps", "2", "--batch-chars", "128"]
     assert run(capsys, "train", str(corpus_file), "--out", str(tuned), *fine)[0] == 0
     assert read_checkpoint(tuned).weights.config == config
-    code, out, _ = run(capsys, "generate", "--model", str(model), "--length", "20", "Mary")
-    assert (code, len(out.rstrip("\n")) > 4) == (0, True)
-    code, _, err = run(capsys, "generate", "--model", str(model), "--backend", "compiled", "Mary")
-    assert code == 1
-    assert "the compiled kernels need the same window and head type in all blocks, got T=(2, 4, 8)" in err
+    for backend in ("numpy", "compiled"):
+        code, out, _ = run(capsys, "generate", "--model", str(model), "--length", "20", "--backend", backend, "Mary")
+        assert (code, len(out.rstrip("\n")) > 4) == (0, True)
 
 
 @pytest.mark.parametrize(

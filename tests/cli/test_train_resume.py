@@ -130,7 +130,7 @@ def test_resume_with_values_for_each_block(corpus_file: Path, capsys: pytest.Cap
     stopped(corpus_file, model, **shape)
     resume = ["train", str(corpus_file), "--out", str(model), "--resume"]
     code, _, err = run(capsys, *resume, "--T", "2,4")
-    assert (code, "config T was [2, 8] and is [2, 4]" in err) == (1, True)
+    assert (code, "--T was [2, 8] and is [2, 4]" in err) == (1, True)
     assert run(capsys, *resume)[0] == 0
     expected, result = stopped(corpus_file, whole, after=6, **shape).weights, read_checkpoint(model).weights
     assert result.config == expected.config

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -25,6 +25,7 @@ from knock.generation.constraints.automaton import Rules, build
 from knock.generation.stopping import StopStrings, automaton
 from knock.sampling import TokenStats, summarize, summarize_rows
 from knock.weights import Weights
+from knock_kernels.cache.store import address
 from knock_kernels.lang.layout import FinishReason
 from tests.cases import EVERY, RUNS, SMALL, models, random_tokens, random_weights
 
@@ -350,11 +351,7 @@ except Interrupted as interrupted:
     print([row.index for row in interrupted.finished] == [0, 1, 2, *range(4, 13)])
     print(all(row.text == alone[row.index].text for row in interrupted.finished))
 """
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in a background job it may be ignored
-    try:
-        said = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=60)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    said = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=60)
     assert said == "interrupted True 1\nTrue\nTrue\n"
 
 
@@ -381,6 +378,54 @@ def test_interrupt_keeps_finished_rows(shakespeare: LanguageModel, monkeypatch: 
     with pytest.raises(Interrupted) as caught:
         shakespeare.generate_batch(["A"] * 600, seed=0, max_new_tokens=2)
     assert [row.text for row in caught.value.finished] == [row.text for row in expected]
+
+
+@pytest.mark.parametrize("started", [1, 2])
+def test_interrupt_while_a_thread_is_started(monkeypatch: pytest.MonkeyPatch, started: int) -> None:
+    """No thread works on after that, even one that the pool does not know of."""
+
+    class Endless:
+        def __init__(self) -> None:
+            self.at_work, self.is_stopped = 0, threading.Event()
+
+        def work(self) -> None:
+            self.at_work += 1
+            self.is_stopped.wait(60)
+            time.sleep(0.1)
+            self.at_work -= 1
+
+        def stop(self) -> None:
+            self.is_stopped.set()
+
+        def done(self) -> int:
+            return 0
+
+    def start(thread: threading.Thread) -> None:
+        begin(thread)
+        if next(calls) == started:
+            raise KeyboardInterrupt
+
+    begin, calls, job = threading.Thread.start, itertools.count(1), Endless()
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(KeyboardInterrupt):
+        work_together(job, 2)  # type: ignore[arg-type]
+    assert job.at_work == 0
+    time.sleep(0.2)
+    assert job.at_work == 0
+
+
+def test_addresses_are_looked_up_once(shakespeare: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NumPy loses an interrupt that comes while it tells an address, so it must not be asked for each row."""
+    calls: list[object] = []
+
+    def counted(array: np.ndarray) -> int:
+        calls.append(array)
+        return address(array)
+
+    monkeypatch.setattr("knock.engine.compiled_batch.address", counted)
+    options = {"n": 200, "seed": 0, "max_new_tokens": 3, "stop": "e", "no_repeat_ngram": 3, "logit_bias": {"a": 1}}
+    shakespeare.generate_batch(["A", "B"], **options)
+    assert 0 < len(calls) < 20
 
 
 def test_failing_job_raises() -> None:

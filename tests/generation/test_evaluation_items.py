@@ -169,8 +169,10 @@ def test_a_stream_may_begin_inside_an_item(name: str, span: int, first: int) -> 
 
 def test_unknown_characters() -> None:
     model = item_model()
-    with pytest.raises(VocabError, match=r"unknown character 'x' .* at offset 2 of 'item 2'; 'it' knows"):
+    with pytest.raises(VocabError, match=r"unknown character 'x' .* at offset 2 of item 2; 'it' knows"):
         item_scorer(model).feed_items(["ab", "baxa"])
+    with pytest.raises(VocabError, match="at offset 2 of the last; 'it' knows"):
+        item_scorer(model).feed_items(["ab", "baxa"], names=["the first", "the last"])
     scorer = item_scorer(model, "skip")
     result = scorer.feed_items(["\ufeffbad", "xx", "baxa"])
     plain = np.concatenate(expected_log_probs(model, ["bad", "", "baa"])) / -math.log(2)

@@ -44,10 +44,11 @@ def test_sources_that_are_not_texts(source: object) -> None:
 
 
 def test_a_length_and_its_texts_are_one_argument() -> None:
-    assert KnownRuns.of((2, ["abc"])).digest == KnownRuns(2, ["abc"]).digest
+    expected = KnownRuns(2, ["abc"], ["cde"]).digest
+    assert KnownRuns.of((2, ["abc"]), lambda source: [source, ["cde"]]).digest == expected
     for wrong in (4, "ab", (4,), (4, ["a"], 3), None):
         with pytest.raises(SamplingError, match=r"max_overlap must be a number of characters and texts, .* got"):
-            KnownRuns.of(wrong)
+            KnownRuns.of(wrong, lambda source: [source])
 
 
 @pytest.fixture(params=[1, 3, 2**20])

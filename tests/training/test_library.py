@@ -15,6 +15,8 @@ import knock
 import knock_training
 from knock.cli.main import main
 from knock.errors import CheckpointError, ConfigError, KnockError, TextError, TrainingError
+from knock.files.corpus import TokenizedText, recorded_settings
+from knock.files.items import Items
 from knock_training.progress import Progress
 
 SHAPE: dict[str, Any] = {"T": 8, "n_emb": 8, "nodes": 8, "n_blocks": 1, "n_heads": 2}
@@ -148,6 +150,34 @@ def test_validation(tmp_path: Path) -> None:
         knock_training.train(WORDS, validation="blocks", **TINY)
 
 
+def test_validation_items_can_be_a_list(tmp_path: Path, words: Path) -> None:
+    """With the weights and the losses of the same items in files."""
+    own, other = ["xel", "bal", "", "kux"], tmp_path / "other.txt"
+    other.write_text("\n".join(own) + "\n", encoding="utf-8")
+    lm = knock_training.train(WORDS, validation=iter(own), **TINY)
+    of_files = knock_training.train(words, items="lines", validation=other, **TINY)
+    assert lm.digest == of_files.digest
+    assert set("xu") <= set(lm.vocab.characters)
+    assert lm.training["evaluation"] == of_files.training["evaluation"]
+    counts = ("characters", "validation_characters", "item_count", "validation_items", "sha256")
+    assert [lm.training["corpus"][name] for name in counts] == [of_files.training["corpus"][name] for name in counts]
+    assert lm.training["corpus"]["validation_items"] == 3
+    assert lm.training["validation"] == {"how": "given"}
+    lm.save(path := tmp_path / "m.safetensors")
+    assert knock.load(path).training == lm.training
+    with pytest.raises(KnockError, match="were given as a list, so the corpus lacks them; score them as a file of"):
+        TokenizedText.read(words, vocab=lm.vocab, **{**recorded_settings(lm.training), "items": Items(kind="lines")})
+
+
+def test_validation_rows_can_be_a_list() -> None:
+    held_out = [row for row in ROWS if row["n"] == 3]
+    lm = knock_training.train(ROWS, validation=held_out, **TINY)
+    assert lm.training["corpus"]["validation_items"] == len(held_out)
+    assert lm.schema == knock_training.train(ROWS, **TINY).schema
+    cells = knock_training.train(ROWS, column="word", validation=held_out, **TINY)
+    assert cells.training["corpus"]["validation_characters"] == 4 * len(held_out)
+
+
 def test_characters_can_be_left_out() -> None:
     lm = knock_training.train([*WORDS, "BAL", "xyl"], lowercase=True, min_count=2, **TINY)
     assert lm.vocab.lowercase
@@ -169,9 +199,80 @@ def test_model_is_there_after_an_interrupt(tmp_path: Path) -> None:
         if progress.step == 8:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(knock_training.Interrupted) as caught:
         knock_training.train(WORDS, out=out, progress=stop, **TINY)
-    assert knock.load(out).training["steps_done"] == 6
+    lm = caught.value.model
+    assert {name: lm.training[name] for name in ("ended", "steps_done", "best_step")} == {
+        "ended": "interrupted",
+        "steps_done": 8,
+        "best_step": 6,
+    }
+    assert len(lm.items(5, seed=1, max_length=6)) == 5
+    loaded = knock.load(out)
+    assert (loaded.digest, loaded.training) == (lm.digest, lm.training)
+    assert str(caught.value) == (
+        "training was interrupted after 8 steps; the attribute `model` has the model of step 6"
+    )
+    with pytest.raises(knock_training.Interrupted) as caught:
+        knock_training.train(WORDS, progress=stop, **TINY)
+    assert caught.value.model.digest == lm.digest
+
+
+def test_interrupt_before_the_first_evaluation_has_the_latest_model(tmp_path: Path) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "m.safetensors"
+    with pytest.raises(knock_training.Interrupted, match=r"after 3 steps; .* of step 3") as caught:
+        knock_training.train(WORDS, out=out, progress=stop, **TINY)
+    assert caught.value.model.training["best_validation_loss"] is None
+    assert caught.value.model.generate(seed=1, max_new_tokens=5).seed == 1
+    assert not out.exists()  # as with the command, weights without a loss replace no model
+
+
+def test_interrupt_of_the_last_evaluation_keeps_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    whole = knock_training.train(WORDS, **TINY)
+    monkeypatch.setattr("knock_training.library.evaluate", interrupted)
+    with pytest.raises(knock_training.Interrupted) as caught:
+        knock_training.train(WORDS, **TINY)
+    assert caught.value.model.digest == whole.digest
+
+
+def test_interrupted_model_that_cannot_be_written_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.step == 8:
+            monkeypatch.setattr("knock_training.library.write_checkpoint", full)
+            raise KeyboardInterrupt
+
+    def full(*_: object) -> None:
+        raise CheckpointError("the disk is full")
+
+    with pytest.raises(knock_training.Interrupted) as caught:
+        knock_training.train(WORDS, out=tmp_path / "m.safetensors", progress=stop, **TINY)
+    assert caught.value.__notes__ == ["The model was not written: the disk is full"]
+    assert caught.value.model.training["best_step"] == 6
+
+
+def test_ctrl_c_keeps_the_model() -> None:
+    code = """
+import os, signal, knock_training
+def progress(now):
+    if now.step == 8:
+        os.kill(os.getpid(), signal.SIGINT)
+if __name__ == "__main__":
+    words = [a + b + c for a in "bdgk" for b in "aeiou" for c in "lmnr"]
+    try:
+        knock_training.train(words, T=8, n_emb=8, nodes=8, n_blocks=1, n_heads=2, steps=100_000, batch_chars=128,
+                             eval_interval=6, threads=1, progress=progress)
+    except knock_training.Interrupted as interrupt:
+        print(interrupt.model.training["best_step"], len(interrupt.model.items(3, seed=1, max_length=6)))
+"""
+    said = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=300)
+    assert said == "6 3\n"
 
 
 def test_progress_is_printed_at_each_evaluation(capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,8 +317,19 @@ def test_minutes_set_the_number_of_steps() -> None:
         (WORDS, {"out": "m.txt"}, CheckpointError, "m.txt"),
         ([], {}, TextError, "corpus 'items' has no items"),
         (WORDS, {"validation": "words.txt"}, ConfigError, "validation cannot be a file if the items are a list"),
-        (WORDS, {"validation": WORDS}, ConfigError, r"validation must be 'end', 'blocks' or a file, got \['bal'"),
-        (TEXT, {"validation": 0.1}, ConfigError, "validation must be 'end', 'blocks' or a file, got 0.1"),
+        (TEXT, {"validation": WORDS}, ConfigError, "validation can be a list only if the corpus is a list"),
+        (WORDS, {"validation": [{"a": 1}]}, ConfigError, r"must be a list of strings, as the corpus is, got {'a': 1}"),
+        ([{"a": 1}], {"validation": WORDS}, ConfigError, "must be a list of dicts, as the corpus is, got 'bal'"),
+        (WORDS, {"validation": ["a", 1]}, TextError, "a validation that is a list must have strings, .* got 1 in it"),
+        (WORDS, {"validation": []}, TextError, "corpus 'validation' has no items"),
+        (WORDS, {"validation": [" "]}, TextError, "corpus 'validation' has no items"),
+        (TEXT, {"validation": 0.1}, ConfigError, "validation must be 'end', 'blocks', a file or a list, got 0.1"),
+        (WORDS, {"lr": 1e-3}, ConfigError, "train has no argument 'lr'; use learning_rate"),
+        (WORDS, {"epochs": 3}, ConfigError, "train has no argument 'epochs'; use steps"),
+        (WORDS, {"batch_size": 8}, ConfigError, "train has no argument 'batch_size'; use batch_chars, in characters"),
+        (WORDS, {"learning_rat": 3}, ConfigError, r"no argument 'learning_rat'; did you mean learning_rate\?"),
+        (WORDS, {"minute": 3}, ConfigError, r"train has no argument 'minute'; did you mean minutes\?"),
+        (WORDS, {"zzz": 3}, ConfigError, "no argument 'zzz'; fields of the shape and recipe are T, n_emb"),
         (["a"], {}, TextError, "1 item"),
         ([1, 2], {}, TextError, "strings, paths or dicts only, got 1"),
         (["a", Path("b")], {}, TextError, "strings, paths or dicts only"),

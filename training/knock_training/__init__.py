@@ -1,6 +1,7 @@
 """Train knock models with PyTorch: a differentiable twin of the model, the trainer and the evaluation.
 
-`knock_training.train` trains a model from Python; importing the package alone does not import PyTorch.
+`knock_training.train` trains a model from Python, and `knock_training.Interrupted` has the one of a run that Ctrl-C
+stopped; importing the package alone does not import PyTorch.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from knock_training.library import Interrupted as Interrupted
     from knock_training.library import train as train
 
-__all__ = ["train"]  # imported on first use
+__all__ = ["Interrupted", "train"]  # imported on first use
 
 # Bound the time that PyTorch's threads spin before they sleep. OpenMP reads these variables once, when PyTorch is
 # imported. By default the threads spin for milliseconds, which on a shared machine keeps the core from the threads they

@@ -39,9 +39,11 @@ class Corpus:
         return cls.of(TokenizedText.from_text(text, name, **settings))
 
     @classmethod
-    def from_items(cls, items: Sequence[str], name: str, **settings: Unpack[ItemSettings]) -> Corpus:
+    def from_items(
+        cls, items: Sequence[str], name: str, held_out: Sequence[str] | None = None, **settings: Unpack[ItemSettings]
+    ) -> Corpus:
         """Tokenise and split items. Arguments and errors are those of `TokenizedText.from_items`."""
-        return cls.of(TokenizedText.from_items(items, name, **settings))
+        return cls.of(TokenizedText.from_items(items, name, held_out, **settings))
 
     @classmethod
     def read(

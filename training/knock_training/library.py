@@ -6,24 +6,20 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
-from pathlib import Path
-from typing import Any, Literal, get_args
+from dataclasses import fields
+from typing import Any
 
 import torch
 
 from knock.choices import Unknown
 from knock.config import ModelConfig
 from knock.cpus import available_threads
-from knock.errors import ConfigError, TextError, TrainingError
+from knock.errors import CheckpointError, ConfigError, TrainingError
 from knock.files.checkpoint import check_writable, write_checkpoint
-from knock.files.items import TABLES, Items
-from knock.files.json_table import table_of_mappings
-from knock.files.split import Split
-from knock.generation.constraints.inference import schema_of
 from knock.gpt import ReweightGPT
+from knock.hints import suggestion
 from knock.language_model import LanguageModel
 from knock.validation import real_number, shown, whole_number
 from knock.weights import Weights
@@ -34,20 +30,56 @@ from knock_training.evaluate import as_record, evaluate
 from knock_training.optimizing import native_precision
 from knock_training.planning import LEAST_STEPS, Plan, plan
 from knock_training.progress import Progress
+from knock_training.reading import ItemKind, Source, Validation, items_of, read, several
 from knock_training.recipe import Recipe
 from knock_training.run import WATCHED_BLOCKS
 from knock_training.sizes import SIZES, SMALLEST, shape_for, size_for
 from knock_training.team import Team
 from knock_training.threads import Threads
 
-ItemKind = Literal["lines", "paragraphs", "files", "rows", "raw"]
-Source = str | os.PathLike[str] | Iterable[str] | Iterable[os.PathLike[str]] | Iterable[Mapping[str, Any]]
-
+# What other libraries call the arguments.
+_MISNOMERS = {
+    **dict.fromkeys(("lr", "max_lr", "rate", "peak_lr"), "learning_rate"),
+    **dict.fromkeys(("muon_lr", "matrix_lr"), "matrix_learning_rate"),
+    **dict.fromkeys(("epochs", "iterations", "max_iters", "max_steps", "n_epochs", "num_epochs", "num_steps"), "steps"),
+    **dict.fromkeys(("batch_size", "batch"), "batch_chars, in characters"),
+    **dict.fromkeys(("block_size", "context", "context_length", "max_length", "seq_len", "window"), "T"),
+    **dict.fromkeys(("depth", "layers", "n_layer", "n_layers", "num_layers", "blocks"), "n_blocks"),
+    **dict.fromkeys(("d_model", "dim", "embed_dim", "embedding", "hidden_size", "n_embd"), "n_emb"),
+    **dict.fromkeys(("d_ff", "ff_dim", "mlp_dim"), "nodes"),
+    **dict.fromkeys(("heads", "n_head", "num_heads"), "n_heads"),
+    **dict.fromkeys(("clip", "max_grad_norm", "max_norm"), "grad_clip"),
+    **dict.fromkeys(("early_stopping",), "patience"),
+    **dict.fromkeys(("random_seed", "random_state"), "seed"),
+    **dict.fromkeys(("warmup_steps", "num_warmup_steps"), "warmup"),
+    **dict.fromkeys(("val", "valid", "validation_data", "eval_data"), "validation"),
+    **dict.fromkeys(("output", "path", "save_to"), "out"),
+    **dict.fromkeys(("n_threads", "num_threads"), "threads"),
+    **dict.fromkeys(("callback", "verbose"), "progress"),
+    **dict.fromkeys(("time", "max_time", "duration"), "minutes"),
+    "eval_every": "eval_interval",
+    "wd": "weight_decay",
+}
 _SHAPE = ("T", "n_emb", "nodes", "n_blocks", "n_heads", "head_type", "position", "alpha", "reweight_T")
 _RECIPE = tuple(field.name for field in fields(Recipe) if field.name != "seed")
-_PARTS = ("end", "blocks")
-_ELEMENTS = (str, os.PathLike, Mapping)
-_LONGEST_PATH = 256  # characters; a longer string is surely a text
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during training.
+
+    Attributes:
+        model: the model with the lowest validation loss so far, or the latest one if there was no evaluation.
+    """
+
+    def __init__(self, model: LanguageModel) -> None:
+        super().__init__(model)
+        self.model = model
+
+    def __str__(self) -> str:
+        return (
+            f"training was interrupted after {counted(self.model.training['steps_done'], 'step')}; the attribute "
+            f"`model` has the model of step {self.model.training['best_step']:,}"
+        )
 
 
 def train(
@@ -59,7 +91,7 @@ def train(
     minutes: float | None = None,
     steps: int | None = None,
     seed: int = 42,
-    validation: str | os.PathLike[str] | None = None,
+    validation: Validation | None = None,
     lowercase: bool = False,
     unknown: Unknown | None = None,
     min_count: int = 1,
@@ -85,14 +117,15 @@ def train(
         steps: number of steps; by default that of the size.
         seed: seed of weights, batches and dropout, and of what is held out.
         validation: what to hold out: `"end"`, the last tenth of a text; `"blocks"`, a tenth in blocks spread over it;
-            or a file. By default `"end"`; of items, a tenth chosen by their text and the seed.
+            or a file. By default `"end"`; of items, a tenth chosen by their text and the seed. If the items or rows are
+            given as a list, those to hold out may be, too; then none of the corpus is held out.
         lowercase: convert the corpus to lower case.
         unknown: how to handle characters that `min_count` leaves out: `"skip"`, the default, or `"replace"`.
         min_count: leave out characters that occur less often.
         threads: CPU threads; None times several numbers and uses the fastest.
         device: device to train on; a GPU if None and one is available.
         progress: whether to print a line at each evaluation, or a function called after each step.
-        out: model file to write whenever the validation loss improves, and at the end. It is overwritten.
+        out: model file to write whenever the validation loss improves, and at the end or on Ctrl-C. It is overwritten.
         **settings: fields of the shape, such as `T=16` or `T=(2, 32, 32, 512)`, and of the recipe, such as
             `dropout=0.1`, that override those of the size.
 
@@ -101,15 +134,18 @@ def train(
         ConfigError: if an argument is out of range.
         TrainingError: if there is too little time, or the run diverges.
         CheckpointError: if `out` cannot be written.
+        Interrupted: on Ctrl-C, if there was a step; its `model` is the best one so far.
     """
     started = time.perf_counter()
     _check(settings, size, minutes, steps)
-    corpus = corpus if isinstance(corpus, (str, os.PathLike)) else _several(corpus)
+    corpus = corpus if isinstance(corpus, (str, os.PathLike)) else several("corpus", corpus)
+    if validation is not None and isinstance(validation, Iterable) and not isinstance(validation, (str, os.PathLike)):
+        validation = several("validation", validation)
     if out is not None:
         check_writable(out)
     overrides = settings if steps is None else {**settings, "steps": steps}
-    data = _read(
-        corpus, _items(corpus, items, column), validation, seed,
+    data = read(
+        corpus, items_of(corpus, items, column), validation, seed,
         lowercase=lowercase, unknown=unknown or ("skip" if min_count > 1 else "error"), min_count=min_count,
     )  # fmt: skip
 
@@ -130,14 +166,44 @@ def train(
             config, planned = _timed(data, size, overrides, seed, ends, team, tuner)
             recipe, watched = planned.recipe, planned.watched
             seconds = ends - planned.closing_seconds - time.perf_counter()
-        result = trainer.train(
-            config, data, recipe, team=team, threads=tuner, seconds=seconds, watched=watched,
-            report=_print if progress is True else progress or _ignore, keep=keep,
-        )  # fmt: skip
-        losses = evaluate(result.weights, data.validation, boundary=data.vocab.boundary)
-    record = json.loads(json.dumps({**result.record, "evaluation": as_record(losses)}))  # as a model file has it
+        try:
+            result = trainer.train(
+                config, data, recipe, team=team, threads=tuner, seconds=seconds, watched=watched,
+                report=_print if progress is True else progress or _ignore, keep=keep,
+            )  # fmt: skip
+        except trainer.Stopped as stopped:
+            raise _interrupted(stopped.result, data, keep) from None
+        try:
+            losses = evaluate(result.weights, data.validation, boundary=data.vocab.boundary)
+        except KeyboardInterrupt:
+            raise _interrupted(result, data, keep) from None
+    record = _as_written({**result.record, "evaluation": as_record(losses)})
     keep(result.weights, record)
-    return LanguageModel(ReweightGPT.from_weights(result.weights), data.vocab, record)
+    return _model(result.weights, data, record)
+
+
+def _interrupted(
+    result: trainer.TrainingResult, corpus: Corpus, keep: Callable[[Weights, dict[str, Any]], None]
+) -> Interrupted:
+    """Return the exception for a run that was interrupted, after its model was written, if it is worth it."""
+    interrupted = Interrupted(_model(result.weights, corpus, _as_written(result.record)))
+    if result.is_evaluated and not result.is_lost:
+        try:
+            keep(result.weights, result.record)
+        except CheckpointError as error:
+            interrupted.add_note(f"The model was not written: {error}")
+    return interrupted
+
+
+def _model(weights: Weights, corpus: Corpus, record: dict[str, Any]) -> LanguageModel:
+    """Return a model, ready to generate."""
+    return LanguageModel(ReweightGPT.from_weights(weights), corpus.vocab, record)
+
+
+def _as_written(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a training record as a model file has it."""
+    written: dict[str, Any] = json.loads(json.dumps(record))
+    return written
 
 
 def _check(settings: dict[str, Any], size: str, minutes: float | None, steps: int | None) -> None:
@@ -148,6 +214,11 @@ def _check(settings: dict[str, Any], size: str, minutes: float | None, steps: in
     """
     known = (*_SHAPE, *_RECIPE)
     if wrong := next((name for name in settings if name not in known), None):
+        if right := _MISNOMERS.get(wrong.lower()):
+            raise ConfigError(f"train has no argument {wrong!r}; use {right}")
+        own = train.__code__.co_varnames[: train.__code__.co_argcount + train.__code__.co_kwonlyargcount]
+        if meant := suggestion(wrong, {*own, *known}):
+            raise ConfigError(f"train has no argument {wrong!r}; did you mean {meant}?")
         raise ConfigError(f"train has no argument {wrong!r}; fields of the shape and recipe are {', '.join(known)}")
     if size not in ("auto", *SIZES):
         raise ConfigError(f"size must be auto, {' or '.join(SIZES)}, got {shown(size)}")
@@ -155,115 +226,6 @@ def _check(settings: dict[str, Any], size: str, minutes: float | None, steps: in
         raise ConfigError(f"minutes must be a number above 0, got {shown(minutes)}")
     if minutes is not None and steps is not None:
         raise ConfigError("minutes sets the number of steps; pass one of them")
-
-
-def _items(corpus: Source, items: ItemKind | None, column: str | None) -> Items | None:
-    """Return what an item of a text or file is; None for plain text, or if the items are given.
-
-    Raises:
-        ConfigError: if the arguments do not go together, or a table needs one.
-    """
-    if items not in (None, *get_args(ItemKind)):
-        raise ConfigError(f"items must be one of {', '.join(get_args(ItemKind))}, got {shown(items)}")
-    if items not in (None, "rows") and isinstance(corpus, list) and any(isinstance(each, Mapping) for each in corpus):
-        raise ConfigError(f"a list of dicts has rows of a table, not {items}; drop items")
-    if items is not None and column is not None:
-        raise ConfigError("column makes each cell an item; drop items")
-    if column is not None:
-        return Items(kind="column", column=column)
-    if items is None:
-        paths = [corpus] if isinstance(corpus, os.PathLike) else corpus if isinstance(corpus, list) else []
-        table = next((path for path in paths if isinstance(path, os.PathLike) and Path(path).suffix in TABLES), None)
-        if table is not None:
-            raise ConfigError(
-                f"{os.fspath(table)!r} is a table; pass column=NAME (an item is a cell), items='rows' (an item is a "
-                "row), items='lines', or items='raw' for plain text"
-            )
-    if items is None or items == "raw":
-        return None
-    return Items(kind=items)
-
-
-def _read(
-    corpus: Source,
-    items: Items | None,
-    validation: str | os.PathLike[str] | None,
-    seed: int,
-    **settings: Any,
-) -> Corpus:
-    """Tokenise and split a text, files or items.
-
-    Raises:
-        TextError: if the corpus is none of them, or cannot be read or split.
-    """
-    given: list[Any] = [] if isinstance(corpus, (str, os.PathLike)) else list(corpus)
-    is_list_of_paths = bool(given) and all(isinstance(each, os.PathLike) for each in given)
-    are_paths = isinstance(corpus, os.PathLike) or is_list_of_paths
-    are_given = not isinstance(corpus, str) and not are_paths
-    split = _split(validation, seed, has_items=items is not None or are_given, are_given=are_given)
-    if isinstance(corpus, str):
-        if 0 < len(corpus) < _LONGEST_PATH and "\n" not in corpus and Path(corpus).exists():
-            raise TextError(f"{corpus!r} is the name of a file, but a string is a text; pass Path({corpus!r})")
-        return Corpus.from_text(corpus, "text", items=items, split=split, **settings)
-    if are_paths:
-        paths = [corpus] if isinstance(corpus, os.PathLike) else given
-        schema = (
-            schema_of(*items.tables(list(map(Path, paths)))) if items is not None and items.kind == "rows" else None
-        )
-        return replace(Corpus.read(paths, items=items, split=split, **settings), schema=schema)
-    if given and all(isinstance(each, Mapping) for each in given):
-        table = table_of_mappings(given, "rows")
-        if items is not None and items.column is not None:
-            return Corpus.from_items(list(table.column(items.column)), "items", split=split, **settings)
-        rows = Corpus.from_items(list(table.items()), "rows", split=split, **settings)
-        return replace(rows, schema=schema_of(table))
-    if items is not None:
-        raise TextError("the items are given as a list; drop items and column, which say what an item of a file is")
-    return Corpus.from_items(given, "items", split=split, **settings)
-
-
-def _split(validation: object, seed: int, *, has_items: bool, are_given: bool) -> Split:
-    """Return what is held out.
-
-    Args:
-        validation: as in `train`.
-        seed: as in `train`.
-        has_items: whether the corpus has items.
-        are_given: whether they are given as a list.
-
-    Raises:
-        ConfigError: if `validation` does not say what to hold out of the corpus, or the seed is out of range.
-    """
-    how: Literal["end", "blocks", "items", "file"] = "items" if has_items else "end"
-    file = None
-    if isinstance(validation, str) and validation in _PARTS:
-        how = "end" if validation == "end" else "blocks"
-    elif isinstance(validation, (str, os.PathLike)):
-        if are_given:
-            raise ConfigError(
-                "validation cannot be a file if the items are a list, since it does not say where an item ends; leave "
-                "validation out to hold out a tenth, or pass the items as a file, too"
-            )
-        how, file = "file", os.fspath(validation)
-    elif validation is not None:
-        raise ConfigError(f"validation must be 'end', 'blocks' or a file, got {shown(validation)}")
-    return Split(how=how, seed=whole_number("seed", seed, 0, 2**64 - 1, error=ConfigError), file=file)
-
-
-def _several(corpus: object) -> list[Any]:
-    """Return the elements of a list of strings, of paths or of rows.
-
-    Raises:
-        TextError: if it is none of them.
-    """
-    if not isinstance(corpus, Iterable) or isinstance(corpus, (bytes, dict)):
-        raise TextError(f"corpus must be a text, a path, or a list of items, rows or paths, got {shown(corpus)}")
-    given = list(corpus)
-    for kind in _ELEMENTS:
-        if all(isinstance(each, kind) for each in given):
-            return given
-    wrong = next(each for each in given if not isinstance(each, type(given[0])) or not isinstance(each, _ELEMENTS))
-    raise TextError(f"a corpus that is a list must have strings, paths or dicts only, got {shown(wrong)} in it")
 
 
 def _shape_and_recipe(

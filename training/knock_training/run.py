@@ -65,9 +65,9 @@ def _check_length(T: int, corpus: Corpus) -> None:
 
     def enough(characters: int) -> bool:
         validation = split.held_out_length(characters)
-        return characters - validation > T and (validation >= 2 or split.how == "file")
+        return characters - validation > T and (validation >= 2 or split.is_apart)
 
-    given = len(corpus.train) if split.how == "file" else len(corpus)
+    given = len(corpus.train) if split.is_apart else len(corpus)
     raise TextError(
         f"corpus {corpus.name!r} has {given} characters, but a window of {T} needs at least "
         f"{next(filter(enough, itertools.count(T)))}; use a longer text or a smaller window"

@@ -48,6 +48,18 @@ class TrainingResult:
     unsaved: TrainingError | None = None
 
 
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C that `should_stop` did not take as a request to stop.
+
+    Attributes:
+        result: the result so far.
+    """
+
+    def __init__(self, result: TrainingResult) -> None:
+        super().__init__(result)
+        self.result = result
+
+
 def train(
     config: ModelConfig,
     corpus: Corpus,
@@ -97,6 +109,7 @@ def train(
         TextError: if the corpus is too short to train on.
         TrainingError: if the run diverged before it produced usable weights, or `state` is missing, damaged, belongs to
             another run or cannot be written after an evaluation.
+        Stopped: on Ctrl-C, if there was a step.
     """
     if resume and state is None:
         raise TrainingError("resume=True needs a state to resume from, got state=None; pass the path of the state file")
@@ -110,19 +123,32 @@ def train(
     elif start is not None:
         doing("evaluating")
         begun(run.evaluate_start(origin or {}))
-    ended, unsaved = _run_steps(run, state, report, doing, should_stop, keep)
+    try:
+        ended, unsaved = _run_steps(run, state, report, doing, should_stop, keep)
+    except KeyboardInterrupt:
+        best = run.best if run.best is not None or not run.step else run.weights()
+        if best is None:
+            raise
+        raise Stopped(_result(run, best, "interrupted")) from None
     if ended == "diverged" and state is not None and run.team.leads:
         state.unlink(missing_ok=True)  # a resumed run would diverge too
-    is_evaluated = run.best is not None
     best = run.best
     if ended == "diverged" and run.best_is_lost:
         best = None
     elif best is None:
-        best, run.best_step = run.weights(), run.step
+        best = run.weights()
     if best is None:
         raise _diverged(run)
+    return _result(run, best, ended, unsaved)
+
+
+def _result(run: Run, weights: Weights, ended: Ended, unsaved: TrainingError | None = None) -> TrainingResult:
+    """Return the result of a run: the best weights, or the last ones if there was no evaluation."""
+    is_evaluated = run.best is not None
+    if not is_evaluated:
+        run.best_step = run.step
     return TrainingResult(
-        weights=best,
+        weights=weights,
         is_evaluated=is_evaluated,
         is_lost=is_evaluated and run.best_is_lost,
         ended=ended,

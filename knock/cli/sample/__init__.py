@@ -29,6 +29,7 @@ from knock.cli.ui.options import (
 )
 from knock.cli.ui.terminal import is_live, is_stream, say
 from knock.escapes import unescape
+from knock.validation import LONGEST
 from knock.words import counted
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--schema", metavar="FILE",
                         help="write rows of the schema in FILE instead of the model's own, which knock info MODEL "
                              "--schema prints")  # fmt: skip
-    parser.add_argument("--length", type=whole_number(0), metavar="N",
+    parser.add_argument("--length", type=whole_number(0, LONGEST), metavar="N",
                         help="characters to generate per text (default: 300; in a model of items 1000, or as many as a "
                              "row of a table may have)")  # fmt: skip
     add_seed_argument(

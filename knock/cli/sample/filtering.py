@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +34,8 @@ def add_filter_arguments(parser: argparse.ArgumentParser) -> None:
                             "command wrote: escapes, and the texts of JSON rows, are recognised. Needs 12 bytes of "
                             "memory for each text, and up to 20 while FILE is read; can be repeated")  # fmt: skip
     group.add_argument("--max-overlap", nargs=2, metavar=("N", "FILE"), action="append",
-                       help="no text that has N characters or more in a row that occur in FILE, which may be one that "
-                            "this command wrote, as with --novel. Needs 12 bytes of memory for each character of "
+                       help="no text that has N characters or more in a row that occur in FILE, which is read as with "
+                            "--novel. Needs 12 bytes of memory for each character of "
                             "FILE, and up to 20 while it is read; can be repeated with the same N")  # fmt: skip
     group.add_argument("--accept", metavar="REGEX",
                        help="only texts that match REGEX as a whole, in all of Python's syntax; what --pattern can "
@@ -85,16 +85,17 @@ def row_filter(options: argparse.Namespace, model: LanguageModel, settings: dict
     """
     _say_what_is_read([*(options.novel or ()), *(path for _, path in options.max_overlap or ())])
     novel = overlap = None
-    if options.novel:
+    if options.novel or options.max_overlap:
         from knock.files.known_items import known_items
-        from knock.generation.known_texts import KnownTexts
+        from knock.generation.known_texts import KnownRuns, KnownTexts, Source
 
-        items = (known_items(path, model.training, model.schema) for path in options.novel)
-        novel = KnownTexts(*itertools.chain.from_iterable(items))
-    if options.max_overlap:
-        from knock.generation.known_texts import KnownRuns
+        def known(paths: Iterable[str]) -> Iterator[Source]:
+            return (source for path in paths for source in known_items(path, model.training, model.schema))
 
-        overlap = KnownRuns(int(options.max_overlap[0][0]), *(path for _, path in options.max_overlap))
+        if options.novel:
+            novel = KnownTexts(*known(options.novel))
+        if options.max_overlap:
+            overlap = KnownRuns(int(options.max_overlap[0][0]), *known(path for _, path in options.max_overlap))
     settings |= {
         "unique": options.unique,
         "novel": None if novel is None else novel.digest,

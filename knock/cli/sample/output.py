@@ -153,7 +153,7 @@ def _on_threads(
         unknown=options.unknown,
         token_stats=options.log_probs or options.entropies,
         keep_errors=True,
-        keep_rejected=True,  # they are counted
+        keep_rejected=at_once is not None,  # the filter counts them and takes the next
         threads=options.threads,
         progress=progress,
         at_once=at_once,
@@ -199,7 +199,7 @@ def _on_cluster(
             max_new_tokens=options.length,
             stop=options.stop,
             unknown=options.unknown,
-            keep_rejected=True,
+            keep_rejected=at_once is not None,
             log_probs=options.log_probs,
             entropies=options.entropies,
             workers=options.threads,

@@ -7,6 +7,7 @@ import itertools
 import os
 import stat
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from knock.generation.scoring import ItemScorer, Scorer
 
 _PIECE = 2**17  # characters scored at a time, to bound memory
+_PARTS = {"lines": "line", "paragraphs": "paragraph", "column": "row", "rows": "row"}  # of a file, by kind of item
 
 
 class Text(NamedTuple):
@@ -164,14 +166,16 @@ def pieces_of_items(text: Text, items: Items, scorers: Sequence[ItemScorer], *, 
         items = Items(kind="lines")
     is_table = items.kind in ("column", "rows")  # of which the size does not tell the progress
     name = "standard input" if text.path is None else str(text.path)
-    blank = 0
+    shown = name if text.path is None else repr(name)
+    blank, names = 0, deque[str]()
 
     def given() -> Iterator[str]:
         nonlocal blank
-        for item in items.read([CorpusFile(name, lambda: text.chunks, text.path)]):
+        for number, item in enumerate(items.read([CorpusFile(name, lambda: text.chunks, text.path)]), 1):
             if is_blank(item):
                 blank += 1
             else:
+                names.append(f"{_PARTS[items.kind]} {number:,} of {shown}" if items.kind in _PARTS else shown)
                 yield item
 
     with ShareLine("scored") as line:
@@ -179,7 +183,8 @@ def pieces_of_items(text: Text, items: Items, scorers: Sequence[ItemScorer], *, 
         for batch in batches(given(), _PIECE):
             chars = [char for item in batch for char in (*item, END)]
             progress.begin(len(chars), sum(len(item.encode()) + 1 for item in batch))
-            surprise = [scorer.feed_items(batch, progress.of_model(number)) for number, scorer in enumerate(scorers)]
+            own = [names.popleft() for _ in batch]
+            surprise = [scorer.feed_items(batch, progress.of_model(k), own) for k, scorer in enumerate(scorers)]
             if is_shown:
                 line.clear()
             yield Piece(chars, surprise)

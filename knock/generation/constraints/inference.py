@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from knock.errors import TextError
@@ -159,9 +160,19 @@ class _Values:
         if not self._count:
             return {"kind": "empty"}
         if self.few is not None and self._count >= _REPEATED * len(self.few):
-            return {"kind": "choice", "values": sorted(self.few)}
+            return {"kind": "choice", "values": _in_order(self.few)}
         specs = (self._kinds[name].spec() for name in kinds if name in self._kinds)
         return next((spec for spec in specs if spec is not None), None) or {
             "kind": "text", "characters": "".join(sorted(self._characters)), "min_length": self._lengths[0],
             "max_length": self._lengths[1],
         }  # fmt: skip
+
+
+def _in_order(values: Iterable[str]) -> list[str]:
+    """Return values in the order of numbers, if they all are, and otherwise in that of texts."""
+    texts = sorted(values)
+    try:
+        numbers = {text: float(text) for text in texts}
+    except ValueError:
+        return texts
+    return texts if any(map(math.isnan, numbers.values())) else sorted(texts, key=numbers.__getitem__)

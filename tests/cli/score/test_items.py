@@ -174,14 +174,24 @@ def test_no_items(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: str
     assert err.splitlines()[-1] == "knock: error: the text has no items; there is nothing to score"
 
 
-def test_unknown_character_is_reported_with_its_item(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, model: str
+@pytest.mark.parametrize(
+    ("record", "name", "content", "place"),
+    [
+        ({"kind": "lines"}, "t.txt", "bad\n\ncafé\n", "line 3 of '{path}'"),
+        ({"kind": "paragraphs"}, "t.txt", "bad\n\n\ncafé\n", "paragraph 2 of '{path}'"),
+        ({"kind": "files"}, "t.txt", "café\n", "'{path}'"),
+        ({"kind": "column", "column": "y"}, "t.csv", "x,y\n1,bad\n2,\n3,café\n", "row 3 of '{path}'"),
+    ],
+)
+def test_unknown_character_is_reported_with_its_place(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, record: dict[str, str], name: str, content: str, place: str
 ) -> None:
-    path = tmp_path / "t.txt"
-    path.write_text("bad\ncafé\n", encoding="utf-8")
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    model = write_model(tmp_path / "m.npz", **record)
     code, out, err = run(capsys, "score", str(path), "--model", model)
     assert (code, out) == (1, "")
-    assert "unknown character 'é' (U+00E9) at offset 3 of 'item 2'" in err
+    assert f"unknown character 'é' (U+00E9) at offset 3 of {place.format(path=path)}; " in err
 
 
 def test_items_are_of_models_of_items(capsys: pytest.CaptureFixture[str], text: str) -> None:

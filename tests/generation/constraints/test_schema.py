@@ -198,6 +198,10 @@ NAMES = [f"{given}{end}" for given in ("Anna", "Björn", "Cleo") for end in (" L
     [
         (["yes", "no"] * 10, {"kind": "choice", "values": ["no", "yes"]}),
         (["yes", "no", ""] * 10, {"kind": "choice", "values": ["no", "yes"], "missing": True}),
+        (["10", "2", "-1"] * 10, {"kind": "choice", "values": ["-1", "2", "10"]}),
+        (["10", "9.5", "010"] * 10, {"kind": "choice", "values": ["9.5", "010", "10"]}),
+        (["10", "2", "x"] * 10, {"kind": "choice", "values": ["10", "2", "x"]}),
+        (["10", "2", "nan"] * 10, {"kind": "choice", "values": ["10", "2", "nan"]}),
         (["yes", "no"] * 9 + ["x"], {"kind": "pattern", "pattern": "[a-z]{1,3}"}),
         (["7", "-12", "305"], {"kind": "integer", "min": -12, "max": 305}),
         (["0.50", "-3.25", "12"], {"kind": "decimal", "min": -3.25, "max": 12.0, "decimals": [0, 2]}),
