@@ -20,6 +20,8 @@ Unknown = Literal["error", "skip", "replace"]
 UNKNOWN: tuple[Unknown, ...] = get_args(Unknown)
 
 Backend = Literal["auto", "numpy", "compiled"]
+Precision = Literal["int16", "float32"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 StoredType = Literal["float32", "bfloat16"]

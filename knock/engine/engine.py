@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from knock.choices import Backend
+from knock.choices import Backend, Precision
 from knock.config import ModelConfig
 from knock.engine.backends import chosen, kernels
 from knock.engine.batch import NOT_FINITE, Job, Request, Rows, work_together
@@ -45,8 +45,9 @@ class Engine:
         KnockError: if there is no such backend, or the kernels were requested and cannot be run.
     """
 
-    def __init__(self, weights: Weights, backend: Backend = "auto") -> None:
+    def __init__(self, weights: Weights, backend: Backend = "auto", precision: Precision = "float32") -> None:
         self.weights = weights
+        self._precision = precision
         self._requested = chosen(backend)
         self._backend: _Backend | None = None
         self._preparing = threading.Lock()
@@ -199,7 +200,7 @@ class Engine:
             if compiled is not None and (self._backend is None or self._backend.name != "compiled"):
                 from knock.engine.compiled_backend import CompiledBackend
 
-                self._backend = CompiledBackend(self.weights, compiled)
+                self._backend = CompiledBackend(self.weights, compiled, self._precision)
             elif self._backend is None:
                 from knock.engine.numpy_backend import NumpyBackend
 

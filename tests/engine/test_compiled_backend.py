@@ -248,7 +248,7 @@ def test_table_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = random_tokens(weights.config, 40)
     with_table = Engine(weights, "compiled").logits(tokens)
     monkeypatch.setattr(packing, "_TABLE_FLOATS", 0)
-    backend = CompiledBackend(weights, entry_points())
+    backend = CompiledBackend(weights, entry_points(), "float32")
     without = np.concatenate([piece for _, piece in backend.logits(tokens)]).astype(np.float32)
     assert np.array_equal(with_table, without)
 

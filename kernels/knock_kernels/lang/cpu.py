@@ -25,6 +25,22 @@ def register_width() -> int:
 REGISTER = register_width()
 
 
+def pair_products() -> dict[int, str]:
+    """Return the LLVM intrinsics that multiply int16 numbers and add pairs, by their number of int32 results."""
+    if not llvm.get_process_triple().startswith("x86_64"):
+        return {}
+    features = llvm.get_host_cpu_features()
+    names = {4: "llvm.x86.sse2.pmadd.wd"}
+    if features.get("avx2"):
+        names[8] = "llvm.x86.avx2.pmadd.wd"
+    if features.get("avx512bw"):
+        names[16] = "llvm.x86.avx512.pmaddw.d.512"
+    return names
+
+
+PAIR_PRODUCTS = pair_products()
+
+
 def machine_name() -> list[str]:
     """Return what machine code depends on: CPU name, target triple, CPU features and llvmlite version."""
     features = llvm.get_host_cpu_features().flatten()

@@ -20,6 +20,7 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, models, register_model
 
+from knock_kernels.lang.cpu import PAIR_PRODUCTS as _NATIVE_PAIRS
 from knock_kernels.lang.layout import WIDTH
 
 _I32 = ir.IntType(32)
@@ -268,7 +269,8 @@ def _conversion(name: str, dtype: Any, instructions: dict[Any, str]) -> Any:
 
 to_f32 = _conversion("to_f32", types.float32, {types.int32: "sitofp", types.float64: "fptrunc"})
 to_f64 = _conversion("to_f64", types.float64, {types.float32: "fpext", types.int32: "sitofp"})
-to_i32 = _conversion("to_i32", types.int32, {types.float32: "fptosi", types.boolean: "zext"})  # towards zero
+to_i32 = _conversion("to_i32", types.int32, {types.float32: "fptosi", types.int16: "sext", types.boolean: "zext"})
+to_i16 = _conversion("to_i16", types.int16, {types.int32: "trunc"})
 to_bits = _conversion("to_bits", types.int32, {types.float32: "bitcast"})
 from_bits = _conversion("from_bits", types.float32, {types.int32: "bitcast"})
 
@@ -328,6 +330,46 @@ def count_of(_context: Any, mask: Any) -> Any:
         return builder.zext(builder.ctpop(bits), ir.IntType(64))
 
     return types.int64(mask), codegen
+
+
+# ---- Sums of products of small integers
+
+
+@intrinsic
+def dot_pairs(_context: Any, total: Any, a: Any, b: Any) -> Any:
+    """Return total + a0 * b0 + a1 * b1, where each int32 element of a and b holds two int16 numbers."""
+
+    def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        total, a, b = arguments
+        return builder.add(total, multiply_pairs(builder, a, b))
+
+    return total(total, a, b), codegen
+
+
+def multiply_pairs(builder: Any, a: Any, b: Any) -> Any:
+    """Return a0 * b0 + a1 * b1 for the int16 halves of int32 elements."""
+    native = _NATIVE_PAIRS.get(a.type.count)
+    if native:
+        halves = ir.VectorType(ir.IntType(16), 2 * a.type.count)
+        function_type = ir.FunctionType(a.type, [halves, halves])
+        function = builder.module.globals.get(native) or ir.Function(builder.module, function_type, native)
+        return builder.call(function, [builder.bitcast(a, halves), builder.bitcast(b, halves)])
+    if _NATIVE_PAIRS and a.type.count > max(_NATIVE_PAIRS):
+        middle = a.type.count // 2
+        low, high = (
+            multiply_pairs(builder, *(_part(builder, each, start, middle) for each in (a, b))) for start in (0, middle)
+        )
+        numbers = ir.VectorType(_I32, a.type.count)
+        return builder.shuffle_vector(low, high, ir.Constant(numbers, list(range(a.type.count))))
+    half = ir.Constant(a.type, [16] * a.type.count)
+    lows = [builder.ashr(builder.shl(each, half), half) for each in (a, b)]
+    highs = [builder.ashr(each, half) for each in (a, b)]
+    return builder.add(builder.mul(*lows), builder.mul(*highs))
+
+
+def _part(builder: Any, vector: Any, start: int, width: int) -> Any:
+    numbers = ir.VectorType(_I32, width)
+    return builder.shuffle_vector(vector, vector, ir.Constant(numbers, list(range(start, start + width))))
 
 
 # ---- Primitives that make vectors, for one width

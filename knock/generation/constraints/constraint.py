@@ -89,7 +89,9 @@ def _expression(pattern: str | re.Pattern[str] | None) -> str | None:
         SamplingError: if it is neither a string nor compiled from one, or was compiled with flags.
     """
     if isinstance(pattern, re.Pattern) and isinstance(pattern.pattern, str):
-        added = sorted(re.RegexFlag(pattern.flags & ~re.compile(pattern.pattern).flags), key=lambda flag: str(flag.name))
+        added = sorted(
+            re.RegexFlag(pattern.flags & ~re.compile(pattern.pattern).flags), key=lambda flag: str(flag.name)
+        )
         if added:
             names = " and ".join(f"re.{flag.name}" for flag in added)
             letters = "".join(_LETTERS.get(flag, "") for flag in added)
