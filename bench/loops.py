@@ -22,7 +22,6 @@ from knock_kernels.ops.attention import attention
 from knock_kernels.ops.code_attention import code_attention
 from knock_kernels.ops.linear import code_linear, linear, tiles
 from knock_kernels.ops.mlp import mlp
-from knock_kernels.ops.norm import layer_norm
 from knock_kernels.ops.project import normalize
 from knock_kernels.ops.rng import uniform
 from knock_kernels.ops.sampler import sample
@@ -82,13 +81,6 @@ def loop_normalize(rows: i64, model: Model, state: State, times: i64) -> void:
     """Repeat `knock_kernels.ops.project.normalize`."""
     for _ in range(times):
         normalize(state.x, rows, model, state)
-
-
-@unit
-def loop_layer_norm(x: f32p, out: f32p, C: i64, times: i64) -> void:
-    """Repeat `knock_kernels.ops.norm`."""
-    for _ in range(times):
-        layer_norm(x, out, C)
 
 
 @unit

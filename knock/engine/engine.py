@@ -202,9 +202,14 @@ class Engine:
 
                 self._backend = CompiledBackend(self.weights, compiled, self._precision)
             elif self._backend is None:
-                from knock.engine.numpy_backend import NumpyBackend
+                if self._precision == "float32":
+                    from knock.engine.numpy_backend import NumpyBackend
 
-                self._backend = NumpyBackend(self.weights)
+                    self._backend = NumpyBackend(self.weights)
+                else:
+                    from knock.engine.portable.backend import PortableBackend
+
+                    self._backend = PortableBackend(self.weights)
             return self._backend
 
 

@@ -5,8 +5,8 @@ CPU, batch or library gives the same bits. The codes are small enough for sums t
 
 - Weights have 12 bits, with one step for each column.
 - The rows of a layer normalisation have norm sqrt(C), which bounds their elements and sums. Their step is fixed.
-- Queries, keys and values are bounded by the norms of the columns that make them (Cauchy-Schwarz). Their steps are fixed
-  for each head and folded into the factors of the projection, which thus computes numbers that are rounded to codes.
+- Queries, keys and values are bounded by the norms of the columns that make them (Cauchy-Schwarz). Their steps are
+  fixed for each head and folded into the factors of the projection, whose outputs are numbers to be rounded to codes.
 - Attention weights are codes from 0 to `WEIGHT_CODES`, divided by their sum.
 - The hidden layer of the MLP has one step for each row, set by its largest element.
 

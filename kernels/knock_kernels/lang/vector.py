@@ -220,7 +220,7 @@ minimum = _extreme("minimum", "<")
 
 
 def _function_of_floats(name: str) -> Any:
-    """Return the intrinsic of a function that LLVM computes as one IEEE operation."""
+    """Return the intrinsic of a function of vectors and numbers that LLVM computes as one IEEE operation."""
 
     def typed(_context: Any, x: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
@@ -238,41 +238,44 @@ absolute = _function_of_floats("fabs")
 
 def _call(builder: Any, name: str, kind: Any, operands: Any) -> Any:
     # llvmlite's declare_intrinsic rejects vector types, so the name is spelt out.
-    suffix = {ir.FloatType(): "f32", ir.DoubleType(): "f64"}[kind.element]
-    symbol = f"llvm.{name}.v{kind.count}{suffix}"
+    element = kind.element if isinstance(kind, ir.VectorType) else kind
+    suffix = "f32" if element == ir.FloatType() else "f64"
+    symbol = f"llvm.{name}.v{kind.count}{suffix}" if isinstance(kind, ir.VectorType) else f"llvm.{name}.{suffix}"
     function_type = ir.FunctionType(kind, [kind] * len(operands))
     function = builder.module.globals.get(symbol) or ir.Function(builder.module, function_type, symbol)
     return builder.call(function, operands)
 
 
-def _conversion(name: str, dtype: Any, instructions: dict[Any, str]) -> Any:
+def _conversion(name: str, results: dict[Any, tuple[Any, str]]) -> Any:
     """Return the intrinsic that converts the elements of a vector, or a number.
 
     Args:
         name: of the intrinsic.
-        dtype: of the result.
-        instructions: the instruction for each dtype of the operand.
+        results: the resulting dtype, and the instruction, for each dtype of the operand.
     """
 
     def typed(_context: Any, x: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-            return getattr(builder, instructions[getattr(x, "dtype", x)])(
-                arguments[0], context.get_value_type(sig.return_type)
-            )
+        given = x.dtype if isinstance(x, VecType) else x
+        if given not in results:
+            return None
+        dtype, instruction = results[given]
 
-        given, result = (x.dtype, x.of(dtype)) if isinstance(x, VecType) else (x, dtype)
-        return (result(x), codegen) if given in instructions else None
+        def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+            return getattr(builder, instruction)(arguments[0], context.get_value_type(sig.return_type))
+
+        return (x.of(dtype) if isinstance(x, VecType) else dtype)(x), codegen
 
     typed.__name__ = name
     return intrinsic(typed)
 
 
-to_f32 = _conversion("to_f32", types.float32, {types.int32: "sitofp", types.float64: "fptrunc"})
-to_f64 = _conversion("to_f64", types.float64, {types.float32: "fpext", types.int32: "sitofp"})
-to_i32 = _conversion("to_i32", types.int32, {types.float32: "fptosi", types.int16: "sext", types.boolean: "zext"})
-to_i16 = _conversion("to_i16", types.int16, {types.int32: "trunc"})
-to_bits = _conversion("to_bits", types.int32, {types.float32: "bitcast"})
-from_bits = _conversion("from_bits", types.float32, {types.int32: "bitcast"})
+_i16, _i32, _i64, _f32, _f64 = types.int16, types.int32, types.int64, types.float32, types.float64
+to_f32 = _conversion("to_f32", {_i32: (_f32, "sitofp"), _f64: (_f32, "fptrunc")})
+to_f64 = _conversion("to_f64", {_f32: (_f64, "fpext"), _i32: (_f64, "sitofp"), _i64: (_f64, "sitofp")})
+to_i32 = _conversion("to_i32", {_f32: (_i32, "fptosi"), _i16: (_i32, "sext"), types.boolean: (_i32, "zext")})
+to_i16 = _conversion("to_i16", {_i32: (_i16, "trunc")})
+to_bits = _conversion("to_bits", {_f32: (_i32, "bitcast"), _f64: (_i64, "bitcast")})
+from_bits = _conversion("from_bits", {_i32: (_f32, "bitcast"), _i64: (_f64, "bitcast")})
 
 
 def _reduction(name: str, emit: Callable[..., Any]) -> Any:

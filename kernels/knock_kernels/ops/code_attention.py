@@ -74,12 +74,11 @@ def code_attention(
             for h in range(H):
                 state.newest[h] = dot(words(query) + h * pairs, words(key) + h * pairs, pairs)
         for h in range(H):
-            logits = turned(projected, h, h, slot, block, model, state)
-            scores, factor = state.scores + h * columns, np.float32(0)
-            if block.q >= 0:
-                factor = block.logit_factor[h]
-            state.totals[h] = mixed_logits(words(query) + h * pairs, state.newest[h], keys + h * pairs * columns,
-                                           pairs if block.q >= 0 else 0, columns, slot, seen, factor, logits, scores)  # fmt: skip
+            logits, scores = turned(projected, h, h, slot, block, model, state), state.scores + h * columns
+            state.totals[h] = mixed_logits(
+                words(query) + h * pairs, state.newest[h], keys + h * pairs * columns, pairs if block.q >= 0 else 0,
+                columns, slot, seen, block.logit_factor[h], logits, scores,
+            )  # fmt: skip
         for h in range(H):
             total = code_weights(state.scores + h * columns, columns, state.totals[h], state.weights + h * columns)
             state.totals[h] = block.value_factor[h] / np.float32(total)

@@ -6,7 +6,7 @@ import numpy as np
 
 from knock_kernels.lang.layout import WIDTH
 from knock_kernels.lang.units import f32p, inlined, kernel
-from knock_kernels.lang.vector import load, splat, store, sum_of, where
+from knock_kernels.lang.vector import load, splat, sqrt, store, sum_of, where
 from knock_kernels.ops.elementary import inside
 
 _EPS = np.float32(1e-5)
@@ -33,4 +33,4 @@ def mean_and_scale(x: f32p, C: int):
         deviation = where(inside(c, C), load(x + c) - mean, _ZERO)
         squares += deviation * deviation
     variance = sum_of(squares) / np.float32(C)
-    return mean, np.float32(1) / np.sqrt(variance + _EPS)
+    return mean, np.float32(1) / sqrt(variance + _EPS)

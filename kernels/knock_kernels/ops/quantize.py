@@ -11,11 +11,12 @@ from knock_kernels.ops.elementary import inside, rounded
 from knock_kernels.ops.norm import mean_and_scale
 
 _ZERO = np.float32(0)
+_TINY = np.float32(2.0**-100)  # rows of smaller numbers have codes of 0
 
 
 @kernel
 def layer_norm_codes(x: f32p, codes: i16p, C: int, norm_scale):
-    """Compute the codes of a layer normalisation, round(norm_scale * (x - mean) / sqrt(variance + 1e-5)): [C] -> [C]."""
+    """Compute codes of a layer normalisation, round(norm_scale * (x - mean) / sqrt(variance + 1e-5)): [C] -> [C]."""
     mean, scale = mean_and_scale(x, C)
     scale = scale * norm_scale
     for c in range(0, C, WIDTH):
@@ -29,7 +30,7 @@ def quantize(x: f32p, codes: i16p, n: int, largest):
     for i in range(0, n, WIDTH):
         top = maximum(absolute(load(x + i)), top)
     extreme = max_of(top)
-    steps = largest / extreme if extreme > _ZERO else _ZERO
+    steps = largest / max(extreme, _TINY)
     for i in range(0, n, WIDTH):
         store(to_i16(rounded(load(x + i) * steps)), codes + i)
     return extreme / largest
