@@ -216,7 +216,7 @@ class Engine:
             from knock.engine.numpy_backend import NumpyBackend
 
             return NumpyBackend(self.weights)
-        from knock.engine.portable_backend import PortableBackend
+        from knock.engine.portable.backend import PortableBackend
 
         return PortableBackend(self.weights)
 
