@@ -8,6 +8,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.bench_sample import CONTROLS, spread_logits
 from bench.loops import run
+from knock.choices import PRECISIONS
 from knock.engine.packed_model import PackedModel
 from knock.engine.packing import controls_of
 from knock_kernels.cache.store import (
@@ -28,44 +29,49 @@ TIMES = 1000
 C = EXAMPLE.n_emb
 
 
-@pytest.fixture(scope="module")
-def model() -> PackedModel:
-    """Return a model of the example shape."""
-    return PackedModel(random_weights(EXAMPLE, 0, scale=0.1), entry_points())
+@pytest.fixture(scope="module", params=PRECISIONS)
+def model(request: pytest.FixtureRequest) -> PackedModel:
+    """Return a model of the example shape, in each precision."""
+    return PackedModel(random_weights(EXAMPLE, 0, scale=0.1), entry_points(), request.param)
 
 
 @pytest.mark.parametrize("rows", [1, 8, 64])
 def bench_linear(benchmark: BenchmarkFixture, model: PackedModel, rows: int) -> None:
     """Multiply by the fused projection: [rows, 64] by [64, 384]."""
-    (block, *_), N = model.blocks, int(model.blocks["N"][0])
+    block, N = model.blocks[0], int(model.blocks["N"][0])
+    loop = "code_linear" if model.record["has_codes"] else "linear"
     benchmark.extra_info.update(unit="rows", count=rows * TIMES)
-    benchmark(run("linear", int(block["inputs"]), aligned(rows * C), aligned(rows * N), rows, TIMES))
-
-
-def bench_layer_norm(benchmark: BenchmarkFixture) -> None:
-    """Normalise one row of 64."""
-    benchmark.extra_info.update(unit="rows", count=TIMES)
-    benchmark(run("layer_norm", aligned(C), aligned(C), C, TIMES))
+    benchmark(run(loop, int(block["inputs"]), aligned(rows * C), aligned(rows * N), rows, TIMES))
 
 
 @pytest.mark.parametrize("rows", [1, 8])
 def bench_mlp(benchmark: BenchmarkFixture, model: PackedModel, rows: int) -> None:
-    """Run an MLP of width 64."""
-    block, F = model.blocks[0], padded(EXAMPLE.nodes)
+    """Normalise rows and run an MLP of width 64."""
     benchmark.extra_info.update(unit="rows", count=rows * TIMES)
-    arrays = aligned(rows * C), aligned(rows * F), aligned(rows * C)
-    benchmark(run("mlp", int(block["w0"]), int(block["w1"]), *arrays, rows, TIMES))
+    scratch = model.scratch()
+    benchmark(run("mlp", model.blocks, rows, model.record, scratch.state, TIMES))
+    assert scratch.arrays  # kept until here
+
+
+@pytest.mark.parametrize("rows", [1, 8])
+def bench_normalize(benchmark: BenchmarkFixture, model: PackedModel, rows: int) -> None:
+    """Normalise rows of 64."""
+    scratch = model.scratch()
+    benchmark.extra_info.update(unit="rows", count=rows * TIMES)
+    benchmark(run("normalize", rows, model.record, scratch.state, TIMES))
+    assert scratch.arrays  # kept until here
 
 
 @pytest.mark.parametrize("rows", [1, 8])
 def bench_attention(benchmark: BenchmarkFixture, model: PackedModel, rows: int) -> None:
-    """Attend to a full window in one block; or from eight positions of the first window together."""
+    """Attend to a full window in one block; in float32, or from eight positions of the first window together."""
     scratch, (cache,) = model.scratch(), model.caches(1)
     projected, x = aligned(rows * int(model.blocks["N"][0])), aligned(rows * C)
     projected[:] = 0.1
     position = 100 if rows == 1 else EXAMPLE.T - rows
     benchmark.extra_info.update(unit="rows", count=rows * TIMES)
-    benchmark(run("attention", projected, cache, position, rows, x, model.blocks, model.record, scratch.state, TIMES))
+    loop = "code_attention" if model.record["has_codes"] else "attention"
+    benchmark(run(loop, projected, cache, position, rows, x, model.blocks, model.record, scratch.state, TIMES))
 
 
 @pytest.mark.parametrize("rows", [1, 8])

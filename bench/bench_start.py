@@ -20,6 +20,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.installed import Installed
 from bench.turns import seconds, take_turns
+from knock.choices import DEFAULT_PRECISION
 from knock.engine.compiled_backend import CompiledBackend
 from knock_kernels.cache import objects, store
 from tests.cases import EXAMPLE, random_weights
@@ -153,7 +154,7 @@ def bench_pack(benchmark: BenchmarkFixture) -> None:
     """Pack a model of the example shape."""
     weights, kernels = random_weights(EXAMPLE, 0, scale=0.1), store.entry_points()
     benchmark.extra_info.update(unit="models", count=1)
-    benchmark(CompiledBackend, weights, kernels)
+    benchmark(CompiledBackend, weights, kernels, DEFAULT_PRECISION)
 
 
 def _run(command: list[str], installed: Installed) -> None:

@@ -14,13 +14,15 @@ from knock_kernels.lang import codegen as build
 from knock_kernels.lang import units as jit
 from knock_kernels.lang.cpu import REGISTER
 from knock_kernels.lang.layout import PANEL, Block, Lane, Linear, Model, State, Stats
+from knock_kernels.lang.records import words
 from knock_kernels.lang.tiles import TILE_REGISTERS
 from knock_kernels.lang.units import f32p, f64p, i64, unit, void
 from knock_kernels.loops.forward import forward
 from knock_kernels.ops.attention import attention
-from knock_kernels.ops.linear import linear, tiles
+from knock_kernels.ops.code_attention import code_attention
+from knock_kernels.ops.linear import code_linear, linear, tiles
 from knock_kernels.ops.mlp import mlp
-from knock_kernels.ops.norm import layer_norm
+from knock_kernels.ops.project import normalize
 from knock_kernels.ops.rng import uniform
 from knock_kernels.ops.sampler import sample
 
@@ -49,17 +51,36 @@ def loop_linear(layer: Linear, x: f32p, out: f32p, rows: i64, times: i64) -> voi
 
 
 @unit
-def loop_layer_norm(x: f32p, out: f32p, C: i64, times: i64) -> void:
-    """Repeat `knock_kernels.ops.norm`."""
+def loop_code_linear(layer: Linear, x: f32p, out: f32p, rows: i64, times: i64) -> void:
+    """Repeat `knock_kernels.ops.linear.code_linear`."""
     for _ in range(times):
-        layer_norm(x, out, C)
+        code_linear(layer, words(x), layer.K, x, out, layer.N, rows, 0, layer.N)
 
 
 @unit
-def loop_mlp(w0: Linear, w1: Linear, n: f32p, hidden: f32p, x: f32p, rows: i64, times: i64) -> void:
+def loop_code_attention(
+    projected: f32p, cache: f32p, position: i64, rows: i64, x: f32p, block: Block, model: Model, state: State,
+    times: i64,
+) -> void:  # fmt: skip
+    """Repeat `knock_kernels.ops.code_attention`."""
+    for _ in range(times):
+        for r in range(rows):
+            code_attention(projected + r * block.N, cache, position + r, 1, x + r * model.C_padded, block, model, state)
+
+
+@unit
+def loop_mlp(block: Block, rows: i64, model: Model, state: State, times: i64) -> void:
     """Repeat `knock_kernels.ops.mlp`."""
     for _ in range(times):
-        mlp(w0, w1, n, hidden, x, rows)
+        normalize(state.x, rows, model, state)
+        mlp(block, state.x, rows, model, state)
+
+
+@unit
+def loop_normalize(rows: i64, model: Model, state: State, times: i64) -> void:
+    """Repeat `knock_kernels.ops.project.normalize`."""
+    for _ in range(times):
+        normalize(state.x, rows, model, state)
 
 
 @unit

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
-from knock.choices import Backend, Unknown
+from knock.choices import Backend, Precision, Unknown
 from knock.errors import KnockError, PromptError, SamplingError, missing_package
 from knock.generation.constraints.constraint import NO_CONSTRAINT, Constraint
 from knock.generation.options import ConstraintOptions
@@ -109,6 +109,7 @@ def sample_dataset(
         weights=lm.model.weights,
         vocab=lm.vocab,
         backend="numpy" if lm.model.engine.backend == "numpy" else "compiled",  # one backend for all workers
+        precision=lm.model.engine.precision,
         sampling=Sampling.resolve(sampling),
         seed=resolve_seed(seed),
         n=n,
@@ -184,6 +185,7 @@ class _Job:
         weights: weights of the model.
         vocab: vocabulary of the model.
         backend: backend that runs the model.
+        precision: precision of the model.
         sampling: controls for prompts without their own.
         seed: seed of the batch.
         n: texts per prompt.
@@ -194,6 +196,7 @@ class _Job:
     weights: Weights
     vocab: Vocab
     backend: Backend
+    precision: Precision
     sampling: Sampling
     seed: int
     n: int
@@ -206,7 +209,8 @@ class _Worker:
 
     def __init__(self, job: _Job) -> None:
         self._job = job
-        self._model = LanguageModel(ReweightGPT.from_weights(job.weights, backend=job.backend), job.vocab)
+        gpt = ReweightGPT.from_weights(job.weights, backend=job.backend, precision=job.precision)
+        self._model = LanguageModel(gpt, job.vocab)
         self._maker = PromptMaker(job.sampling)
 
     def __call__(self, batch: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Unpack
 import numpy as np
 import numpy.typing as npt
 
-from knock.choices import Backend, HeadType, Position
+from knock.choices import DEFAULT_PRECISION, Backend, HeadType, Position, Precision
 from knock.config import ModelConfig
 from knock.engine.batch import Request
 from knock.engine.engine import Engine
@@ -49,9 +49,12 @@ class ReweightGPT:
         reweight_T: how far back the reweight logits of hybrid heads reach, as in `ModelConfig`; None for T.
         seed: seed of the random weights.
         backend: `"auto"`, `"numpy"` or `"compiled"`, as in `knock.engine.engine.Engine`.
+        precision: `"int16"` multiplies integers; a seed gives the same text on every CPU and backend. `"float32"` uses
+            fused multiply-adds; a seed gives the same text on every CPU that has them, on the same backend.
 
     Raises:
         ConfigError: if the shape is invalid.
+        KnockError: if there is no such backend or precision.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class ReweightGPT:
         reweight_T: int | tuple[int, ...] | None = None,
         seed: int = 42,
         backend: Backend = "auto",
+        precision: Precision = DEFAULT_PRECISION,
     ) -> None:
         config = ModelConfig(
             vocab_size=vocab_size,
@@ -82,23 +86,27 @@ class ReweightGPT:
             reweight_T=reweight_T,
             **({} if position is None else {"position": position}),
         )
-        self.engine = Engine(Weights.random(config, resolve_seed(seed)), backend)
+        self.engine = Engine(Weights.random(config, resolve_seed(seed)), backend, precision)
 
     @classmethod
-    def from_weights(cls, weights: Weights, *, backend: Backend = "auto") -> ReweightGPT:
+    def from_weights(
+        cls, weights: Weights, *, backend: Backend = "auto", precision: Precision = DEFAULT_PRECISION
+    ) -> ReweightGPT:
         """Return the model with these weights."""
         model = cls.__new__(cls)
-        model.engine = Engine(weights, backend)
+        model.engine = Engine(weights, backend, precision)
         return model
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, backend: Backend = "auto") -> ReweightGPT:
+    def load(
+        cls, path: str | os.PathLike[str], *, backend: Backend = "auto", precision: Precision = DEFAULT_PRECISION
+    ) -> ReweightGPT:
         """Return the model in a file.
 
         Raises:
             CheckpointError: if the file is missing or not a valid model file.
         """
-        return cls.from_weights(read_checkpoint(path).weights, backend=backend)
+        return cls.from_weights(read_checkpoint(path).weights, backend=backend, precision=precision)
 
     @property
     def config(self) -> ModelConfig:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from knock.choices import Backend, Unknown
+from knock.choices import DEFAULT_PRECISION, Backend, Precision, Unknown
 from knock.errors import CheckpointError, SamplingError, SchemaError
 from knock.files.checkpoint import model_digest, read_checkpoint, write_checkpoint
 from knock.generation.batches import collected, sample
@@ -210,8 +210,8 @@ class LanguageModel:
             max_new_tokens: number of characters to generate, unless the text ends before. In a model of items, None
                 stands for the whole item: up to 1,000 characters, or as many as a row of its table may have.
             sampling: a `Sampling`, or a preset: `"balanced"`, `"basic"`, `"top_k"`, `"top_p"` or `"entropy"`.
-            seed: decides every draw. The same seed gives the same text on the same type of CPU and backend. If None, a
-                seed is drawn and reported in the result.
+            seed: decides every draw. The same seed gives the same text, on every CPU if the model's precision is
+                `"int16"`, as in `load`. If None, a seed is drawn and reported in the result.
             stop: one or more strings; the text ends before the first that is completed. The prompt does not count. One
                 that can never be completed gets a warning.
             unknown: how to handle characters of the prompt that the model does not know: `"error"`, `"skip"` or
@@ -525,15 +525,20 @@ class LanguageModel:
         return f"LanguageModel({self.model!r}, {self.vocab!r})"
 
 
-def load(model: str | os.PathLike[str], *, backend: Backend = "auto") -> LanguageModel:
+def load(
+    model: str | os.PathLike[str], *, backend: Backend = "auto", precision: Precision = DEFAULT_PRECISION
+) -> LanguageModel:
     """Load a model.
 
     Args:
         model: the name of a shipped model, a file, or a folder that holds one model file.
         backend: `"auto"`, `"numpy"` or `"compiled"`, as in `knock.engine.engine.Engine`.
+        precision: `"int16"` multiplies integers; a seed gives the same text on every CPU and backend. `"float32"` uses
+            fused multiply-adds; a seed gives the same text on every CPU that has them, on the same backend.
 
     Raises:
         CheckpointError: if there is no such model, or the file is not a valid model file.
+        KnockError: if there is no such backend or precision.
     """
     path = locate(model)
     checkpoint = read_checkpoint(path)
@@ -542,7 +547,7 @@ def load(model: str | os.PathLike[str], *, backend: Backend = "auto") -> Languag
             f"{str(path)!r} has no vocabulary, so it cannot be used for text; load it with ReweightGPT.load, "
             "or give it one: knock convert IN OUT --vocab corpus.txt"
         )
-    gpt = ReweightGPT.from_weights(checkpoint.weights, backend=backend)
+    gpt = ReweightGPT.from_weights(checkpoint.weights, backend=backend, precision=precision)
     return LanguageModel(gpt, checkpoint.vocab, checkpoint.training)
 
 

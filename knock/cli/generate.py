@@ -17,6 +17,7 @@ from knock.cli.ui.options import (
     add_constraint_arguments,
     add_escapes_argument,
     add_model_argument,
+    add_precision_argument,
     add_sampling_arguments,
     add_seed_argument,
     constraint_options,
@@ -50,9 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_argument(parser)
     parser.add_argument("-n", "--length", type=whole_number(0), default=300, metavar="N",
                         help="characters to generate (default: 300)")  # fmt: skip
-    add_seed_argument(
-        parser, "seed; the same seed gives the same text on the same type of CPU and backend (default: random)"
-    )
+    add_seed_argument(parser, "seed that determines the text, on every CPU with --precision int16 (default: random)")
     add_escapes_argument(parser)
     parser.add_argument("--only-new", action="store_true", help="leave the prompt out of the output")
     parser.add_argument("--stop", type=unescape, action="append", metavar="TEXT",
@@ -62,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="how to handle characters that the model does not know (default: error)")  # fmt: skip
     parser.add_argument("--stats", action="store_true", help="print statistics on standard error")
     add_backend_argument(parser)
+    add_precision_argument(parser)
     add_constraint_arguments(parser)
     add_sampling_arguments(parser)
 
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     from knock.sampling import Sampling
 
     prompt = prompt_text(options.prompt, escapes=options.escapes)
-    model = load(options.model, backend=options.backend)
+    model = load(options.model, backend=options.backend, precision=options.precision)
     sampling = Sampling.preset(options.sampling, sampling_options(options))  # type: ignore[arg-type]
     constraint = constraint_options(options)
     if not prompt and not constraint:

@@ -12,11 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from knock.cli.ui.options import add_precision_argument
 from knock.cli.ui.terminal import columns, printable, say, wrapped, write
 from knock.models import DEFAULT, SUFFIXES, shipped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from knock.choices import Precision
 
 EXAMPLES = """examples:
   knock models
@@ -58,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", nargs="?", metavar="FOLDER", help="also list the model files in this folder")
     parser.add_argument("--measure", action="store_true",
                         help=f"measure the speed on this machine, with {_MEASURED:,} characters of each")  # fmt: skip
+    add_precision_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object per model")
 
 
@@ -65,8 +69,9 @@ def run(options: argparse.Namespace) -> int:
     """Print the list."""
     files = shipped()
     in_folder = {} if options.folder is None else _files(options.folder)
-    own = list(_rows(files, options.measure))
-    others = list(_rows(in_folder, options.measure))
+    measured = options.precision if options.measure else None
+    own = list(_rows(files, measured))
+    others = list(_rows(in_folder, measured))
     if options.json:
         import json
 
@@ -102,8 +107,13 @@ def _files(folder: str) -> dict[str, Path]:
     return {str(path): path for path in found}
 
 
-def _rows(files: Mapping[str, Path], is_measured: bool) -> Iterator[Row]:
-    """Read the model files; what is not a valid one is reported and left out."""
+def _rows(files: Mapping[str, Path], measured: Precision | None) -> Iterator[Row]:
+    """Read the model files; what is not a valid one is reported and left out.
+
+    Args:
+        files: the files, by name.
+        measured: precision in which to measure their speed; None if it is not measured.
+    """
     from knock.errors import CheckpointError
     from knock.files.checkpoint import read_checkpoint
 
@@ -119,7 +129,7 @@ def _rows(files: Mapping[str, Path], is_measured: bool) -> Iterator[Row]:
             path=str(path.absolute()),
             parameters=checkpoint.weights.n_parameters,
             losses=_losses(checkpoint.training),
-            characters_per_second=_speed(path) if is_measured and has_text else None,
+            characters_per_second=_speed(path, measured) if measured is not None and has_text else None,
         )
 
 
@@ -132,13 +142,13 @@ def _losses(training: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(loss) for name, loss in losses.items() if isinstance(loss, int | float)}
 
 
-def _speed(path: Path) -> float:
+def _speed(path: Path, precision: Precision) -> float:
     """Return the characters per second of one text, in the best of a few runs."""
     import time
 
     from knock.language_model import load
 
-    model = load(path)
+    model = load(path, precision=precision)
     at_least = _MEASURED if model.vocab.has_boundary else 0  # items are too short to measure
     model.generate(max_new_tokens=_MEASURED + 1, min_length=at_least, seed=0)  # compiles and loads what it needs
     seconds = []

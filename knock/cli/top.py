@@ -16,6 +16,7 @@ from knock.cli.ui.options import (
     add_constraint_arguments,
     add_escapes_argument,
     add_model_argument,
+    add_precision_argument,
     constraint_options,
     hint_at_escapes,
     prompt_text,
@@ -58,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unknown", choices=UNKNOWN, default="error",
                         help="how to handle characters that the model does not know (default: error)")  # fmt: skip
     add_backend_argument(parser)
+    add_precision_argument(parser)
     add_constraint_arguments(parser, is_drawn=False)
 
 
@@ -67,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     from knock.language_model import load
 
     prompt = prompt_text(options.prompt, escapes=options.escapes)
-    model = load(options.model, backend=options.backend)
+    model = load(options.model, backend=options.backend, precision=options.precision)
     with hint_at_escapes(prompt), ShareLine("looked at") as line:
         found = model.most_likely(
             options.count,

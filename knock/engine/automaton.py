@@ -85,6 +85,10 @@ class Automaton:
             return after, REJECTED if distance else MATCH if left else LENGTH, 0
         return after, NOT_DONE, 0
 
+    def forbids(self, state: int) -> bool:
+        """Whether a state may forbid a token."""
+        return bool(self.table[state, self.vocab_size + Column.enough] > 0)
+
     def allowed(self, state: int, left: int) -> npt.NDArray[np.bool_]:
         """Return which tokens may be drawn in a state if that many may still be, the next one included: bool [V]."""
         V = self.vocab_size

@@ -8,7 +8,7 @@ from dataclasses import fields
 import numpy as np
 import numpy.typing as npt
 
-from knock.choices import Backend
+from knock.choices import Backend, Precision
 from knock.engine.batch import NOT_DONE, NOT_FINITE, Job, Request
 from knock.engine.packed_model import PackedModel
 from knock.engine.packing import controls_of, reachable
@@ -23,17 +23,18 @@ _STATS = len(fields(TokenStats))
 
 
 class CompiledBackend:
-    """A model run by compiled kernels, in float32.
+    """A model run by compiled kernels.
 
     Args:
         weights: the model.
         kernels: the compiled functions.
+        precision: of its products.
     """
 
     name: Backend = "compiled"
 
-    def __init__(self, weights: Weights, kernels: EntryPoints) -> None:
-        self._model = PackedModel(weights, kernels)
+    def __init__(self, weights: Weights, kernels: EntryPoints, precision: Precision) -> None:
+        self._model = PackedModel(weights, kernels, precision)
 
     def logits(self, ids: TokenArray) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
         """Yield the logits of a sequence in pieces of [n, V], each with its first position."""

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from knock.choices import Backend
+from knock.choices import DEFAULT_PRECISION, PRECISIONS, Backend, Precision
 from knock.config import ModelConfig
 from knock.engine.backends import chosen, kernels
 from knock.engine.batch import NOT_FINITE, Job, Request, Rows, work_together
-from knock.errors import GenerationError, SamplingError, VocabError
+from knock.errors import GenerationError, KnockError, SamplingError, VocabError
 from knock.sampling import Sampling, TokenStats
-from knock.validation import whole_number
+from knock.validation import is_one_of, shown, whole_number
 from knock.vocab import TokenArray, check_tokens
 from knock.weights import Weights
 
@@ -37,25 +37,32 @@ class Engine:
 
     Args:
         weights: the model.
-        backend: `"numpy"` runs the float64 reference, `"compiled"` runs fused kernels in float32. `"auto"` runs the
-            kernels if they are already compiled; otherwise short work runs on NumPy while they are compiled in the
-            background, and long work waits for them. The environment variable KNOCK_BACKEND overrides `"auto"`.
+        backend: `"numpy"` runs on NumPy, `"compiled"` runs fused kernels. `"auto"` runs the kernels if they are already
+            compiled; otherwise short work runs on NumPy while they are compiled in the background, and long work waits
+            for them. The environment variable KNOCK_BACKEND overrides `"auto"`.
+        precision: `"int16"` multiplies integers: weights are rounded to 12 bits and activations to 13. A seed gives the
+            same text on every CPU and backend. `"float32"` adds products with fused multiply-adds in float32. A seed
+            gives the same text on every CPU that has them; NumPy runs the float64 reference instead, which in rare
+            cases draws another character.
 
     Raises:
-        KnockError: if there is no such backend, or the kernels were requested and cannot be run.
+        KnockError: if there is no such backend or precision, or the kernels were requested and cannot be run.
     """
 
-    def __init__(self, weights: Weights, backend: Backend = "auto") -> None:
+    def __init__(self, weights: Weights, backend: Backend = "auto", precision: Precision = DEFAULT_PRECISION) -> None:
+        if not is_one_of(precision, PRECISIONS):
+            raise KnockError(f"precision must be one of {', '.join(PRECISIONS)}, got {shown(precision)}")
         self.weights = weights
+        self.precision = precision
         self._requested = chosen(backend)
         self._backend: _Backend | None = None
         self._preparing = threading.Lock()
         if self._requested == "compiled":
             self._ready()
 
-    def __reduce__(self) -> tuple[type[Engine], tuple[Weights, Backend]]:
+    def __reduce__(self) -> tuple[type[Engine], tuple[Weights, Backend, Precision]]:
         # Packed weights, compiled code and locks belong to this process; a copy prepares its own on first use.
-        return Engine, (self.weights, self._requested)
+        return Engine, (self.weights, self._requested, self.precision)
 
     @property
     def config(self) -> ModelConfig:
@@ -199,12 +206,19 @@ class Engine:
             if compiled is not None and (self._backend is None or self._backend.name != "compiled"):
                 from knock.engine.compiled_backend import CompiledBackend
 
-                self._backend = CompiledBackend(self.weights, compiled)
+                self._backend = CompiledBackend(self.weights, compiled, self.precision)
             elif self._backend is None:
-                from knock.engine.numpy_backend import NumpyBackend
-
-                self._backend = NumpyBackend(self.weights)
+                self._backend = self._on_numpy()
             return self._backend
+
+    def _on_numpy(self) -> _Backend:
+        if self.precision == "float32":
+            from knock.engine.numpy_backend import NumpyBackend
+
+            return NumpyBackend(self.weights)
+        from knock.engine.portable.backend import PortableBackend
+
+        return PortableBackend(self.weights)
 
 
 class TokenStream:

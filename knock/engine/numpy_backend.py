@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +57,27 @@ class NumpyBackend:
             out[part] = reference.log_softmax(logits)[np.arange(len(logits)), targets[part]]
         return out
 
+    def empty_cache(self) -> reference.Cache:
+        """Return the cache of an empty sequence."""
+        return reference.empty_cache(self.arrays, self.config)
+
+    def read(self, tokens: TokenArray, cache: reference.Cache) -> tuple[npt.NDArray[np.float64], reference.Cache]:
+        """Return the logits after more tokens, and the updated cache: [N] -> [V]."""
+        return reference.prefill(tokens, cache, self.arrays, self.config)
+
+    def draw(
+        self,
+        logits: npt.NDArray[np.float64],
+        request: Request,
+        u: float,
+        mu: float,
+        bias: npt.NDArray[np.float64] | None,
+        allowed: npt.NDArray[np.bool_] | None,
+        context: npt.NDArray[np.int64] | None,
+    ) -> reference.Draw:
+        """Draw the next token of a sequence."""
+        return reference.sample(logits, request.sampling, u, mu, bias, allowed, context)
+
     def stream(self, request: Request, seed: int) -> NumpyStream:
         """Return the sequence that a request begins."""
         return NumpyStream(self, request, seed)
@@ -65,10 +87,30 @@ class NumpyBackend:
         return NumpyJob(self, requests, seed, keep_stats)
 
 
+class Stepwise(Protocol):
+    """A backend that computes one token at a time."""
+
+    config: ModelConfig
+
+    def empty_cache(self) -> Any:
+        """Return the cache of an empty sequence."""
+
+    def read(self, tokens: TokenArray, cache: Any) -> tuple[Any, Any]:
+        """Return the logits after more tokens, and the updated cache: [N] -> [V]."""
+
+    def draw(
+        self, logits: Any, request: Request, u: float, mu: float, bias: Any, allowed: Any, context: Any
+    ) -> reference.Draw:
+        """Draw the next token of a sequence."""
+
+    def stream(self, request: Request, seed: int) -> NumpyStream:
+        """Return the sequence that a request begins."""
+
+
 class NumpyStream:
     """One sequence being generated."""
 
-    def __init__(self, backend: NumpyBackend, request: Request, seed: int) -> None:
+    def __init__(self, backend: Stepwise, request: Request, seed: int) -> None:
         sampling = request.sampling
         self.finish_reason = NOT_DONE
         self._backend = backend
@@ -80,7 +122,7 @@ class NumpyStream:
         self._bias = sampling.bias_array(backend.config.vocab_size)
         self._mu = 2 * sampling.mirostat if sampling.mirostat is not None else 0.0
         self._steps = 0
-        self._cache = reference.empty_cache(backend.arrays, backend.config)
+        self._cache = backend.empty_cache()
         self._context = request.tokens.tolist()
         self._unread = request.tokens[-backend.config.receptive_field :]  # the next token depends on no earlier one
 
@@ -102,14 +144,16 @@ class NumpyStream:
 
     def _next(self) -> reference.Draw:
         backend = self._backend
-        logits, self._cache = reference.prefill(self._unread, self._cache, backend.arrays, backend.config)
+        logits, self._cache = backend.read(self._unread, self._cache)
         if not np.isfinite(logits).all():
             raise GenerationError.not_finite(self._steps)
         request, automaton = self._request, self._request.automaton
-        allowed = automaton.allowed(self._state, self._left) if automaton is not None and request.is_masked else None
+        allowed = None
+        if automaton is not None and request.is_masked and automaton.forbids(self._state):
+            allowed = automaton.allowed(self._state, self._left)
         u = reference.uniform(self._seed, request.index, self._steps)
         context = np.array(self._context) if request.sampling.penalizes_repetition else None
-        drawn = reference.sample(logits, request.sampling, u, self._mu, self._bias, allowed, context)
+        drawn = backend.draw(logits, request, u, self._mu, self._bias, allowed, context)
         self._mu = drawn.mu
         self._steps += 1
         self._left -= 1
@@ -123,7 +167,7 @@ class NumpyStream:
 class NumpyJob:
     """Requests, one after the other; threads take turns."""
 
-    def __init__(self, backend: NumpyBackend, requests: Sequence[Request], seed: int, keep_stats: bool) -> None:
+    def __init__(self, backend: Stepwise, requests: Sequence[Request], seed: int, keep_stats: bool) -> None:
         self._backend = backend
         self._requests = requests
         self._seed = seed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from knock.choices import Precision
 from knock.config import ModelConfig
 from knock.engine.packing import Packed, pack
 from knock.weights import FloatArray, Weights
@@ -14,6 +15,7 @@ class PackedModel:
     Args:
         weights: the model.
         kernels: the compiled functions.
+        precision: of its products.
 
     Attributes:
         config: the model's shape.
@@ -22,10 +24,10 @@ class PackedModel:
         kernels: the compiled functions.
     """
 
-    def __init__(self, weights: Weights, kernels: EntryPoints) -> None:
+    def __init__(self, weights: Weights, kernels: EntryPoints, precision: Precision) -> None:
         self.config = weights.config
         self.kernels = kernels
-        self._packed = pack(weights)
+        self._packed = pack(weights, precision)
         self.record, self.blocks = self._packed.model, self._packed.blocks
         if self.record["table"][0]:
             kernels.tabulate(self.record, self.scratch().state)
@@ -70,6 +72,11 @@ class Scratch:
                 "attended": (places, D),
                 "scores": (places, int(packed.blocks["T_padded"].max())),
                 "turned": (packed.turned_size,),
+                "codes": (SPAN, max(C, F)),
+                "scales": (SPAN,),
+                "query": (2, int(packed.model["head_codes"][0])),
+                "weights": (places, int(packed.blocks["T_padded"].max())),
+                "newest": (places,),
                 "totals": (places,),
                 "logits": (ROWS, V),
                 "work": (5, V),

@@ -1,24 +1,22 @@
-"""Pack a model's weights and a request's controls for the kernels.
-
-Weights are aligned, padded to whole vectors, fused and folded.
-
-Layer normalisation's gain goes into the rows of the matrix that follows, its bias into that matrix's own bias; gates
-and 1/sqrt(D) into the columns of the reweight logits and the queries, so that the hybrid softmax is one addition.
-"""
+"""Pack a model's weights and a request's controls for the kernels: aligned, padded to whole vectors, in panels."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from knock.choices import Precision
 from knock.config import ModelConfig
+from knock.engine.folding import Folded, fold_block, fold_output
+from knock.engine.quantizing import QuantizedLayer, QuantizedModel, quantize
 from knock.sampling import Sampling
 from knock.vocab import TokenArray
-from knock.weights import FloatArray, Weights
+from knock.weights import Weights
 from knock_kernels.cache.store import (
     PANEL,
     ROWS,
@@ -33,7 +31,7 @@ from knock_kernels.cache.store import (
 
 _TABLE_FLOATS = 2**20  # a larger table would not stay in the cache
 
-Matrix = npt.NDArray[np.floating]
+Layer = Folded | QuantizedLayer
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +52,11 @@ class Packed:
 
 
 @np.errstate(over="ignore")  # what is too large for float32 is found out when it is run
-def pack(weights: Weights) -> Packed:
-    """Pack a model. The first block's table is still to be filled.
-
-    What is folded is folded in float64, and in place: fresh memory for each step would take longer than the steps.
-    """
+def pack(weights: Weights, precision: Precision) -> Packed:
+    """Pack a model. The first block's table is still to be filled."""
     c = weights.config
     V, T, C, H, D = c.vocab_size, c.longest_window, c.n_emb, c.n_heads, c.head_width
+    quantized = None if precision == "float32" else quantize(weights)
     model = Model.array()
     model["is_relative"] = c.position == "relative"
     for name, size in {"T": T, "H": H, "L": c.n_blocks}.items():
@@ -78,16 +74,25 @@ def pack(weights: Weights) -> Packed:
     arrays["embed"][:, :C] = weights["embed"]
     if c.position == "absolute":
         arrays["pos"][:, :C] = weights["pos"]
-    w_out, gain, bias = (weights[name].astype(np.float64) for name in ("wout", "ln_f.gain", "ln_f.bias"))
-    memory: list[Any] = [arrays, _pack_linear(arrays["output"], w_out, gain, bias)]
+    if quantized is not None:
+        model["has_codes"], model["head_codes"] = 1, padded(H * _even(D))
+        model["norm_scale"], model["hidden_codes"] = quantized.norm_scale, quantized.hidden_codes
+    output = fold_output(weights) if quantized is None else quantized.output
+    memory: list[Any] = [arrays, _pack_linear(arrays["output"], output)]
     blocks = arrays["blocks"]
-    memory += [_pack_block(weights, b, blocks[b : b + 1]) for b in range(c.n_blocks)]
-    sizes = blocks["values"] + H * blocks["T"] * padded(D)
+    memory += [_pack_block(weights, quantized, b, blocks[b : b + 1]) for b in range(c.n_blocks)]
+    slots = blocks["T"] if quantized is None else _even(blocks["T"]) // 2
+    sizes = blocks["values"] + H * slots * padded(D)
     blocks["cache"], model["cache_size"] = np.cumsum(sizes) - sizes, sizes.sum()
     entries = V * (1 if c.position == "relative" else T)
     if entries * int(blocks["N"][0]) <= _TABLE_FLOATS:
         memory.append(allocate(Model, model, {"table": (entries, int(blocks["N"][0]))}))
     return Packed(model, blocks, _lay_out_turned(blocks, max(ROWS, H)), memory)
+
+
+def _even(n: Any) -> Any:
+    """Return the least even number that is at least n."""
+    return n + n % 2
 
 
 def _lay_out_turned(blocks: RecordArray, places: int) -> int:
@@ -104,68 +109,101 @@ def _lay_out_turned(blocks: RecordArray, places: int) -> int:
     return start + int(own.sum())
 
 
-def _pack_block(weights: Weights, b: int, block: RecordArray) -> list[Any]:
+def _pack_block(weights: Weights, quantized: QuantizedModel | None, b: int, block: RecordArray) -> list[Any]:
     """Fill in the record of a block; return the arrays behind it.
 
     Args:
         weights: the model.
+        quantized: its codes, or None for float32.
         b: number of the block.
         block: its record, [1].
     """
     c = weights.config
-    C, H, D, T, R = c.n_emb, c.n_heads, c.head_width, c.windows[b], c.reweight_windows[b]
-    array = {name: weights[f"blocks.{b}.{name}"] for name in _block_names(weights, b)}
-    gain1, bias1, gain2, bias2 = (
-        array[name].astype(np.float64) for name in ("ln1.gain", "ln1.bias", "ln2.gain", "ln2.bias")
-    )
-    N, content = 0, padded(C) if "wq" in array else 0
-    for name, width in {"q": content, "k": content, "v": H * padded(D), "r": H * padded(R)}.items():
-        block[name] = N if width else -1
-        N += width
+    H, D, T, R = c.n_heads, c.head_width, c.windows[b], c.reweight_windows[b]
+    source = fold_block(weights, b) if quantized is None else quantized.blocks[b]
+    width = D if quantized is None else _even(D)  # of a head's queries and keys
+    content = "q" in source.inputs
+    strides = {"q": width, "k": width, "v": padded(D), "r": padded(R)}
+    N = 0
+    for name, stride in strides.items():
+        block[name] = N if name in source.inputs else -1
+        N += padded(H * stride) if name in source.inputs else 0
     for name, size in {"N": N, "T": T, "R": R, "T_padded": padded(T), "R_padded": padded(R)}.items():
         block[name] = size
-    block["values"] = C * padded(T) if content else 0
+    block["values"] = H * (width if quantized is None else width // 2) * padded(T) if content else 0
     block["turned_stride"] = padded(T + 2 * padded(T)) if R and c.position == "relative" else 0
-
-    q, k, v, r = (int(block[name][0]) for name in ("q", "k", "v", "r"))
-    w_in = np.zeros((C, N))
-    gate = array["gate"].astype(np.float64) if "gate" in array else np.full(H, float(R > 0))
-    if content:
-        w_in[:, q : q + C] = array["wq"] * np.repeat((1 - gate) / math.sqrt(D), D)
-        w_in[:, k : k + C] = array["wk"]
-    _heads(w_in, v, H, padded(D))[:, :, :D] = array["wv"].reshape(C, H, D)
-    if R:
-        by_column = array["wr"].reshape(C, H, R)[:, :, :: -1 if c.position == "relative" else 1]  # the farthest first
-        np.multiply(by_column, gate[:, None], out=_heads(w_in, r, H, padded(R))[:, :, :R])
     layers = allocate(Block, block, {"inputs": (1,), "w0": (1,), "w1": (1,)})
+    memory = [layers]
+    if quantized is not None:
+        factors = quantized.blocks[b]
+        arrays = allocate(Block, block, {"logit_factor": (H,), "value_factor": (H,)})
+        arrays["value_factor"][:] = factors.value_factor
+        if factors.logit_factor is not None:
+            arrays["logit_factor"][:] = factors.logit_factor
+        memory.append(arrays)
+    places = {name: (int(block[name][0]), strides[name]) for name in source.inputs}
+    inputs = _side_by_side(source.inputs, places, N)
     return [
-        layers,
-        _pack_linear(layers["inputs"], w_in, gain1, bias1),
-        _pack_linear(layers["w0"], array["w0"].astype(np.float64), gain2, bias2),
-        _pack_linear(layers["w1"], array["w1"]),
+        *memory,
+        *(
+            _pack_linear(layers[name], layer)
+            for name, layer in (("inputs", inputs), ("w0", source.w0), ("w1", source.w1))
+        ),
     ]
 
 
-def _pack_linear(layer: RecordArray, w: Matrix, gain: Matrix | None = None, bias: Matrix | None = None) -> Any:
-    """Fill in the record of a matrix product; return the arrays behind it.
+def _side_by_side(parts: Mapping[str, Layer], places: Mapping[str, tuple[int, int]], N: int) -> Layer:
+    """Return the product with all columns of its parts.
 
     Args:
-        layer: the record, [1].
-        w: [K, N]; changed.
-        gain: [K], of the layer normalisation before it; None if there is none, and the product is added to the output.
-        bias: [K].
+        parts: products [K, H, width].
+        places: the first column of each part, and the columns from a head to the next.
+        N: number of columns.
     """
-    K, N = w.shape
-    layer["K"], layer["N"], layer["is_added"] = K, padded(N), gain is None
-    arrays = allocate(Linear, layer, {"weights": (K * padded(N),), "bias": (padded(N),)})
-    if gain is not None and bias is not None:
-        arrays["bias"][:N] = bias @ w
-        w *= gain[:, None]
-    panels(w, arrays["weights"])
+
+    def joined(arrays: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        first = next(iter(arrays.values()))
+        out = np.zeros((*first.shape[:-2], N), first.dtype)
+        for name, array in arrays.items():
+            (start, stride), (H, width) = places[name], array.shape[-2:]
+            heads = out[..., start : start + H * stride].reshape(*array.shape[:-2], H, stride)
+            heads[..., :width] = array
+            out[..., start : start + H * stride] = heads.reshape(*array.shape[:-2], H * stride)
+        return out
+
+    def each(name: str) -> npt.NDArray[Any]:
+        return joined({part: getattr(layer, name) for part, layer in parts.items()})
+
+    if isinstance(next(iter(parts.values())), Folded):
+        return Folded(each("w"), each("bias"))
+    return QuantizedLayer(each("codes"), each("factor"), each("bias"))
+
+
+def _pack_linear(record: RecordArray, layer: Layer) -> Any:
+    """Fill in the record of a matrix product; return the arrays behind it."""
+    matrix = layer.w if isinstance(layer, Folded) else _words(layer.codes)
+    K, N = matrix.shape
+    record["K"], record["N"], record["is_added"] = K, padded(N), layer.bias is None
+    name = "weights" if isinstance(layer, Folded) else "codes"
+    arrays = allocate(Linear, record, {name: (K * padded(N),), "bias": (padded(N),), "factor": (padded(N),)})
+    panels(matrix, arrays[name])
+    if layer.bias is not None:
+        arrays["bias"][:N] = layer.bias
+    if isinstance(layer, QuantizedLayer):
+        arrays["factor"][:N] = layer.factor
     return arrays
 
 
-def panels(matrix: Matrix, out: FloatArray) -> None:
+def _words(codes: npt.NDArray[np.int16]) -> npt.NDArray[np.int32]:
+    """Return the codes of two rows in each int32 word: [K, N] -> [ceil(K / 2), N]."""
+    K, N = codes.shape
+    pairs = np.zeros((_even(K), N), np.int16)
+    pairs[:K] = codes
+    low, high = pairs[::2].astype(np.int32), pairs[1::2].astype(np.int32)
+    return (low & 0xFFFF) | (high << 16)
+
+
+def panels(matrix: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
     """Write a matrix of weights in the panels that the kernel `linear` reads, padded to whole vectors.
 
     Args:
@@ -217,13 +255,3 @@ def controls_of(sampling: Sampling) -> RecordArray:
         "repetition_range": sampling.repetition_range,
     }
     return np.array([tuple(float(values[name]) for name in Controls.fields)], Controls.dtype)
-
-
-def _heads(w_in: npt.NDArray[np.float64], start: int, H: int, width: int) -> npt.NDArray[np.float64]:
-    """Return the columns of one kind, head by head, as a view: [C, N] -> [C, H, width]."""
-    return w_in[:, start : start + H * width].reshape(len(w_in), H, width)
-
-
-def _block_names(weights: Weights, b: int) -> list[str]:
-    prefix = f"blocks.{b}."
-    return [name.removeprefix(prefix) for name in weights if name.startswith(prefix)]

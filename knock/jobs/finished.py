@@ -157,5 +157,5 @@ class FinishedRows:
         """Raise the error for a row that is not one of the run."""
         raise OutputError(
             f"{str(self._path)!r} is not the output of this run: line {row + 1:,} differs. Resume with the original "
-            "settings and --backend, or choose another name"
+            "settings, --precision and --backend, or choose another name"
         )

@@ -216,7 +216,7 @@ class RowFile(RowWriter):
             line = self._written.rows + sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)) + 1
             raise OutputError(
                 f"{str(self._path)!r} is not the output of this run: line {line:,} differs. Resume with the original "
-                "settings and --backend, or choose another name"
+                "settings, --precision and --backend, or choose another name"
             )
         if len(known) == len(lines):
             self._unchecked -= len(lines)

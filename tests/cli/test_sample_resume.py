@@ -19,12 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knock import LanguageModel, Prompt, load
+from knock.choices import Precision
 from knock.errors import OutputError
 from knock.generation.filters import Filters
 from knock.generation.requests import RequestBuilder
 from knock.jobs.row_file import RowFile
 from knock.jobs.row_filter import RowFilter
-from knock.jobs.rows import line_of
+from knock.jobs.rows import line_of, row_of
 from tests.cli.test_main import KNOCK, run
 from tests.cli.test_sample import FAST, POSIX, expected, rows
 
@@ -197,7 +198,7 @@ def test_resume_rejects_other_settings(
 
     other = ReweightGPT.from_weights(Weights(shakespeare.model.config, arrays))
     LanguageModel(other, shakespeare.vocab).save(model)
-    begun = ("sample", "--prompts", str(path), *FAST, "--out", str(out))
+    begun = ("sample", "--prompts", str(path), *FAST, "--precision", "float32", "--out", str(out))
     run(capsys, *begun)
     content = out.read_bytes()
     code, _, err = run(capsys, *begun)
@@ -215,6 +216,7 @@ def test_resume_rejects_other_settings(
         (["--accept", "a+"], "accept was None and is 'a+'"),
         (["--pattern", ".+"], "pattern was None and is '.+'"),
         (["--backend", "numpy"], "backend was 'compiled' and is 'numpy'"),
+        (["--precision", "int16"], "precision was 'float32' and is 'int16', --backend was 'compiled' and is 'auto'"),
     ]:
         code, _, err = run(capsys, *begun, "--resume", *more)
         assert code == 1
@@ -237,6 +239,49 @@ def test_resume_rejects_other_settings(
     )
     assert out.read_bytes() == content
     assert not out.with_name("o.jsonl.run").exists()
+
+
+@pytest.mark.parametrize(("precision", "backend"), [("int16", "auto"), ("float32", "compiled")])
+def test_journal_names_the_precision(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    precision: Precision,
+    backend: str,
+) -> None:
+    """And the backend, if the rows depend on it."""
+    leave_unfinished(monkeypatch)
+    out, whole = tmp_path / "o.jsonl", tmp_path / "w.jsonl"
+    begun = ("sample", "A", *FAST, "--precision", precision, "--log-probs", "--count")
+    run(capsys, *begun, "20", "--out", str(out))
+    with out.with_name("o.jsonl.run").open(encoding="utf-8") as lines:
+        settings = json.loads(next(lines))
+    assert (settings["precision"], settings["backend"]) == (precision, backend)
+    run(capsys, *begun, "50", "--out", str(whole))
+    assert run(capsys, *begun, "50", "--out", str(out), "--resume")[0] == 0
+    assert out.read_bytes() == whole.read_bytes()
+    lm = load("shakespeare-hybrid", backend="compiled", precision=precision)
+    texts = lm.generate_batch(["A"], n=50, seed=3, max_new_tokens=12, token_stats=True)
+    assert rows(out) == json.loads(json.dumps([row_of(text, log_probs=True) for text in texts]))
+
+
+def test_finished_run_of_another_precision_is_not_taken_for_this_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "o.jsonl"
+    begun = ("sample", "A", *FAST, "--log-probs", "--out", str(out), "--count")
+    run(capsys, *begun, "5", "--precision", "int16")
+    content = out.read_bytes()
+    code, said, err = run(capsys, *begun, "9", "--resume", "--precision", "float32")
+    assert (code, said, err) == (
+        1,
+        "",
+        f"knock: error: {str(out)!r} is not the output of this run: line 1 differs. Resume with the original settings, "
+        "--precision and --backend, or choose another name\n",
+    )
+    assert out.read_bytes() == content
+    assert run(capsys, *begun, "9", "--resume", "--precision", "int16")[0] == 0
+    assert len(rows(out)) == 9
 
 
 FINISHED = ["sample", "A", "--count", "30", "--unique", *FAST]

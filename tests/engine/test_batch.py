@@ -325,7 +325,7 @@ def test_non_finite_logits_raise(backend: str) -> None:
     arrays = dict(random_weights(config, 0))
     arrays["wout"] = np.full_like(arrays["wout"], 3e38)
     arrays["ln_f.gain"] = arrays["ln_f.bias"] = np.full_like(arrays["ln_f.gain"], 3e38)
-    engine = Engine(Weights(config, arrays), backend)
+    engine = Engine(Weights(config, arrays), backend, "float32")
     if backend == "numpy":
         engine._ready().arrays = {name: array.astype(float) * 1e200 for name, array in arrays.items()}
     requests = [Request(np.zeros(1, np.int32), Sampling(), None, 5, i) for i in range(3)]

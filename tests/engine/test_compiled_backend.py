@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knock import LanguageModel, ModelConfig, Sampling, load, reference
+from knock.choices import PRECISIONS, Precision
 from knock.engine import compiled_backend, packing
 from knock.engine.batch import Request
 from knock.engine.compiled_backend import CompiledBackend
@@ -59,7 +60,7 @@ def large_models(draw: st.DrawFn, scales: tuple[float, ...] = (0.02, 0.1, 0.3)) 
 def test_logits_agree_with_the_reference(weights: Weights, length: int, seed: int) -> None:
     tokens = random_tokens(weights.config, length, seed)
     expected = reference.forward(tokens, float64(weights), weights.config)
-    assert_close(Engine(weights, "compiled").logits(tokens), expected)
+    assert_close(Engine(weights, "compiled", "float32").logits(tokens), expected)
 
 
 @settings(max_examples=40)
@@ -69,7 +70,7 @@ def test_large_weights_lose_no_more_than_float32(weights: Weights, length: int, 
     tokens = random_tokens(weights.config, length, seed)
     expected = reference.forward(tokens, float64(weights), weights.config)
     in_float32 = reference.forward(tokens, weights, weights.config) - expected
-    error = Engine(weights, "compiled").logits(tokens) - expected
+    error = Engine(weights, "compiled", "float32").logits(tokens) - expected
     assert np.abs(error).max() <= max(1e-4 * max(1.0, np.abs(expected).max()), 5 * np.abs(in_float32).max())
     assert (error**2).sum() <= max(1e-10 * (expected**2).sum(), 25 * (in_float32**2).sum())
 
@@ -98,7 +99,7 @@ def test_past_ten_windows(kind: str) -> None:
     weights = random_weights(EVERY[kind], 0)
     tokens = random_tokens(weights.config, 10 * weights.config.longest_window + 5)
     expected = reference.forward(tokens, float64(weights), weights.config)
-    assert_close(Engine(weights, "compiled").logits(tokens), expected)
+    assert_close(Engine(weights, "compiled", "float32").logits(tokens), expected)
 
 
 @pytest.mark.parametrize("kind", EVERY)
@@ -127,8 +128,8 @@ def test_chunks_and_lanes_change_nothing(kind: str) -> None:
 def test_same_tokens_as_the_reference(kind: str, controls: Sampling) -> None:
     weights = random_weights(EVERY[kind], 0)
     prompt = random_tokens(weights.config, 17)
-    expected, expected_stats = Engine(weights, "numpy").start(prompt, controls, 3, 2).advance(100)
-    result, stats = Engine(weights, "compiled").start(prompt, controls, 3, 2).advance(100)
+    expected, expected_stats = Engine(weights, "numpy", "float32").start(prompt, controls, 3, 2).advance(100)
+    result, stats = Engine(weights, "compiled", "float32").start(prompt, controls, 3, 2).advance(100)
     assert np.array_equal(result, expected)
     for name, values in vars(stats).items():
         np.testing.assert_allclose(values, getattr(expected_stats, name), atol=1e-3)
@@ -136,15 +137,18 @@ def test_same_tokens_as_the_reference(kind: str, controls: Sampling) -> None:
 
 def test_ten_thousand_tokens_of_the_shipped_model(shakespeare: LanguageModel) -> None:
     weights = shakespeare.model.weights
-    expected, _ = Engine(weights, "numpy").start([0], Sampling(), 7).advance(10_000)
-    result, _ = Engine(weights, "compiled").start([0], Sampling(), 7).advance(10_000)
+    expected, _ = Engine(weights, "numpy", "float32").start([0], Sampling(), 7).advance(10_000)
+    result, _ = Engine(weights, "compiled", "float32").start([0], Sampling(), 7).advance(10_000)
     assert (result != expected).sum() == 0
 
 
 @pytest.fixture(scope="module")
 def both() -> tuple[LanguageModel, LanguageModel]:
     """One model on NumPy and compiled."""
-    return load("shakespeare-hybrid", backend="numpy"), load("shakespeare-hybrid", backend="compiled")
+    numpy, compiled = (
+        load("shakespeare-hybrid", backend=backend, precision="float32") for backend in ("numpy", "compiled")
+    )
+    return numpy, compiled
 
 
 def test_text_is_the_same_on_both_backends(both: tuple[LanguageModel, LanguageModel]) -> None:
@@ -158,7 +162,7 @@ def test_text_is_the_same_on_both_backends(both: tuple[LanguageModel, LanguageMo
 
 @pytest.mark.parametrize("kind", EVERY)
 def test_dropping_unreachable_tokens_changes_no_bit(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Engine(random_weights(EVERY[kind], 0), "compiled")
+    engine = Engine(random_weights(EVERY[kind], 0), "compiled", "float32")
     prompt = random_tokens(engine.config, 501)
     tokens, stats = engine.start(prompt, Sampling(), 0).advance(20)
     if engine.config.position == "relative":  # an absolute model's cache has no room for more than its window
@@ -166,7 +170,7 @@ def test_dropping_unreachable_tokens_changes_no_bit(kind: str, monkeypatch: pyte
         whole_tokens, whole_stats = engine.start(prompt, Sampling(), 0).advance(20)
         assert np.array_equal(tokens, whole_tokens)
         assert np.array_equal(stats.surprise, whole_stats.surprise)
-    expected, _ = Engine(engine.weights, "numpy").start(prompt, Sampling(), 0).advance(20)
+    expected, _ = Engine(engine.weights, "numpy", "float32").start(prompt, Sampling(), 0).advance(20)
     assert np.array_equal(tokens, expected)
 
 
@@ -179,10 +183,10 @@ def test_smallest_models(V: int, head_type: str, position: str) -> None:
     weights = random_weights(config, 0)
     tokens = random_tokens(config, 9)
     expected = reference.forward(tokens, float64(weights), config)
-    assert_close(Engine(weights, "compiled").logits(tokens), expected)
+    assert_close(Engine(weights, "compiled", "float32").logits(tokens), expected)
     assert np.array_equal(
-        Engine(weights, "compiled").start([0], Sampling(), 1).advance(30)[0],
-        Engine(weights, "numpy").start([0], Sampling(), 1).advance(30)[0],
+        Engine(weights, "compiled", "float32").start([0], Sampling(), 1).advance(30)[0],
+        Engine(weights, "numpy", "float32").start([0], Sampling(), 1).advance(30)[0],
     )
 
 
@@ -243,12 +247,13 @@ def test_batch_is_the_same_on_both_backends(both: tuple[LanguageModel, LanguageM
     assert [row.text for row in result] == [row.text for row in expected]
 
 
-def test_table_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_table_changes_no_bit(monkeypatch: pytest.MonkeyPatch, precision: Precision) -> None:
     weights = random_weights(SMALL["hybrid-relative"], 0)
     tokens = random_tokens(weights.config, 40)
-    with_table = Engine(weights, "compiled").logits(tokens)
+    with_table = Engine(weights, "compiled", precision).logits(tokens)
     monkeypatch.setattr(packing, "_TABLE_FLOATS", 0)
-    backend = CompiledBackend(weights, entry_points())
+    backend = CompiledBackend(weights, entry_points(), precision)
     without = np.concatenate([piece for _, piece in backend.logits(tokens)]).astype(np.float32)
     assert np.array_equal(with_table, without)
 

@@ -19,7 +19,7 @@ MIROSTAT = Sampling(mirostat=2.0)
 def test_stream_equals_the_reference(weights: Weights, prompt: int, length: int, sampling: Sampling) -> None:
     """Every token follows from a full forward pass over all tokens before it."""
     start = random_tokens(weights.config, prompt)
-    tokens, stats = Engine(weights, "numpy").start(start, sampling, seed=3, index=5).advance(length)
+    tokens, stats = Engine(weights, "numpy", "float32").start(start, sampling, seed=3, index=5).advance(length)
     sequence = np.concatenate((start, tokens))
     logits = reference.forward(sequence[:-1], float64(weights), weights.config)[prompt - 1 :]
     mu = 2 * MIROSTAT.mirostat
@@ -51,7 +51,7 @@ def test_only_the_receptive_field_of_a_prompt_counts(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", EVERY)
 def test_logits_in_pieces_equal_one_pass(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    runner = Engine(random_weights(EVERY[kind], 0), "numpy")
+    runner = Engine(random_weights(EVERY[kind], 0), "numpy", "float32")
     tokens = random_tokens(runner.config, 50)
     at_once = runner.logits(tokens)
     assert at_once.dtype == np.float32
@@ -83,7 +83,7 @@ def test_non_finite_logits_raise_at_their_step() -> None:
         name: array.astype(np.float64) * 1e200 if name in ("wout", "ln_f.bias") else array
         for name, array in arrays.items()
     }
-    runner = Engine(Weights(config, arrays), "numpy")
+    runner = Engine(Weights(config, arrays), "numpy", "float32")
     runner._ready().arrays = big  # no float32 weights are large enough for the float64 reference to overflow
     stream = runner.start([0], Sampling(), seed=0)
     with pytest.raises(GenerationError, match="step 0 are not finite"):

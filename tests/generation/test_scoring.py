@@ -31,7 +31,7 @@ def test_surprise_matches_the_naive_model(name: str) -> None:
     tokens = [LETTERS.index(char) for char in "\n" + text]
     rows = naive.forward(tokens[:-1], float64(weights), EVERY[name])
     expected = [-math.log2(naive.softmax(row)[token]) for row, token in zip(rows, tokens[1:], strict=True)]
-    reader = scorer_of(name, small(name), "error")
+    reader = scorer_of(name, small(name, precision="float32"), "error")
     assert reader.feed(text) == pytest.approx(expected, abs=1e-4)
     assert reader.loss.bits == pytest.approx(sum(expected) / len(text), abs=1e-4)
     assert reader.loss.nats == pytest.approx(reader.loss.bits * 0.6931472)

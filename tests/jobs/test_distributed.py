@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from knock import Generation, LanguageModel, ModelConfig, Prompt, Sampling, Vocab
+from knock import Generation, LanguageModel, ModelConfig, Prompt, Sampling, Vocab, load
+from knock.choices import PRECISIONS
 from knock.distributed import sample_dataset
 from knock.errors import KnockError, PromptError, SamplingError, VocabError
 from knock.files.checkpoint import write_checkpoint
 from knock.jobs.row_file import RowFile
+from knock.jobs.rows import row_of
 from knock.weights import Weights
 from tests.cli.test_main import run
 
@@ -115,6 +117,18 @@ def test_other_columns_are_carried_with_their_types(ray: Any, shakespeare: Langu
         assert made.column(name).to_pylist() == table.column(name).take([0, 0, 1, 1, 2, 2]).to_pylist()
     assert len(set(made.column("seed").to_pylist())) == 1
     assert "temperature" not in made.column_names
+
+
+def test_workers_have_the_precision_of_the_model(ray: Any) -> None:
+    dataset = ray.data.from_items([{"prompt": prompt} for prompt in PROMPTS[:8]])
+    found = {}
+    for precision in PRECISIONS:
+        model = load("shakespeare-hybrid", backend="compiled", precision=precision)
+        made = rows(sample_dataset(dataset, model, seed=9, max_new_tokens=15, log_probs=True))
+        texts = model.generate_batch(PROMPTS[:8], seed=9, max_new_tokens=15, token_stats=True)
+        found[precision] = [list(row["log_probs"]) for row in made]
+        assert found[precision] == [row_of(text, log_probs=True)["log_probs"] for text in texts]
+    assert found["int16"] != found["float32"]
 
 
 def test_statistics_per_character(ray: Any, shakespeare: LanguageModel) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from knock.choices import PRECISIONS
 from knock.engine.packed_model import PackedModel, Scratch
 from knock.engine.packing import controls_of
 from knock.sampling import Sampling
@@ -61,9 +62,9 @@ class Arguments(dict[str, Any]):
         return lanes
 
 
-@pytest.fixture(scope="module")
-def model() -> PackedModel:
-    return PackedModel(random_weights(CONFIG, 0), entry_points())
+@pytest.fixture(scope="module", params=PRECISIONS)
+def model(request: pytest.FixtureRequest) -> PackedModel:
+    return PackedModel(random_weights(CONFIG, 0), entry_points(), request.param)
 
 
 NAMES = ("decode", "read", "run", "score", "tabulate")

@@ -15,26 +15,30 @@ from numba import njit
 
 from knock import Sampling, reference
 from knock.engine.packing import controls_of, panels
+from knock.engine.portable.arithmetic import exp_double, log_double
 from knock.sampling import HOTTEST, LARGEST, SMALLEST, SMALLEST_ENTROPY
 from knock_kernels.cache.store import loaded
-from knock_kernels.lang.layout import WIDTH, Lane, Linear, Model, RecordArray, State, StateField, Stats, padded
+from knock_kernels.lang.layout import WIDTH, Block, Lane, Linear, Model, RecordArray, State, StateField, Stats, padded
 from knock_kernels.lang.memory import address as address_of
 from knock_kernels.lang.memory import allocate, point
 from knock_kernels.lang.units import UNITS
 from knock_kernels.lang.vector import load, store
+from knock_kernels.ops import double
 from knock_kernels.ops import elementary as kernel_math
 from knock_kernels.ops import rng as kernel_rng
 from knock_kernels.ops import sampler as kernel_sampler
 from knock_kernels.ops.attention import softmax_weights
-from knock_kernels.ops.linear import linear
+from knock_kernels.ops.linear import code_linear, linear
 from knock_kernels.ops.mlp import mlp
 from knock_kernels.ops.norm import layer_norm
+from knock_kernels.ops.quantize import layer_norm_codes, quantize
 from tests.kernels.pointers import address, record_at
 
 for unit in UNITS:  # kernels compiled in this module call units by symbol
     llvm.add_symbol(unit.symbol, loaded().get_function_address(unit.symbol))
 
 linear_at, lane_at, model_at, state_at, stats_at = map(record_at, (Linear, Lane, Model, State, Stats))
+block_at = record_at(Block)
 
 
 @njit
@@ -48,8 +52,8 @@ def run_layer_norm(x: Any, out: Any, C: int) -> None:
 
 
 @njit
-def run_mlp(w0: int, w1: int, n: Any, hidden: Any, x: Any) -> None:
-    mlp(linear_at(w0), linear_at(w1), address(n), address(hidden), address(x), len(x))
+def run_mlp(block: int, x: Any, model: int, state: int) -> None:
+    mlp(block_at(block), address(x), len(x), model_at(model), state_at(state))
 
 
 @njit
@@ -62,6 +66,27 @@ def run_elementwise(x: Any, exps: Any, gelus: Any) -> None:
     for i in range(0, len(x), WIDTH):
         store(kernel_math.exp(load(address(x) + i)), address(exps) + i)
         store(kernel_math.gelu(load(address(x) + i)), address(gelus) + i)
+
+
+@njit
+def run_quantize(x: Any, codes: Any, largest: int) -> Any:
+    return quantize(address(x), address(codes), len(x), np.float32(largest))
+
+
+@njit
+def run_layer_norm_codes(x: Any, codes: Any, C: int, scale: int) -> None:
+    layer_norm_codes(address(x), address(codes), C, np.float32(scale))
+
+
+@njit
+def run_code_linear(layer: int, codes: Any, scales: Any, out: Any) -> None:
+    code_linear(linear_at(layer), address(codes), codes.shape[1], address(scales), address(out), out.shape[1], len(out),
+                0, out.shape[1])  # fmt: skip
+
+
+@njit
+def run_double(x: float) -> Any:
+    return double.log(max(x, 1e-300)), double.exp(min(max(x, -700.0), 700.0))
 
 
 @njit
@@ -160,12 +185,16 @@ def test_layer_norm(C: int, scale: float, seed: int) -> None:
 @given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 40), st.integers(0, 9))
 def test_mlp(rows: int, C: int, F: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    n, x = np.zeros((2, rows, padded(C)), np.float32)
-    n[:, :C], x[:, :C], w0, w1 = normal(rng, rows, C), normal(rng, rows, C), normal(rng, C, F), normal(rng, F, C)
-    expected = x[:, :C] + reference.mlp(n[:, :C].astype(np.float64), w0.astype(np.float64), w1.astype(np.float64))
+    model, state, block = Model.array(), State.array(), Block.array()
+    model["C"], model["C_padded"], model["F_padded"] = C, padded(C), padded(F)
+    arrays = allocate(State, state, {"n": (rows, padded(C)), "hidden": (rows, padded(F))})
+    x = np.zeros((rows, padded(C)), np.float32)
+    n, x[:, :C], w0, w1 = normal(rng, rows, C), normal(rng, rows, C), normal(rng, C, F), normal(rng, F, C)
+    arrays["n"][:, :C] = n
+    expected = x[:, :C] + reference.mlp(n.astype(np.float64), w0.astype(np.float64), w1.astype(np.float64))
     first, second = packed(w0, np.zeros(F)), packed(w1)
-    hidden = np.empty((rows, padded(F)), np.float32)
-    run_mlp(address_of(first.record), address_of(second.record), n, hidden, x)
+    point(Block, block, w0=first.record, w1=second.record)
+    run_mlp(address_of(block), x, address_of(model), address_of(state))
     np.testing.assert_allclose(x[:, :C], expected, atol=1e-4)
     assert (x[:, C:] == 0).all()
 
@@ -201,6 +230,54 @@ def test_exp_and_gelu() -> None:
     wide = x.astype(np.float64)
     assert (np.abs(exps / np.exp(wide) - 1) <= 2e-7 + 1e-7 * np.abs(wide)).all()
     np.testing.assert_allclose(gelus, reference.gelu(wide), rtol=1e-6, atol=1e-6)
+
+
+@given(st.integers(1, 100), st.sampled_from([0.0, 1e-38, 1e-3, 1.0, 1e30]), st.integers(0, 9))
+def test_quantize(n: int, scale: float, seed: int) -> None:
+    x = np.zeros(padded(n), np.float32)
+    x[:n] = normal(np.random.default_rng(seed), n) * np.float32(scale)
+    codes = np.full(padded(n), 99, np.int16)
+    step = run_quantize(x, codes, 4095)
+    assert np.abs(codes).max() <= 4095
+    np.testing.assert_allclose(codes * step, x, atol=0.51 * step + 2.0**-99)
+
+
+@given(st.integers(2, 200), st.floats(1e-3, 1e3), st.integers(0, 9))
+def test_layer_norm_codes(C: int, scale: float, seed: int) -> None:
+    x = normal(np.random.default_rng(seed), padded(C)) * np.float32(scale)
+    codes = np.full(padded(C), 99, np.int16)
+    run_layer_norm_codes(x, codes, C, 1000)
+    expected = reference.layer_norm(x[:C].astype(np.float64), np.ones(C), np.zeros(C))
+    np.testing.assert_allclose(codes[:C] / 1000, expected, atol=6e-4)
+    assert (codes[C:] == 0).all()
+
+
+@given(st.integers(1, 20), st.integers(1, 70), st.integers(1, 20), st.booleans(), st.integers(0, 9))
+def test_code_linear(rows: int, K: int, vectors: int, added: bool, seed: int) -> None:
+    """Sums of codes are exact; each is then rounded, scaled and added."""
+    rng, N = np.random.default_rng(seed), vectors * WIDTH
+    codes, weights = np.zeros((rows, K + K % 2), np.int16), np.zeros((K + K % 2, N), np.int16)
+    codes[:, :K] = rng.integers(-4095, 4096, (rows, K))
+    weights[:K] = rng.integers(-2047, 2048, (K, N))
+    layer, out, scales = Linear.array(), normal(rng, rows, N), normal(rng, rows)
+    layer["K"], layer["N"], layer["is_added"] = len(weights) // 2, N, added
+    arrays = allocate(Linear, layer, {"codes": (len(weights) // 2 * N,), "bias": (N,), "factor": (N,)})
+    arrays["bias"][:], arrays["factor"][:] = normal(rng, N), normal(rng, N)
+    panels(np.ascontiguousarray(weights.reshape(-1, 2, N).swapaxes(1, 2)).view(np.int32)[:, :, 0], arrays["codes"])
+    sums = (codes.astype(np.int64) @ weights.astype(np.int64)).astype(np.float32)
+    expected = (out if added else arrays["bias"]) + sums * arrays["factor"] * scales[:, None]
+    run_code_linear(address_of(layer), codes.view(np.int32), scales, out)
+    assert np.array_equal(out, expected)
+
+
+@given(st.floats(1e-300, 1e300) | st.floats(0.5, 2))
+def test_double_log(x: float) -> None:
+    assert run_double(x)[0] == log_double(x) == pytest.approx(math.log(x), rel=4e-16, abs=1e-20)
+
+
+@given(st.floats(-700, 700))
+def test_double_exp(x: float) -> None:
+    assert run_double(x)[1] == exp_double(x) == pytest.approx(math.exp(x), rel=5e-16)
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1))

@@ -160,8 +160,8 @@ def test_functions(name: str, expected: Callable[..., Any], dtype: type, width: 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_conversions(width: int) -> None:
-    to_f32, to_f64, to_i32, to_bits, from_bits = (
-        getattr(vector, name) for name in ("to_f32", "to_f64", "to_i32", "to_bits", "from_bits")
+    to_f32, to_f64, to_i32, to_i16, to_bits, from_bits = (
+        getattr(vector, name) for name in ("to_f32", "to_f64", "to_i32", "to_i16", "to_bits", "from_bits")
     )
     whole, _ = numbers(np.int32, width)
     x = np.linspace(-9, 9, width).astype(np.float32)
@@ -174,7 +174,10 @@ def test_conversions(width: int) -> None:
         (to_f32, wide, wide.astype(np.float32)),
         (to_i32, x, x.astype(np.int32)),  # both towards zero
         (njit(lambda a: to_i32(a > 0)), x, (x > 0).astype(np.int32)),
+        (njit(lambda a: to_i32(to_i16(a))), whole, whole.astype(np.int16).astype(np.int32)),
         (to_bits, x, x.view(np.int32)),
+        (to_bits, wide, wide.view(np.int64)),
+        (from_bits, wide.view(np.int64), wide),
         (from_bits, x.view(np.int32), x),
     ):
         assert_same_bits(apply(width, function, given, result=expected.dtype.type), expected)
@@ -201,6 +204,24 @@ def test_reductions(dtype: type, width: int) -> None:
     while len(halves) > 1:  # the order of the additions is part of the definition
         halves = halves[: len(halves) // 2] + halves[len(halves) // 2 :]
     assert run(x) == (halves[0], x.max(), x.min(), True, False, np.count_nonzero(x > 0))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_sums_of_pairs_of_products(width: int) -> None:
+    """Of the int16 halves of words, up to the largest: nothing saturates."""
+    load, splat, _ = vector.primitives(width)
+    dot_pairs = vector.dot_pairs
+
+    @njit
+    def run(a: Any, b: Any, out: Any) -> None:
+        store(dot_pairs(splat(np.int32(7)), load(address(a)), load(address(b))), address(out))
+
+    rng, out = np.random.default_rng(width), np.zeros(width, np.int32)
+    a, b = rng.integers(-32767, 32768, (2, 2 * width), np.int16)
+    a[:2], b[:2] = 32767, 32767
+    run(a.view(np.int32), b.view(np.int32), out)
+    products = a.astype(np.int64) * b
+    assert np.array_equal(out, products[::2] + products[1::2] + 7)
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -62,9 +62,10 @@ def test_losses_match_their_definition(
     tokens = random_tokens(weights.config, length)
     monkeypatch.setattr(evaluation, "BLOCK", 20)
     monkeypatch.setattr(scoring, "_SPAN", 4 * 60)  # several parts in a relative model, and blocks of their own
-    result = evaluation.evaluate(Engine(weights, backend), tokens)
+    engine = Engine(weights, backend, "float32")
+    result = evaluation.evaluate(engine, tokens)
     expected = by_definition(weights, tokens, block=20)
-    tolerance = 1e-4 if backend == "compiled" else 1e-9
+    tolerance = 1e-4 if engine.backend == "compiled" else 1e-9
     assert {name: loss.nats for name, loss in result.items()} == pytest.approx(expected, abs=tolerance)
     assert {loss.characters for loss in result.values()} == {length - 1}
 
@@ -72,7 +73,7 @@ def test_losses_match_their_definition(
 def test_blocks_are_256_characters_long() -> None:
     weights = random_weights(SMALL["hybrid-absolute"], 0)
     tokens = random_tokens(weights.config, 600)
-    result = evaluate(weights, tokens)["block_256"].nats
+    result = evaluation.evaluate(Engine(weights, precision="float32"), tokens)["block_256"].nats
     assert result == pytest.approx(by_definition(weights, tokens, block=256)["block_256"], abs=1e-4)
     assert abs(result - by_definition(weights, tokens, block=200)["block_256"]) > 1e-3
 

@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knock import ModelConfig
+from knock.engine.engine import Engine
 from knock.errors import TextError
 from knock.files.split import Split
+from knock.generation.evaluation import evaluate
 from knock.weights import Weights
 from knock_training.data import Corpus, item_starts, random_batch
-from knock_training.evaluate import evaluate
 from knock_training.losses import block_loss
 from knock_training.model import Twin
 from knock_training.recipe import Recipe
@@ -131,7 +132,7 @@ def test_watched_loss_is_the_final_one(kind: str) -> None:
     tokens = [boundary]
     for _ in range(60):
         tokens += [*rng.integers(0, boundary, rng.integers(1, 30)).tolist(), boundary]
-    loss = evaluate(weights, tokens, boundary=boundary)["items"]
+    loss = evaluate(Engine(weights, precision="float32"), np.array(tokens), boundary=boundary)["items"]
     assert block_loss(Twin(weights, boundary=boundary), torch.tensor(tokens)) == pytest.approx(loss.nats, abs=1e-5)
     assert loss.characters == len(tokens) - 1
 

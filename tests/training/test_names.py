@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import knock
+from knock.engine.engine import Engine
 from knock.files.checkpoint import read_checkpoint
 from knock.files.corpus import TokenizedText, recorded_settings
+from knock.generation.evaluation import evaluate
 from knock.models import shipped
-from knock_training.evaluate import evaluate
 from knock_training.yardsticks import ngram_bits
 from training.names import DATA, PLACEHOLDERS, frequent_names, statistics
 
@@ -70,7 +71,8 @@ def test_loss_on_the_held_out_names_is_the_recorded_one() -> None:
     checkpoint = read_checkpoint(shipped()["names"])
     text = TokenizedText.read(DATA, **recorded_settings(checkpoint.training), vocab=checkpoint.vocab)
     assert text.sha256 == checkpoint.training["corpus"]["sha256"]
-    loss = evaluate(checkpoint.weights, text.held_out, boundary=text.vocab.boundary)["items"]
+    engine = Engine(checkpoint.weights, precision="float32")
+    loss = evaluate(engine, text.held_out, boundary=text.vocab.boundary)["items"]
     recorded = checkpoint.training["evaluation"]["items"]
     assert loss.nats == pytest.approx(recorded["nats_per_char"], abs=1e-5)
     assert loss.characters == recorded["characters"]

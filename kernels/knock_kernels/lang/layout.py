@@ -56,6 +56,7 @@ def pointer(to: Any) -> Any:
 i64: Any = Field(np.int64)
 i32: Any = Field(np.int32)
 f32: Any = Field(np.float32)
+i16: Any = Field(np.int16)
 f64: Any = Field(np.float64)
 
 
@@ -80,9 +81,11 @@ class Record:
 class Linear(Record, frozen=True):
     """A matrix product over packed weights, [K, N]."""
 
-    K = i64
+    K = i64  # rows of weights: numbers, or words of two codes
     N = i64  # padded
-    weights = pointer(f32)  # in panels
+    weights = pointer(f32)  # in panels; absent if there are codes
+    codes = pointer(i32)  # words of two int16 codes, in panels
+    factor = pointer(f32)  # [N], of the sums of codes
     is_added = i64  # whether products are added to the output; otherwise it starts from the bias
     bias = pointer(f32)  # [N]
 
@@ -103,10 +106,14 @@ class Block(Record, frozen=True):
     inputs = pointer(Linear)  # the fused projection
     w0 = pointer(Linear)
     w1 = pointer(Linear)
-    cache = i64  # offset in the cache of a sequence: keys [C, T_padded], then values [H, T, D_padded]
+    # Offset in the cache of a sequence: keys [C, T_padded], then values [H, T, D_padded]; or codes of both, in words of
+    # two: keys [H, ceil(D / 2), T_padded], then values [H, ceil(T / 2), D_padded]
+    cache = i64
     values = i64  # offset of the values after the keys
     turned = i64  # offset in State.turned
     turned_stride = i64
+    logit_factor = pointer(f32)  # [H], of sums of products of codes of queries and keys
+    value_factor = pointer(f32)  # [H], of sums of products of codes of attention weights and values
 
 
 class Model(Record, frozen=True):
@@ -131,7 +138,11 @@ class Model(Record, frozen=True):
     zeros = pointer(f32)  # [max(T_padded, D_padded)]
     # The first block's projection of every token, or of every (token, slot) in an absolute model; may be absent
     table = pointer(f32)
-    cache_size = i64  # of one sequence, in floats
+    cache_size = i64  # of one sequence, in floats or words
+    has_codes = i64  # whether weights are codes
+    head_codes = i64  # codes of the queries of all heads, padded
+    norm_scale = f64  # codes for each unit of a layer normalisation
+    hidden_codes = f64  # the largest code of the hidden layer
 
 
 class State(Record, frozen=True):
@@ -147,6 +158,11 @@ class State(Record, frozen=True):
     attended = pointer(f32)  # [max(ROWS, H), D_padded]
     scores = pointer(f32)  # [max(ROWS, H), T_padded]
     turned = pointer(f32)  # reweight logits in ring order, [max(ROWS, H), turned_stride] for one block or several
+    codes = pointer(i16)  # [SPAN, padded(max(C, F))], of rows that are multiplied
+    scales = pointer(f32)  # [SPAN], of each row of codes
+    query = pointer(i16)  # [2, head_codes], codes of the queries, then of the keys of all heads
+    weights = pointer(i16)  # [H, T_padded], codes of attention weights
+    newest = pointer(i32)  # [max(ROWS, H)], products of each head's query with its newest key
     totals = pointer(f32)  # [max(ROWS, H)]
     logits = pointer(f32)  # [ROWS, V_padded]
     work = pointer(f32)  # [5, V_padded], scratch of the sampler

@@ -141,6 +141,17 @@ def floats_at(_context: Any, number: Any) -> Any:
 
 
 @intrinsic
+def words(_context: Any, pointer: Any) -> Any:
+    """Return a pointer to numbers as a pointer to int32 words."""
+    kind = types.CPointer(types.int32)
+
+    def codegen(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], context.get_value_type(kind))
+
+    return kind(pointer), codegen
+
+
+@intrinsic
 def copy_record(_context: Any, source: Any, target: Any) -> Any:
     """Copy a record to another of its kind."""
 

@@ -11,6 +11,7 @@ times over.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -19,7 +20,8 @@ from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
 from knock_kernels.lang.cpu import REGISTER
-from knock_kernels.lang.units import f32p
+from knock_kernels.lang.units import f32p, i32p
+from knock_kernels.lang.vector import multiply_pairs
 
 # Width in vectors of a tile of each height: enough chains to hide the latency of a multiply-add, and few enough for the
 # 32 registers of AVX-512 and NEON or the 16 of AVX2.
@@ -28,15 +30,16 @@ TILE_REGISTERS = {8: 3, 4: 6, 2: 6, 1: 12} if REGISTER != 8 else {8: 1, 4: 3, 2:
 _f32 = ir.FloatType()
 _i32 = ir.IntType(32)
 _i64 = ir.IntType(64)
-_vec = ir.VectorType(_f32, REGISTER)
+_floats = ir.VectorType(_f32, REGISTER)
+_words = ir.VectorType(_i32, REGISTER)
 
 
 def make_linear(rows: int, largest: int, chains: int = 1) -> Any:
-    """Return an intrinsic that computes out[r, :] = init[r, :] + x[r, :] @ w for `rows` rows.
+    """Return an intrinsic that computes out[r, :] = init[r, :] + x[r, :] @ w for `rows` rows of float32 numbers.
 
     Args:
         rows: rows of a tile.
-        largest: maximum width of a tile, in vectors.
+        largest: maximum width of a tile, in registers.
         chains: partial sums of an output, strided over k and added pairwise at the end. A narrow product has few
             outputs, and with a single chain each it would be bound by the latency of a multiply-add.
     """
@@ -44,42 +47,27 @@ def make_linear(rows: int, largest: int, chains: int = 1) -> Any:
     @intrinsic
     def linear_rows(
         _context: Any, x: Any, ldx: Any, w: Any, ldw: Any, init: Any, ldinit: Any, out: Any, ldout: Any, K: Any,
-        vectors: Any,
+        registers: Any,
     ) -> Any:  # fmt: skip
         n = types.intp
 
         def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-            x, ldx, w, ldw, init, ldinit, out, ldout, K, vectors = arguments
-            first = builder.block
-            head = builder.append_basic_block("columns")
-            body = builder.append_basic_block("whole_tile")
-            rest = builder.append_basic_block("rest")
-            done = builder.append_basic_block("done")
-            builder.branch(head)
-            builder.position_at_end(head)
-            column = builder.phi(_i64)
-            column.add_incoming(ir.Constant(_i64, 0), first)
-            left = builder.sub(vectors, column)
-            builder.cbranch(builder.icmp_signed(">=", left, ir.Constant(_i64, largest)), body, rest)
+            x, ldx, w, ldw, init, ldinit, out, ldout, K, registers = arguments
+            fma = _declare(builder.module, f"llvm.fma.v{REGISTER}f32", ir.FunctionType(_floats, [_floats] * 3))
 
-            def tile(count: int) -> None:
-                start = builder.mul(column, ir.Constant(_i64, REGISTER))
-                _tile(builder, rows, count, x, ldx, builder.gep(w, [start]), ldw, builder.gep(init, [start]), ldinit,
-                      builder.gep(out, [start]), ldout, K, chains)  # fmt: skip
+            def tile(count: int, column: Any) -> None:
+                sums = [
+                    _load(builder, _place(builder, init, ldinit, r, column, v), _floats)
+                    for r, v in _outputs(rows, count)
+                ]
+                sums = _sums(
+                    builder, rows, count, x, ldx, builder.gep(w, [column]), ldw, K, chains, sums, _floats,
+                    lambda a, b, total: builder.call(fma, [a, b, total]),
+                )  # fmt: skip
+                for (r, v), total in zip(_outputs(rows, count), sums, strict=True):
+                    _store(builder, total, _place(builder, out, ldout, r, column, v))
 
-            builder.position_at_end(body)
-            tile(largest)
-            column.add_incoming(builder.add(column, ir.Constant(_i64, largest)), builder.block)
-            builder.branch(head)
-            builder.position_at_end(rest)
-            cases = [(count, builder.append_basic_block(f"rest{count}")) for count in range(1, largest)]
-            switch = builder.switch(left, done)
-            for count, block in cases:
-                switch.add_case(ir.Constant(_i64, count), block)
-                builder.position_at_end(block)
-                tile(count)
-                builder.branch(done)
-            builder.position_at_end(done)
+            _each_tile(builder, largest, registers, tile)
             return _context.get_dummy_value()
 
         return signature(types.void, f32p, n, f32p, n, f32p, n, f32p, n, n, n), codegen
@@ -87,75 +75,174 @@ def make_linear(rows: int, largest: int, chains: int = 1) -> Any:
     return linear_rows
 
 
-def _tile(
-    builder: Any, rows: int, vectors: int, x: Any, ldx: Any, w: Any, ldw: Any, init: Any, ldinit: Any, out: Any,
-    ldout: Any, K: Any, chains: int,
-) -> None:  # fmt: skip
-    """Emit one tile, with `rows` by `vectors` accumulators for each chain and k innermost."""
-    fma = _declare(builder.module, f"llvm.fma.v{REGISTER}f32", ir.FunctionType(_vec, [_vec] * 3))
+def make_code_linear(rows: int, largest: int) -> Any:
+    """Return an intrinsic that computes out[r, :] = init[r, :] + float32(x[r, :] @ w) * factor * scale[r].
 
-    def place(base: Any, ld: Any, row: int, vector: int) -> Any:
-        index = builder.add(builder.mul(ld, ir.Constant(_i64, row)), ir.Constant(_i64, vector * REGISTER))
-        return builder.gep(base, [index])
+    x and w are words of two int16 codes, and their products are added as integers.
 
-    def multiply_add(k: Any, sums: list[Any]) -> list[Any]:
+    Args:
+        rows: rows of a tile.
+        largest: maximum width of a tile, in registers.
+    """
+
+    @intrinsic
+    def linear_rows(
+        _context: Any, x: Any, ldx: Any, w: Any, ldw: Any, factor: Any, scale: Any, init: Any, ldinit: Any, out: Any,
+        ldout: Any, K: Any, registers: Any,
+    ) -> Any:  # fmt: skip
+        n = types.intp
+
+        def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            x, ldx, w, ldw, factor, scale, init, ldinit, out, ldout, K, registers = arguments
+
+            def tile(count: int, column: Any) -> None:
+                zeros = [ir.Constant(_words, [0] * REGISTER)] * (rows * count)
+                sums = _sums(
+                    builder, rows, count, x, ldx, builder.gep(w, [column]), ldw, K, 1, zeros, _words,
+                    lambda a, b, total: builder.add(total, multiply_pairs(builder, a, b)),
+                )  # fmt: skip
+                zero = ir.Constant(_i64, 0)
+                factors = [_load(builder, _place(builder, factor, zero, 0, column, v), _floats) for v in range(count)]
+                scales = [
+                    _broadcast(builder, builder.load(builder.gep(scale, [ir.Constant(_i64, r)])), _floats)
+                    for r in range(rows)
+                ]
+                for (r, v), total in zip(_outputs(rows, count), sums, strict=True):
+                    product = builder.fmul(builder.sitofp(total, _floats), factors[v])
+                    start = _load(builder, _place(builder, init, ldinit, r, column, v), _floats)
+                    result = builder.fadd(start, builder.fmul(product, scales[r]))
+                    _store(builder, result, _place(builder, out, ldout, r, column, v))
+
+            _each_tile(builder, largest, registers, tile)
+            return _context.get_dummy_value()
+
+        return signature(types.void, i32p, n, i32p, n, f32p, f32p, f32p, n, f32p, n, n, n), codegen
+
+    return linear_rows
+
+
+def _outputs(rows: int, count: int) -> list[tuple[int, int]]:
+    """Return the row and register of each accumulator of a tile."""
+    return [(r, v) for r in range(rows) for v in range(count)]
+
+
+def _each_tile(builder: Any, largest: int, registers: Any, tile: Callable[[int, Any], None]) -> None:
+    """Emit a loop over whole tiles of the largest width, and a narrower tile for the rest.
+
+    Args:
+        builder: where to emit.
+        largest: width of a whole tile, in registers.
+        registers: width of all columns, in registers.
+        tile: emits a tile: tile(width, first column).
+    """
+    before = builder.block
+    head, body, rest, done = (builder.append_basic_block(name) for name in ("columns", "whole_tile", "rest", "done"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    first = builder.phi(_i64)
+    first.add_incoming(ir.Constant(_i64, 0), before)
+    left = builder.sub(registers, first)
+    column = builder.mul(first, ir.Constant(_i64, REGISTER))
+    builder.cbranch(builder.icmp_signed(">=", left, ir.Constant(_i64, largest)), body, rest)
+    builder.position_at_end(body)
+    tile(largest, column)
+    first.add_incoming(builder.add(first, ir.Constant(_i64, largest)), builder.block)
+    builder.branch(head)
+    builder.position_at_end(rest)
+    cases = [(count, builder.append_basic_block(f"rest{count}")) for count in range(1, largest)]
+    switch = builder.switch(left, done)
+    for count, block in cases:
+        switch.add_case(ir.Constant(_i64, count), block)
+        builder.position_at_end(block)
+        tile(count, column)
+        builder.branch(done)
+    builder.position_at_end(done)
+
+
+def _sums(
+    builder: Any, rows: int, registers: int, x: Any, ldx: Any, w: Any, ldw: Any, K: Any, chains: int, start: list[Any],
+    kind: Any, multiply_add: Callable[[Any, Any, Any], Any],
+) -> list[Any]:  # fmt: skip
+    """Emit the sums of one tile, with `rows` by `registers` accumulators for each chain and k innermost.
+
+    Args:
+        builder: where to emit.
+        rows: rows of the tile.
+        registers: width of the tile.
+        x: [rows, K].
+        ldx: elements from a row to the next.
+        w: [K, registers].
+        ldw: elements from a row to the next.
+        K: number of terms.
+        chains: as in `make_linear`.
+        start: what the accumulators start from.
+        kind: type of a register of w.
+        multiply_add: emits total + a * b: multiply_add(a, b, total).
+    """
+
+    def step(k: Any, sums: list[Any]) -> list[Any]:
         row_of_w = builder.gep(w, [builder.mul(k, ldw)])
-        ws = [_load(builder, builder.gep(row_of_w, [ir.Constant(_i64, v * REGISTER)])) for v in range(vectors)]
+        ws = [_load(builder, builder.gep(row_of_w, [ir.Constant(_i64, v * REGISTER)]), kind) for v in range(registers)]
         added = []
         for r in range(rows):
             index = builder.add(builder.mul(ldx, ir.Constant(_i64, r)), k)
-            spread = _broadcast(builder, builder.load(builder.gep(x, [index])))
-            added += [builder.call(fma, [spread, ws[v], sums[r * vectors + v]]) for v in range(vectors)]
+            spread = _broadcast(builder, builder.load(builder.gep(x, [index])), kind)
+            added += [multiply_add(spread, ws[v], sums[r * registers + v]) for v in range(registers)]
         return added
 
-    def sum_over(first: Any, end: Any, step: int, sums: list[Any]) -> list[Any]:
-        """Emit a loop over k from `first` in whole steps of `step` up to `end`; return the final k and the sums."""
+    def sum_over(first: Any, end: Any, stride: int, sums: list[Any]) -> list[Any]:
+        """Emit a loop over k from `first` in whole strides up to `end`; return the final k and the sums."""
         before = builder.block
         head, body, after = (builder.append_basic_block(name) for name in ("k", "k_body", "k_done"))
         builder.branch(head)
         builder.position_at_end(head)
         k = builder.phi(_i64)
         k.add_incoming(first, before)
-        carried = [builder.phi(_vec) for _ in sums]
-        following = builder.add(k, ir.Constant(_i64, step))
+        carried = [builder.phi(kind) for _ in sums]
+        following = builder.add(k, ir.Constant(_i64, stride))
         builder.cbranch(builder.icmp_signed("<=", following, end), body, after)
         builder.position_at_end(body)
-        size, added = rows * vectors, []
-        for chain in range(step):
-            part = carried[chain * size : (chain + 1) * size]
-            added += multiply_add(builder.add(k, ir.Constant(_i64, chain)), part)
+        size, added = rows * registers, []
+        for chain in range(stride):
+            added += step(builder.add(k, ir.Constant(_i64, chain)), carried[chain * size : (chain + 1) * size])
         k.add_incoming(following, builder.block)
-        for phi, start, end_ in zip(carried, sums, added, strict=True):
-            phi.add_incoming(start, before)
-            phi.add_incoming(end_, builder.block)
+        for phi, at_start, at_end in zip(carried, sums, added, strict=True):
+            phi.add_incoming(at_start, before)
+            phi.add_incoming(at_end, builder.block)
         builder.branch(head)
         builder.position_at_end(after)
         return [k, *carried]
 
-    zero = ir.Constant(_vec, [0.0] * REGISTER)
-    sums = [_load(builder, place(init, ldinit, r, v)) for r in range(rows) for v in range(vectors)]
-    k: Any = ir.Constant(_i64, 0)
+    sums, k = start, ir.Constant(_i64, 0)
     if chains > 1:
+        zero = ir.Constant(kind, [0.0] * REGISTER)
         k, *parts = sum_over(k, K, chains, sums + [zero] * (len(sums) * (chains - 1)))
         while len(parts) > len(sums):
             half = len(parts) // 2
             parts = [builder.fadd(a, b) for a, b in zip(parts[:half], parts[half:], strict=True)]
         sums = parts
     _, *sums = sum_over(k, K, 1, sums)
-    for r in range(rows):
-        for v in range(vectors):
-            place_of_sum = builder.bitcast(place(out, ldout, r, v), _vec.as_pointer())
-            builder.store(sums[r * vectors + v], place_of_sum, align=4)
+    return sums
 
 
-def _broadcast(builder: Any, scalar: Any) -> Any:
-    undefined = ir.Constant(_vec, ir.Undefined)
+def _place(builder: Any, base: Any, ld: Any, row: int, column: Any, register: int) -> Any:
+    """Return the address of a register of a row."""
+    offset = builder.add(builder.mul(ld, ir.Constant(_i64, row)), ir.Constant(_i64, register * REGISTER))
+    return builder.gep(base, [builder.add(column, offset)])
+
+
+def _broadcast(builder: Any, scalar: Any, kind: Any) -> Any:
+    undefined = ir.Constant(kind, ir.Undefined)
     one = builder.insert_element(undefined, scalar, ir.Constant(_i32, 0))
-    return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_i32, REGISTER), [0] * REGISTER))
+    return builder.shuffle_vector(one, undefined, ir.Constant(_words, [0] * REGISTER))
 
 
-def _load(builder: Any, place: Any) -> Any:
-    return builder.load(builder.bitcast(place, _vec.as_pointer()), align=4)
+def _load(builder: Any, place: Any, kind: Any) -> Any:
+    return builder.load(builder.bitcast(place, kind.as_pointer()), align=4)
+
+
+def _store(builder: Any, value: Any, place: Any) -> None:
+    builder.store(value, builder.bitcast(place, value.type.as_pointer()), align=4)
 
 
 def _declare(module: Any, name: str, function_type: Any) -> Any:

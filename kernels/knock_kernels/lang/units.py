@@ -18,10 +18,11 @@ from knock_kernels.lang.layout import Record
 from knock_kernels.lang.records import RecordPointer
 
 if TYPE_CHECKING:
-    f32p = f64p = i32p = i64p = i64 = f64 = void = Any
+    f32p = f64p = i16p = i32p = i64p = i64 = f64 = void = Any
 else:
     f32p = types.CPointer(types.float32)
     f64p = types.CPointer(types.float64)
+    i16p = types.CPointer(types.int16)
     i32p = types.CPointer(types.int32)
     i64p = types.CPointer(types.int64)
     i64 = types.int64

@@ -20,6 +20,7 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, models, register_model
 
+from knock_kernels.lang.cpu import PAIR_PRODUCTS as _NATIVE_PAIRS
 from knock_kernels.lang.layout import WIDTH
 
 _I32 = ir.IntType(32)
@@ -219,7 +220,7 @@ minimum = _extreme("minimum", "<")
 
 
 def _function_of_floats(name: str) -> Any:
-    """Return the intrinsic of a function that LLVM computes as one IEEE operation."""
+    """Return the intrinsic of a function of vectors and numbers that LLVM computes as one IEEE operation."""
 
     def typed(_context: Any, x: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
@@ -237,40 +238,44 @@ absolute = _function_of_floats("fabs")
 
 def _call(builder: Any, name: str, kind: Any, operands: Any) -> Any:
     # llvmlite's declare_intrinsic rejects vector types, so the name is spelt out.
-    suffix = {ir.FloatType(): "f32", ir.DoubleType(): "f64"}[kind.element]
-    symbol = f"llvm.{name}.v{kind.count}{suffix}"
+    element = kind.element if isinstance(kind, ir.VectorType) else kind
+    suffix = "f32" if element == ir.FloatType() else "f64"
+    symbol = f"llvm.{name}.v{kind.count}{suffix}" if isinstance(kind, ir.VectorType) else f"llvm.{name}.{suffix}"
     function_type = ir.FunctionType(kind, [kind] * len(operands))
     function = builder.module.globals.get(symbol) or ir.Function(builder.module, function_type, symbol)
     return builder.call(function, operands)
 
 
-def _conversion(name: str, dtype: Any, instructions: dict[Any, str]) -> Any:
+def _conversion(name: str, results: dict[Any, tuple[Any, str]]) -> Any:
     """Return the intrinsic that converts the elements of a vector, or a number.
 
     Args:
         name: of the intrinsic.
-        dtype: of the result.
-        instructions: the instruction for each dtype of the operand.
+        results: the resulting dtype, and the instruction, for each dtype of the operand.
     """
 
     def typed(_context: Any, x: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-            return getattr(builder, instructions[getattr(x, "dtype", x)])(
-                arguments[0], context.get_value_type(sig.return_type)
-            )
+        given = x.dtype if isinstance(x, VecType) else x
+        if given not in results:
+            return None
+        dtype, instruction = results[given]
 
-        given, result = (x.dtype, x.of(dtype)) if isinstance(x, VecType) else (x, dtype)
-        return (result(x), codegen) if given in instructions else None
+        def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+            return getattr(builder, instruction)(arguments[0], context.get_value_type(sig.return_type))
+
+        return (x.of(dtype) if isinstance(x, VecType) else dtype)(x), codegen
 
     typed.__name__ = name
     return intrinsic(typed)
 
 
-to_f32 = _conversion("to_f32", types.float32, {types.int32: "sitofp", types.float64: "fptrunc"})
-to_f64 = _conversion("to_f64", types.float64, {types.float32: "fpext", types.int32: "sitofp"})
-to_i32 = _conversion("to_i32", types.int32, {types.float32: "fptosi", types.boolean: "zext"})  # towards zero
-to_bits = _conversion("to_bits", types.int32, {types.float32: "bitcast"})
-from_bits = _conversion("from_bits", types.float32, {types.int32: "bitcast"})
+_i16, _i32, _i64, _f32, _f64 = types.int16, types.int32, types.int64, types.float32, types.float64
+to_f32 = _conversion("to_f32", {_i32: (_f32, "sitofp"), _f64: (_f32, "fptrunc")})
+to_f64 = _conversion("to_f64", {_f32: (_f64, "fpext"), _i32: (_f64, "sitofp"), _i64: (_f64, "sitofp")})
+to_i32 = _conversion("to_i32", {_f32: (_i32, "fptosi"), _i16: (_i32, "sext"), types.boolean: (_i32, "zext")})
+to_i16 = _conversion("to_i16", {_i32: (_i16, "trunc")})
+to_bits = _conversion("to_bits", {_f32: (_i32, "bitcast"), _f64: (_i64, "bitcast")})
+from_bits = _conversion("from_bits", {_i32: (_f32, "bitcast"), _i64: (_f64, "bitcast")})
 
 
 def _reduction(name: str, emit: Callable[..., Any]) -> Any:
@@ -328,6 +333,46 @@ def count_of(_context: Any, mask: Any) -> Any:
         return builder.zext(builder.ctpop(bits), ir.IntType(64))
 
     return types.int64(mask), codegen
+
+
+# ---- Sums of products of small integers
+
+
+@intrinsic
+def dot_pairs(_context: Any, total: Any, a: Any, b: Any) -> Any:
+    """Return total + a0 * b0 + a1 * b1, where each int32 element of a and b holds two int16 numbers."""
+
+    def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        total, a, b = arguments
+        return builder.add(total, multiply_pairs(builder, a, b))
+
+    return total(total, a, b), codegen
+
+
+def multiply_pairs(builder: Any, a: Any, b: Any) -> Any:
+    """Return a0 * b0 + a1 * b1 for the int16 halves of int32 elements."""
+    native = _NATIVE_PAIRS.get(a.type.count)
+    if native:
+        halves = ir.VectorType(ir.IntType(16), 2 * a.type.count)
+        function_type = ir.FunctionType(a.type, [halves, halves])
+        function = builder.module.globals.get(native) or ir.Function(builder.module, function_type, native)
+        return builder.call(function, [builder.bitcast(a, halves), builder.bitcast(b, halves)])
+    if _NATIVE_PAIRS and a.type.count > max(_NATIVE_PAIRS):
+        middle = a.type.count // 2
+        low, high = (
+            multiply_pairs(builder, *(_part(builder, each, start, middle) for each in (a, b))) for start in (0, middle)
+        )
+        numbers = ir.VectorType(_I32, a.type.count)
+        return builder.shuffle_vector(low, high, ir.Constant(numbers, list(range(a.type.count))))
+    half = ir.Constant(a.type, [16] * a.type.count)
+    lows = [builder.ashr(builder.shl(each, half), half) for each in (a, b)]
+    highs = [builder.ashr(each, half) for each in (a, b)]
+    return builder.add(builder.mul(*lows), builder.mul(*highs))
+
+
+def _part(builder: Any, vector: Any, start: int, width: int) -> Any:
+    numbers = ir.VectorType(_I32, width)
+    return builder.shuffle_vector(vector, vector, ir.Constant(numbers, list(range(start, start + width))))
 
 
 # ---- Primitives that make vectors, for one width

@@ -7,9 +7,9 @@ from knock_kernels.lang.records import address_of, exists, floats_at
 from knock_kernels.lang.units import f32p, i64, i64p, inlined, unit, void
 from knock_kernels.lang.vector import load, store
 from knock_kernels.ops.attention import attention, copy, remember
-from knock_kernels.ops.linear import linear
+from knock_kernels.ops.code_attention import code_attention
 from knock_kernels.ops.mlp import mlp
-from knock_kernels.ops.norm import layer_norm
+from knock_kernels.ops.project import normalize, project
 
 
 @unit
@@ -31,12 +31,11 @@ def forward(rows: i64, wanted: i64, model: Model, state: State) -> void:
         block = model.blocks[b]
         first = rows - wanted if b == model.L - 1 else 0
         if b > 0 or not exists(model.table):
-            project(block, first, rows, model, state)
+            project_all(block, first, rows, model, state)
         attend(b, first, rows, model, state)
-        for r in range(first, rows):
-            layer_norm(state.x + r * model.C_padded, state.n + r * model.C_padded, model.C)
-        start = first * model.C_padded
-        mlp(block.w0, block.w1, state.n + start, state.hidden, state.x + start, rows - first)
+        x = state.x + first * model.C_padded
+        normalize(x, rows - first, model, state)
+        mlp(block, x, rows - first, model, state)
 
 
 @inlined
@@ -50,14 +49,13 @@ def embed(token: int, position: int, x: f32p, model: Model):
 
 
 @inlined
-def project(block: Block, first: int, rows: int, model: Model, state: State):
+def project_all(block: Block, first: int, rows: int, model: Model, state: State):
     """Normalise and project the residual stream: [q | k | v | r] from row `first` on, only k and v before it."""
-    Cp, N = model.C_padded, block.N
-    for r in range(rows):
-        layer_norm(state.x + r * Cp, state.n + r * Cp, model.C)
-    linear(block.inputs, state.n + first * Cp, Cp, state.projected + first * N, N, rows - first, 0, N)
+    N = block.N
+    normalize(state.x, rows, model, state)
+    project(block.inputs, first, rows - first, 0, N, state.projected + first * N, model, state)
     if first > 0:
-        linear(block.inputs, state.n, Cp, state.projected, N, first, max(block.k, 0), block.r if block.R > 0 else N)
+        project(block.inputs, 0, first, max(block.k, 0), block.r if block.R > 0 else N, state.projected, model, state)
 
 
 @inlined
@@ -67,17 +65,20 @@ def attend(b: int, first: int, rows: int, model: Model, state: State):
     T, N = block.T, block.N
     while r < rows:
         row, cache, position = state.projected + r * N, floats_at(state.caches[r]) + block.cache, state.positions[r]
-        slot, count = position % T, 1
-        most = T - slot if r < first else T - position  # rows that can be stored, or attended, together
-        end = min(rows if r >= first else first, r + min(ROWS, most))
-        while r + count < end and state.caches[r + count] == state.caches[r]:
-            count += 1
+        x, count = state.x + r * model.C_padded, 1
+        if not model.has_codes:
+            most = T - position % T if r < first else T - position  # rows that can be stored, or attended, together
+            end = min(rows if r >= first else first, r + min(ROWS, most))
+            while r + count < end and state.caches[r + count] == state.caches[r]:
+                count += 1
         if b == 0 and exists(model.table):
             row = look_up(r, count, row, model, state)
-        if r < first:
-            remember(row, cache, slot, count, block, model)
+        if model.has_codes:
+            code_attention(row, cache, position, int(r >= first), x, block, model, state)
+        elif r < first:
+            remember(row, cache, position % T, count, block, model)
         else:
-            attention(row, cache, position, count, state.x + r * model.C_padded, block, model, state)
+            attention(row, cache, position, count, x, block, model, state)
         r += count
 
 
@@ -97,10 +98,8 @@ def look_up(first: int, count: int, out: f32p, model: Model, state: State):
 @inlined
 def head(first: int, rows: int, model: Model, state: State):
     """Compute the logits of up to ROWS rows of the residual stream, starting at row `first`, into rows 0, 1, ..."""
-    Cp, Vp = model.C_padded, model.V_padded
-    for r in range(rows):
-        layer_norm(state.x + (first + r) * Cp, state.n + r * Cp, model.C)
-    linear(model.output, state.n, Cp, state.logits, Vp, rows, 0, Vp)
+    normalize(state.x + first * model.C_padded, rows, model, state)
+    project(model.output, 0, rows, 0, model.V_padded, state.logits, model, state)
 
 
 @inlined
@@ -116,8 +115,8 @@ def load_rows(tokens: i64p, position: int, count: int, cache: f32p, state: State
 def tabulate(model: Model, state: State) -> void:
     """Fill the table: the first block's projection of every token, or of every (token, slot) in an absolute model."""
     block, slots = model.blocks[0], 1 if model.is_relative else model.T
-    N, Cp = block.N, model.C_padded
+    N = block.N
     for entry in range(model.V * slots):
         embed(entry // slots, entry % slots, state.x, model)
-        layer_norm(state.x, state.n, model.C)
-        linear(block.inputs, state.n, Cp, model.table + entry * N, N, 1, 0, N)
+        normalize(state.x, 1, model, state)
+        project(block.inputs, 0, 1, 0, N, model.table + entry * N, model, state)

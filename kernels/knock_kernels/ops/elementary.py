@@ -26,6 +26,7 @@ NOTHING = np.float32(-np.inf)
 _HIGHEST = np.float32(88.0)
 _LOG2E = np.float32(1.4426950408889634)
 _MAGIC = np.float32(12582912.0)  # 1.5 * 2**23: adding it rounds to an integer
+_MAGIC_BITS = np.int32(0x4B400000)
 # 2**r for |r| <= 1/2, fitted for the least relative error with p(0) = 1.
 _C1, _C2, _C3, _C4, _C5 = (
     np.float32(c)
@@ -56,6 +57,12 @@ def exp(x: Vec) -> Vec:
 def gelu(x: Vec) -> Vec:
     """Return 0.5 x (1 + tanh(y)) = x / (1 + exp(-2 y)) with y = sqrt(2/pi) (x + 0.044715 x^3)."""
     return x / (np.float32(1) + exp(minimum(_GELU_A * (x + _GELU_B * x * x * x), _HIGHEST)))
+
+
+@inlined
+def rounded(x: Vec) -> Vec:
+    """Return the nearest int32, halves to even, for |x| < 2**22."""
+    return to_bits(x + _MAGIC) - _MAGIC_BITS
 
 
 @inlined

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from knock_kernels.lang.layout import WIDTH, Linear
+import numpy as np
+
+from knock_kernels.lang.layout import WIDTH, Block, Model, State
+from knock_kernels.lang.records import words
 from knock_kernels.lang.units import f32p, i64, unit, void
 from knock_kernels.lang.vector import load, store
 from knock_kernels.ops.elementary import gelu
-from knock_kernels.ops.linear import linear
+from knock_kernels.ops.linear import code_linear, linear
+from knock_kernels.ops.project import project
+from knock_kernels.ops.quantize import quantize
 
 
 @unit
-def mlp(w0: Linear, w1: Linear, n: f32p, hidden: f32p, x: f32p, rows: i64) -> void:
-    """Compute x += gelu(n @ w0) @ w1: [rows, C], scratch [rows, F] -> [rows, C]."""
-    C, F = w1.N, w0.N
-    linear(w0, n, C, hidden, F, rows, 0, F)
+def mlp(block: Block, x: f32p, rows: i64, model: Model, state: State) -> void:
+    """Compute x += gelu(n @ w0) @ w1 for the rows that `normalize` wrote: -> [rows, C_padded]."""
+    C, F = model.C_padded, model.F_padded
+    project(block.w0, 0, rows, 0, F, state.hidden, model, state)
     for i in range(0, rows * F, WIDTH):
-        store(gelu(load(hidden + i)), hidden + i)
-    linear(w1, hidden, F, x, C, rows, 0, C)
+        store(gelu(load(state.hidden + i)), state.hidden + i)
+    if model.has_codes:
+        for r in range(rows):
+            largest = np.float32(model.hidden_codes)
+            state.scales[r] = quantize(state.hidden + r * F, state.codes + r * F, F, largest)
+        code_linear(block.w1, words(state.codes), F // 2, state.scales, x, C, rows, 0, C)
+    else:
+        linear(block.w1, state.hidden, F, x, C, rows, 0, C)

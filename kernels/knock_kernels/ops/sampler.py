@@ -23,11 +23,13 @@ from knock_kernels.lang.vector import (
     load,
     maximum,
     splat,
+    sqrt,
     store,
     sum_of,
     to_f64,
     where,
 )
+from knock_kernels.ops import double
 from knock_kernels.ops.constraints import constrain, forbids
 from knock_kernels.ops.elementary import (
     LOWEST,
@@ -43,7 +45,7 @@ from knock_kernels.ops.elementary import (
 from knock_kernels.ops.repetition import is_penalized, penalize
 
 _ZERO = np.float32(0)
-_LN2 = np.log(2.0)
+_LN2 = 0.6931471805599453
 _TOLERANCE = 1e-6  # bits; about the resolution of float32 probabilities
 _NEWTON_STEPS = 60
 _COLDEST, _HOTTEST = 1e-30, 1e30
@@ -70,7 +72,7 @@ def sample(logits: f32p, lane: Lane, u: f64, model: Model, state: State, stats: 
         return -1
     largest = shift(logits, z, V)
     mass, mean = probabilities(z, p, V)
-    log_mass = np.log(mass)
+    log_mass = double.log(mass)
     stats.entropy = max(0.0, (log_mass - mean) / _LN2)
     stats.confidence = 1 / mass
     sampled_entropy = stats.entropy
@@ -100,13 +102,13 @@ def sample(logits: f32p, lane: Lane, u: f64, model: Model, state: State, stats: 
             mass, mean = probabilities(z, p, V)
             changed = True
         if controls.mirostat >= 0:
-            log_all = np.log(mass)
+            log_all = double.log(mass)
             changed |= keep_surprise(z, p, V, controls.mu, log_all)
         else:
             changed |= keep(z, p, order, V, Vp, controls, mass, mean)
         if changed:
             mass, mean = moments(z, p, V)
-            sampled_entropy = max(0.0, (np.log(mass) - mean) / _LN2)
+            sampled_entropy = max(0.0, (double.log(mass) - mean) / _LN2)
         token = draw(p, V, u, mass)
         if controls.mirostat >= 0:
             surprise = (log_all - np.float64(z[token])) / _LN2
@@ -123,7 +125,7 @@ def log_probability(logits: f32p, token: int, V: int, Vp: int, work: f32p):
     z, p = work, work + Vp
     shift(logits, z, V)
     mass, _ = probabilities(z, p, V)
-    return np.float64(z[token]) - np.log(mass)
+    return np.float64(z[token]) - double.log(mass)
 
 
 @inlined
@@ -203,7 +205,7 @@ def standard_deviation(z: f32p, V: int):
         some = load(z + i)
         difference = where(some > NOTHING, to_f64(some) - mean, 0.0)
         second += difference * difference
-    return np.sqrt(sum_of(second) / count)
+    return sqrt(sum_of(second) / count)
 
 
 @kernel
@@ -217,16 +219,16 @@ def entropy_temperature(z: f32p, p: f32p, V: int, controls: Controls):
     largest = largest_of(z, V)
     if controls.ratio_rule > 0:
         entropy, _ = tempered(z, p, V, largest, 1.0)
-        return min(max(np.sqrt(target / entropy), low), high) if entropy > 0 else high
+        return min(max(sqrt(target / entropy), low), high) if entropy > 0 else high
     if tempered(z, p, V, largest, low)[0] >= target:
         return low
     if tempered(z, p, V, largest, high)[0] <= target:
         return high
-    below, above = np.log(low), np.log(high)
+    below, above = double.log(low), double.log(high)
     s = (below + above) / 2
-    temperature = np.exp(s)
+    temperature = double.exp(s)
     for _ in range(_NEWTON_STEPS):
-        temperature = np.exp(s)
+        temperature = double.exp(s)
         entropy, slope = tempered(z, p, V, largest, temperature)
         error = entropy - target
         if abs(error) <= _TOLERANCE:
@@ -254,7 +256,7 @@ def tempered(z: f32p, p: f32p, V: int, largest, temperature):
         second += e * t * t
     total = sum_of(mass)
     mean = sum_of(first) / total
-    return max(0.0, (np.log(total) - mean) / _LN2), (sum_of(second) / total - mean * mean) / _LN2
+    return max(0.0, (double.log(total) - mean) / _LN2), (sum_of(second) / total - mean * mean) / _LN2
 
 
 @inlined
@@ -276,7 +278,7 @@ def keep(z: f32p, p: f32p, order: f32p, V: int, Vp: int, controls: Controls, mas
         keep_first(z, p, order, V, Vp, controls.top_p * mass, False, False, _ZERO)
         changed = True
     if controls.min_p > 0:
-        drop_below(z, p, V, np.float64(largest_of(z, V)) + np.log(controls.min_p))
+        drop_below(z, p, V, np.float64(largest_of(z, V)) + double.log(controls.min_p))
         changed = True
     return changed
 

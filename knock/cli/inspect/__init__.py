@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from knock.choices import UNKNOWN
-from knock.cli.ui.options import add_force_argument, path_ending_in
+from knock.cli.ui.options import add_force_argument, add_precision_argument, path_ending_in
 from knock.cli.ui.terminal import printable, read_input, say, write
 from knock.escapes import unescape
 from knock.models import DEFAULT
@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              "Matplotlib")  # fmt: skip
     parser.add_argument("--html", type=_path_of(".html", ".htm"), metavar="FILE",
                         help="write an interactive, self-contained web page to FILE instead of printing")  # fmt: skip
+    add_precision_argument(parser)
     add_force_argument(parser)
 
 
@@ -98,7 +99,7 @@ def _subject(options: argparse.Namespace) -> Subject:
     from knock.language_model import load
     from knock.models import locate
 
-    model = load(options.model)
+    model = load(options.model, precision=options.precision)
     char = None if options.char is None else _known(model, options.char)  # checked before any work is done
     text, source = _text(options, model)
     inspection = inspect_text(model, text, unknown=options.unknown)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from knock.cli.ui import interrupts
-from knock.cli.ui.options import add_backend_argument, add_model_argument, add_seed_argument
+from knock.cli.ui.options import add_backend_argument, add_model_argument, add_precision_argument, add_seed_argument
 from knock.cli.ui.terminal import printable, say, visible_lines, write
 from knock.errors import KnockError
 
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_argument(parser)
     add_seed_argument(parser, "seed of every text, as set by /seed (default: a random seed for each)")
     add_backend_argument(parser)
+    add_precision_argument(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -50,7 +51,9 @@ def run(options: argparse.Namespace) -> int:
 
     is_terminal = on_terminal()
     settings = Settings(seed=options.seed, stats=is_terminal)
-    session = Session(options.model, settings, backend=options.backend, is_terminal=is_terminal)
+    session = Session(
+        options.model, settings, backend=options.backend, precision=options.precision, is_terminal=is_terminal
+    )
     return _run_interactively(session) if is_terminal else _run_script(session)
 
 

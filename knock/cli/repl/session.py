@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from knock.choices import Backend
+from knock.choices import DEFAULT_PRECISION, Backend, Precision
 from knock.cli.repl.page import Page
 from knock.cli.repl.settings import CONSTRAINTS, Settings
 from knock.cli.ui.interrupts import Interrupts
@@ -47,7 +47,8 @@ class Session:
     Args:
         model: Name of a shipped model, or path of a file or folder.
         settings: Initial settings.
-        backend: Backend that runs the model.
+        backend: Backend that runs the models.
+        precision: Precision of the models.
         is_terminal: Whether texts are written to a terminal.
 
     Attributes:
@@ -61,12 +62,15 @@ class Session:
         CheckpointError: if the model cannot be loaded.
     """
 
-    def __init__(self, model: str, settings: Settings, *, backend: Backend = "auto", is_terminal: bool = False) -> None:
+    def __init__(
+        self, model: str, settings: Settings, *, backend: Backend = "auto", precision: Precision = DEFAULT_PRECISION,
+        is_terminal: bool = False,
+    ) -> None:  # fmt: skip
         self.settings = settings
         self.is_terminal = is_terminal
         self.last: Text | None = None
         self.refused: str | None = None
-        self._backend = backend
+        self._backend, self._precision = backend, precision
         self.load(model)
 
     def load(self, model: str) -> None:
@@ -75,7 +79,7 @@ class Session:
         Raises:
             CheckpointError: if the model cannot be loaded; the current model is kept.
         """
-        self.model = load(_path(model), backend=self._backend)
+        self.model = load(_path(model), backend=self._backend, precision=self._precision)
         self.name = model
 
     @property

@@ -21,6 +21,7 @@ from knock.cli.ui.options import (
     add_escapes_argument,
     add_force_argument,
     add_model_argument,
+    add_precision_argument,
     add_sampling_arguments,
     add_seed_argument,
     prompt_text,
@@ -90,7 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              "row of a table may have)")  # fmt: skip
     add_seed_argument(
         parser,
-        "seed that determines the texts, on the same type of CPU and backend (default: random, reported in each row)",
+        "seed that determines the texts, on every CPU with --precision int16 (default: random, reported in each row)",
     )
     add_escapes_argument(parser)
     parser.add_argument("--stop", type=unescape, action="append", metavar="TEXT",
@@ -104,6 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="run on threads of this process, or on the workers of a Ray cluster "
                              "(default: local)")  # fmt: skip
     add_backend_argument(parser)
+    add_precision_argument(parser)
     add_filter_arguments(parser)
     add_constraint_arguments(parser)
     add_sampling_arguments(parser)

@@ -63,14 +63,14 @@ def earlier_settings(options: argparse.Namespace, form: RowFormat) -> dict[str, 
 
 
 def loaded_model(options: argparse.Namespace, earlier: Mapping[str, Any]) -> LanguageModel:
-    """Load the model on one backend for the whole run: in rare cases two backends draw different characters.
+    """Load the model on one backend for the whole run: in float32, two backends may draw different characters.
 
     Sets the default of `--length`, which depends on the model.
     """
     from knock.language_model import load
 
     backend = earlier.get("backend", "auto") if options.backend == "auto" else options.backend
-    model = load(options.model, backend=backend)
+    model = load(options.model, backend=backend, precision=options.precision)
     if options.schema is not None:
         from knock.generation.constraints.schema import check_writable, read_schema
 
@@ -120,10 +120,12 @@ def run_settings(
     options: argparse.Namespace, sampling: Sampling, model: LanguageModel, text: str | None, form: RowFormat
 ) -> dict[str, Any]:
     """Return the settings that determine the rows."""
+    engine = model.model.engine
     settings = {
         "knock": __version__,
         "model": model.digest,
-        "backend": model.model.engine.backend,
+        "precision": engine.precision,
+        "backend": engine.backend if engine.precision == "float32" else "auto",  # others do not depend on it
         "seed": options.seed,
         "length": options.length,
         "stop": options.stop,

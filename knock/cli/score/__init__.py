@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from knock.choices import UNKNOWN
-from knock.cli.ui.options import add_backend_argument
+from knock.cli.ui.options import add_backend_argument, add_precision_argument
 from knock.cli.ui.terminal import write
 from knock.errors import KnockError
 from knock.models import DEFAULT
@@ -65,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     form.add_argument("--json", action="store_true", help="print one JSON object per model")
     add_backend_argument(parser)
+    add_precision_argument(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -90,7 +91,9 @@ def _score(options: argparse.Namespace) -> int:
     from knock.language_model import load
 
     (file,) = options.files
-    models = {name: load(name, backend=options.backend) for name in options.models or [DEFAULT]}
+    models = {
+        name: load(name, backend=options.backend, precision=options.precision) for name in options.models or [DEFAULT]
+    }
     items = _items_of(models)
     if options.items and items is None:
         options.error("--items is for models of items; use --chars")

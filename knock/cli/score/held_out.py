@@ -21,7 +21,9 @@ def score_held_out(options: argparse.Namespace) -> int:
     from knock.generation.evaluation import as_record, evaluate
     from knock.language_model import load
 
-    models = {name: load(name, backend=options.backend) for name in options.models or [DEFAULT]}
+    models = {
+        name: load(name, backend=options.backend, precision=options.precision) for name in options.models or [DEFAULT]
+    }
     given = read_input() if options.files == ["-"] else None
     losses = {}
     with ShareLine("measured") as line:

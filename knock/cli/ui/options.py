@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeVar
 
-from knock.choices import BACKENDS, ENTROPY_RULES, PRESET_NAMES
+from knock.choices import BACKENDS, DEFAULT_PRECISION, ENTROPY_RULES, PRECISIONS, PRESET_NAMES
 from knock.cli.ui.terminal import read_input
 from knock.errors import UnknownCharacterError
 from knock.escapes import unescape
@@ -25,8 +25,19 @@ def add_backend_argument(parser: argparse.ArgumentParser) -> None:
         "--backend",
         choices=BACKENDS,
         default="auto",
-        help="numpy: the reference; compiled: the kernels; auto: the kernels when they pay off "
+        help="numpy: NumPy alone; compiled: the kernels; auto: the kernels when they pay off "
         "(default: KNOCK_BACKEND if set, otherwise auto)",
+    )
+
+
+def add_precision_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the `--precision` option."""
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=DEFAULT_PRECISION,
+        help="int16: products of integers, the same results on every CPU and backend; float32: the same on CPUs with "
+        f"FMA (default: {DEFAULT_PRECISION})",
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from knock import LanguageModel, ModelConfig, ReweightGPT, Vocab
+from knock.choices import DEFAULT_PRECISION, Precision
 from knock.cli.main import main
 from tests.cases import EVERY, random_weights
 
@@ -21,10 +22,10 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     return code, captured.out, captured.err
 
 
-def small(kind: str, vocab: str = ODD, **shape: Any) -> LanguageModel:
+def small(kind: str, vocab: str = ODD, precision: Precision = DEFAULT_PRECISION, **shape: Any) -> LanguageModel:
     reach = {"reweight_T": None} if "T" in shape else {}
     config = ModelConfig(**{**EVERY[kind].to_dict(), **reach, "vocab_size": len(vocab), **shape})
-    return LanguageModel(ReweightGPT.from_weights(random_weights(config, 3)), Vocab(vocab))
+    return LanguageModel(ReweightGPT.from_weights(random_weights(config, 3), precision=precision), Vocab(vocab))
 
 
 def saved(folder: Path, kind: str, vocab: str = ODD, **shape: Any) -> str:

@@ -1,0 +1,1 @@
+"""The engine's arithmetic in NumPy, to the same bits as the compiled kernels: see README.md."""
