@@ -18,7 +18,6 @@ from knock.files.checkpoint import model_digest, read_checkpoint, write_checkpoi
 from knock.generation.batches import collected, sample
 from knock.generation.options import TextOptions, split
 from knock.generation.picking import first_kept
-from knock.generation.rejection import LAST_ROW, sample_exact
 from knock.generation.requests import (
     LAST_INDEX,
     RequestBuilder,
@@ -243,6 +242,8 @@ class LanguageModel:
             text = collect(stream, prompt)
             if text.finish_reason != "rejected":
                 return text
+        from knock.generation.rejection import sample_exact
+
         builder = RequestBuilder(self.vocab, controls, stop, length, unknown, constraint=constraint)
         texts = sample_exact(
             self.model.engine, self.vocab, builder.rows(prompt, 0, 1), seed, token_stats=token_stats, threads=None,
@@ -300,8 +301,8 @@ class LanguageModel:
         check_count("n", n, len(prompts))
         given, constraint = self._split(options)
         sampling = _overridden(sampling, given)
-        length, is_drawn_again = self.length_limit(max_new_tokens), _is_drawn_again(constraint, keep_rejected)
-        last = LAST_ROW if is_drawn_again else LAST_INDEX
+        length = self.length_limit(max_new_tokens)
+        draw, last = _drawing(constraint, keep_rejected, keep_errors)
         builder = RequestBuilder(self.vocab, "basic", stop, length, unknown, keep_errors, constraint, last)
         # Every row is validated before the first is generated.
         requests = [
@@ -309,7 +310,6 @@ class LanguageModel:
             for i, (prompt, controls) in enumerate(zip(prompts, each_sampling(sampling, len(prompts)), strict=True))
             for request in builder.rows(prompt, i * n, n, controls)
         ]
-        draw = partial(sample_exact, keep_errors=keep_errors) if is_drawn_again else sample
         texts = draw(
             self.model.engine, self.vocab, requests, resolved, token_stats=token_stats, threads=threads,
             progress=progress, total_steps=sum(request.max_new_tokens for request in requests),
@@ -344,15 +344,13 @@ class LanguageModel:
         before each, returns how many it may have, so that a caller who needs only the first few wastes little.
         """
         given, constraint = self._split(options)
-        is_drawn_again = _is_drawn_again(constraint, keep_rejected)
-        last = LAST_ROW if is_drawn_again else LAST_INDEX
+        draw, last = _drawing(constraint, keep_rejected, keep_errors)
         n, first = (whole_number(*each, error=SamplingError) for each in (("n", n, 1), ("first", first, 0, last)))
         sampling, length = Sampling.resolve(sampling, given), self.length_limit(max_new_tokens)
         builder = RequestBuilder(self.vocab, sampling, stop, length, unknown, keep_errors, constraint, last)
         requests = (
             request for i, prompt in enumerate(several(prompts)) for request in builder.rows(prompt, first + i * n, n)
         )
-        draw = partial(sample_exact, keep_errors=keep_errors) if is_drawn_again else sample
         return draw(
             self.model.engine, self.vocab, requests, resolve_seed(seed), token_stats=token_stats, threads=threads,
             progress=progress, at_once=at_once,
@@ -551,9 +549,15 @@ def load(
     return LanguageModel(gpt, checkpoint.vocab, checkpoint.training)
 
 
-def _is_drawn_again(constraint: Constraint | None, keep_rejected: bool) -> bool:
-    """Return whether texts are drawn for a row until one matches."""
-    return constraint is not None and constraint.exact and not keep_rejected
+def _drawing(
+    constraint: Constraint | None, keep_rejected: bool, keep_errors: bool
+) -> tuple[Callable[..., Iterator[Generation]], int]:
+    """Return the function that draws the texts of requests, and the largest index that these may have."""
+    if constraint is None or not constraint.exact or keep_rejected:
+        return sample, LAST_INDEX
+    from knock.generation.rejection import LAST_ROW, sample_exact
+
+    return partial(sample_exact, keep_errors=keep_errors), LAST_ROW
 
 
 def _overridden(

@@ -102,6 +102,7 @@ def test_texts_without_constraints_load_nothing_of_constraints_filters_and_table
         "knock.generation.constraints",
         "knock.generation.filters",
         "knock.generation.known_texts",
+        "knock.generation.rejection",
         "knock.generation.search",
         "knock.jobs.row_filter",
         "knock.jobs.table_rows",

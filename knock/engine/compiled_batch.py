@@ -83,7 +83,7 @@ class CompiledJob:
 
 
 class _Placed(NamedTuple):
-    """An array and its address, which NumPy takes a while to tell. An interrupt that comes meanwhile is lost."""
+    """An array and its address. Asking NumPy for an address takes a while, and an interrupt meanwhile is lost."""
 
     array: npt.NDArray[Any]
     address: int
@@ -113,7 +113,9 @@ class _Memory:
 
     def automaton(self, automaton: Automaton | None) -> int:
         """Return the address of an automaton's table, 0 if there is none."""
-        return 0 if automaton is None else self._once(automaton, lambda: automaton.table).address
+        if automaton is None:
+            return 0
+        return self._once(automaton, lambda: np.ascontiguousarray(automaton.table, np.int32)).address
 
     def contexts(self, requests: Sequence[Request]) -> list[int]:
         """Return the address of each prompt with room behind it, 0 if no control needs the text so far."""

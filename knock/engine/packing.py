@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,6 @@ import numpy.typing as npt
 from knock.choices import Precision
 from knock.config import ModelConfig
 from knock.engine.folding import Folded, fold_block, fold_output
-from knock.engine.quantizing import QuantizedLayer, QuantizedModel, quantize
 from knock.sampling import Sampling
 from knock.vocab import TokenArray
 from knock.weights import Weights
@@ -31,7 +30,10 @@ from knock_kernels.cache.store import (
 
 _TABLE_FLOATS = 2**20  # a larger table would not stay in the cache
 
-Layer = Folded | QuantizedLayer
+if TYPE_CHECKING:
+    from knock.engine.quantizing import QuantizedLayer, QuantizedModel
+
+    Layer = Folded | QuantizedLayer
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +58,11 @@ def pack(weights: Weights, precision: Precision) -> Packed:
     """Pack a model. The first block's table is still to be filled."""
     c = weights.config
     V, T, C, H, D = c.vocab_size, c.longest_window, c.n_emb, c.n_heads, c.head_width
-    quantized = None if precision == "float32" else quantize(weights)
+    quantized = None
+    if precision != "float32":
+        from knock.engine.quantizing import quantize  # float32 does not need it
+
+        quantized = quantize(weights)
     model = Model.array()
     model["is_relative"] = c.position == "relative"
     for name, size in {"T": T, "H": H, "L": c.n_blocks}.items():
@@ -176,6 +182,8 @@ def _side_by_side(parts: Mapping[str, Layer], places: Mapping[str, tuple[int, in
 
     if isinstance(next(iter(parts.values())), Folded):
         return Folded(each("w"), each("bias"))
+    from knock.engine.quantizing import QuantizedLayer
+
     return QuantizedLayer(each("codes"), each("factor"), each("bias"))
 
 
@@ -185,12 +193,12 @@ def _pack_linear(record: RecordArray, layer: Layer) -> Any:
     K, N = matrix.shape
     record["K"], record["N"], record["is_added"] = K, padded(N), layer.bias is None
     name = "weights" if isinstance(layer, Folded) else "codes"
-    arrays = allocate(Linear, record, {name: (K * padded(N),), "bias": (padded(N),), "factor": (padded(N),)})
+    by_column = {"bias": layer.bias, "factor": None if isinstance(layer, Folded) else layer.factor}
+    by_column = {each: values for each, values in by_column.items() if values is not None}
+    arrays = allocate(Linear, record, {name: (K * padded(N),), **dict.fromkeys(by_column, (padded(N),))})
     panels(matrix, arrays[name])
-    if layer.bias is not None:
-        arrays["bias"][:N] = layer.bias
-    if isinstance(layer, QuantizedLayer):
-        arrays["factor"][:N] = layer.factor
+    for each, values in by_column.items():
+        arrays[each][:N] = values
     return arrays
 
 

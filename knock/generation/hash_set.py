@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 Hashes = npt.NDArray[np.uint64]
 
-_LEAST = 2**16  # hashes that there is room for
+_LEAST = 2**16  # initial capacity, in hashes
 _AT_ONCE = 2**16  # hashes handled together where that takes memory
 _SPARSITY = 16  # bits per hash in the table: it answers all but a sixteenth of the questions
 
@@ -28,8 +28,8 @@ class HashSet:
 
     def __init__(self, parts: Iterable[Hashes]) -> None:
         self._sorted = _sorted_distinct(parts)
-        # A hash's bit is told by its highest bits: they depend on all of what is hashed, in a polynomial the lowest
-        # do not; and in their order, the table is written from its start to its end.
+        # The highest bits of a hash select its bit in the table. They depend on the whole text, unlike the lowest bits
+        # of a polynomial hash, and writing in their order passes over the table once.
         exponent = (max(8, _SPARSITY * len(self._sorted)) - 1).bit_length()
         self._shift = 64 - exponent
         self._table = bytearray((1 << exponent) >> 3)  # of which Python reads a byte faster than of an array

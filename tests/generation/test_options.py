@@ -1,4 +1,4 @@
-"""Keyword arguments of a text are those of `Sampling` and of `Constraint`, told apart by their names."""
+"""The keyword arguments of a text are split by name into those of `Sampling` and those of `Constraint`."""
 
 from __future__ import annotations
 

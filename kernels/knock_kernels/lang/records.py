@@ -47,7 +47,7 @@ def numba_type(field: Field) -> Any:
 class _Fields(AttributeTemplate):
     key = RecordPointer
 
-    def generic_resolve(self, pointer: Any, name: str) -> Any:  # type: ignore[override]
+    def generic_resolve(self, pointer: Any, name: str) -> Any:  # type: ignore[override]  # a placeholder there
         """Return the type of a field, or None if there is none of that name."""
         field = pointer.record.fields.get(name)
         return None if field is None else numba_type(field)
