@@ -19,6 +19,7 @@ from knock_kernels.lang.layout import (
     PANEL,
     ROWS,
     SPAN,
+    WIDTH,
     Block,
     Controls,
     Job,
@@ -29,6 +30,7 @@ from knock_kernels.lang.layout import (
     Row,
     State,
     Stats,
+    Wide,
     padded,
 )
 from knock_kernels.lang.memory import address, aligned, allocate, point
@@ -38,6 +40,7 @@ __all__ = [
     "PANEL",
     "ROWS",
     "SPAN",
+    "WIDTH",
     "Block",
     "Controls",
     "Decoder",
@@ -52,6 +55,7 @@ __all__ = [
     "Row",
     "State",
     "Stats",
+    "Wide",
     "address",
     "aligned",
     "allocate",
