@@ -12,7 +12,7 @@ times over.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 
 from knock_kernels.lang.cpu import REGISTER
 from knock_kernels.lang.units import f32p, i32p
-from knock_kernels.lang.vector import multiply_pairs
+from knock_kernels.lang.vector import add_quads, multiply_pairs
 
 # Width in vectors of a tile of each height: enough chains to hide the latency of a multiply-add, and few enough for the
 # 32 registers of AVX-512 and NEON or the 16 of AVX2.
@@ -75,34 +75,56 @@ def make_linear(rows: int, largest: int, chains: int = 1) -> Any:
     return linear_rows
 
 
-def make_code_linear(rows: int, largest: int) -> Any:
-    """Return an intrinsic that computes out[r, :] = init[r, :] + float32(x[r, :] @ w) * factor * scale[r].
+class CodeProducts(NamedTuple):
+    """Products of codes that share int32 words.
 
-    x and w are words of two int16 codes, and their products are added as integers.
+    Attributes:
+        add: emits the sum of a total and the products of the codes in two words: add(builder, total, a, b).
+        is_corrected: whether sums start from a correction of each column, rather than from 0.
+    """
+
+    add: Callable[..., Any]
+    is_corrected: bool
+
+
+PAIRS = CodeProducts(lambda builder, total, a, b: builder.add(total, multiply_pairs(builder, a, b)), False)
+QUADS = CodeProducts(add_quads, True)
+
+
+def make_code_linear(rows: int, largest: int, products: CodeProducts) -> Any:
+    """Return an intrinsic that computes out[r, :] = init[r, :] + float32(correction + x[r, :] @ w) * factor * scale[r].
+
+    x and w are words of codes, and their products are added as integers.
 
     Args:
         rows: rows of a tile.
         largest: maximum width of a tile, in registers.
+        products: of two words.
     """
 
     @intrinsic
     def linear_rows(
-        _context: Any, x: Any, ldx: Any, w: Any, ldw: Any, factor: Any, scale: Any, init: Any, ldinit: Any, out: Any,
-        ldout: Any, K: Any, registers: Any,
+        _context: Any, x: Any, ldx: Any, w: Any, ldw: Any, correction: Any, factor: Any, scale: Any, init: Any,
+        ldinit: Any, out: Any, ldout: Any, K: Any, registers: Any,
     ) -> Any:  # fmt: skip
         n = types.intp
 
         def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-            x, ldx, w, ldw, factor, scale, init, ldinit, out, ldout, K, registers = arguments
+            x, ldx, w, ldw, correction, factor, scale, init, ldinit, out, ldout, K, registers = arguments
+            zero = ir.Constant(_i64, 0)
 
             def tile(count: int, column: Any) -> None:
-                zeros = [ir.Constant(_words, [0] * REGISTER)] * (rows * count)
+                def of_columns(values: Any, kind: Any) -> list[Any]:
+                    return [_load(builder, _place(builder, values, zero, 0, column, v), kind) for v in range(count)]
+
+                starts = [ir.Constant(_words, [0] * REGISTER)] * count
+                if products.is_corrected:
+                    starts = of_columns(correction, _words)
                 sums = _sums(
-                    builder, rows, count, x, ldx, builder.gep(w, [column]), ldw, K, 1, zeros, _words,
-                    lambda a, b, total: builder.add(total, multiply_pairs(builder, a, b)),
+                    builder, rows, count, x, ldx, builder.gep(w, [column]), ldw, K, 1, starts * rows, _words,
+                    lambda a, b, total: products.add(builder, total, a, b),
                 )  # fmt: skip
-                zero = ir.Constant(_i64, 0)
-                factors = [_load(builder, _place(builder, factor, zero, 0, column, v), _floats) for v in range(count)]
+                factors = of_columns(factor, _floats)
                 scales = [
                     _broadcast(builder, builder.load(builder.gep(scale, [ir.Constant(_i64, r)])), _floats)
                     for r in range(rows)
@@ -116,7 +138,7 @@ def make_code_linear(rows: int, largest: int) -> Any:
             _each_tile(builder, largest, registers, tile)
             return _context.get_dummy_value()
 
-        return signature(types.void, i32p, n, i32p, n, f32p, f32p, f32p, n, f32p, n, n, n), codegen
+        return signature(types.void, i32p, n, i32p, n, i32p, f32p, f32p, f32p, n, f32p, n, n, n), codegen
 
     return linear_rows
 
