@@ -51,27 +51,22 @@ def linear(layer: Linear, x: f32p, ldx: i64, out: f32p, ldout: i64, rows: i64, f
     K, start = layer.K, first
     init, ldinit = (out, ldout) if layer.is_added else (layer.bias, 0)
     while start < last:
-        end = end_of_piece(start, last, layer.N, rows)
-        panel, width = panel_of(start, layer.N)
+        panel, width, end = piece(start, last, layer.N, rows)
         w = layer.weights + panel * K + (start - panel)
         tiles(x, ldx, w, width, init + start, ldinit, out + start, ldout, rows, K, end - start)
         start = end
 
 
 @inlined
-def end_of_piece(start: int, last: int, N: int, rows: int):
-    """Return the end of the columns of one panel to compute together."""
-    panel, width = panel_of(start, N)
+def piece(start: int, last: int, N: int, rows: int):
+    """Return the panel that a column is in, the panel's width, and the end of the columns to compute together."""
+    panel = start // PANEL * PANEL
+    width = min(PANEL, N - panel)
     end = min(panel + width, last)
     # Weights that do not fit in the L1 cache stay in L2 while all rows pass over a narrow range of columns.
-    return min(end, start + _WIDEST_OF_8) if rows > 8 else end
-
-
-@inlined
-def panel_of(column: int, N: int):
-    """Return the first column of the panel that a column is in, and the panel's width."""
-    panel = column // PANEL * PANEL
-    return panel, min(PANEL, N - panel)
+    if rows > 8:
+        end = min(end, start + _WIDEST_OF_8)
+    return panel, width, end
 
 
 def _code_tiles(name: str, products: CodeProducts) -> Any:
@@ -79,14 +74,11 @@ def _code_tiles(name: str, products: CodeProducts) -> Any:
     tile_8, tile_4, tile_2, tile_1 = (make_code_linear(rows, TILE_REGISTERS[rows], products) for rows in (8, 4, 2, 1))
 
     def code_tiles(
-        layer: Linear, start: i64, end: i64, x: i32p, ldx: i64, scale: f32p, out: f32p, ldout: i64, rows: i64
-    ) -> void:
-        """Compute columns `start` to `end`, of one panel, as in `code_linear`."""
-        K, registers = layer.K, (end - start) // REGISTER
-        panel, ldw = panel_of(start, layer.N)
-        w = layer.codes + panel * K + (start - panel)
-        correction, factor, out = layer.corrections + start, layer.factor + start, out + start
-        init, ldinit = (out, ldout) if layer.is_added else (layer.bias + start, 0)
+        x: i32p, ldx: i64, w: i32p, ldw: i64, correction: i32p, factor: f32p, scale: f32p, init: f32p, ldinit: i64,
+        out: f32p, ldout: i64, rows: i64, K: i64, columns: i64,
+    ) -> void:  # fmt: skip
+        """Compute out = init + scale * factor * (correction + x @ w) for a range of columns of codes."""
+        registers = columns // REGISTER
         while rows >= 8:
             tile_8(x, ldx, w, ldw, correction, factor, scale, init, ldinit, out, ldout, K, registers)
             x, scale, init, out, rows = x + 8 * ldx, scale + 8, init + 8 * ldinit, out + 8 * ldout, rows - 8
@@ -123,11 +115,16 @@ def code_linear(
         first: first column, a multiple of WIDTH.
         last: the column after the last, a multiple of WIDTH.
     """
-    start = first
+    K, start = layer.K, first
+    init, ldinit = (out, ldout) if layer.is_added else (layer.bias, 0)
     while start < last:
-        end = end_of_piece(start, last, layer.N, rows)
+        panel, width, end = piece(start, last, layer.N, rows)
+        w = layer.codes + panel * K + (start - panel)
+        correction, factor, columns = layer.corrections + start, layer.factor + start, end - start
         if exists(layer.corrections):
-            quad_tiles(layer, start, end, codes, ldx, scales, out, ldout, rows)
+            quad_tiles(codes, ldx, w, width, correction, factor, scales, init + start, ldinit, out + start, ldout,
+                       rows, K, columns)  # fmt: skip
         else:
-            pair_tiles(layer, start, end, codes, ldx, scales, out, ldout, rows)
+            pair_tiles(codes, ldx, w, width, correction, factor, scales, init + start, ldinit, out + start, ldout,
+                       rows, K, columns)  # fmt: skip
         start = end
