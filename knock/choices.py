@@ -22,7 +22,7 @@ UNKNOWN: tuple[Unknown, ...] = get_args(Unknown)
 Backend = Literal["auto", "numpy", "compiled"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
-Precision = Literal["int16", "float32"]
+Precision = Literal["int16", "int8", "float32"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 DEFAULT_PRECISION: Precision = "int16"
 

@@ -531,8 +531,9 @@ def load(
     Args:
         model: the name of a shipped model, a file, or a folder that holds one model file.
         backend: `"auto"`, `"numpy"` or `"compiled"`, as in `knock.engine.engine.Engine`.
-        precision: `"int16"` multiplies integers; a seed gives the same text on every CPU and backend. `"float32"` uses
-            fused multiply-adds; a seed gives the same text on every CPU that has them, on the same backend.
+        precision: `"int16"` multiplies integers; a seed gives the same text on every CPU and backend. `"int8"`
+            multiplies smaller ones, which is faster and less accurate. `"float32"` uses fused multiply-adds; a seed
+            gives the same text on every CPU that has them, on the same backend.
 
     Raises:
         CheckpointError: if there is no such model, or the file is not a valid model file.

@@ -126,6 +126,7 @@ class WideScratch:
             "clock": (1,),
             "cache": (int(packed.model["cache_size"][0]), WIDTH),
             "x": (C, WIDTH),
+            "n": (C, WIDTH),
             "codes": (max(C, F) // 2, WIDTH),
             "projected": (int(packed.blocks["N"].max()), WIDTH),
             "hidden": (F, WIDTH),

@@ -15,7 +15,6 @@ from knock_kernels.lang.cpu import target_machine
 from knock_kernels.lang.object_code import ObjectCode
 from knock_kernels.lang.units import OPTIONS, Unit
 
-
 config: Any = numba_config  # its settings are made when it is imported, unknown to mypy
 
 

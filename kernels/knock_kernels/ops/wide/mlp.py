@@ -7,10 +7,9 @@ import numpy as np
 from knock_kernels.lang.layout import WIDTH, Block, Model, Wide
 from knock_kernels.lang.units import unit, void
 from knock_kernels.lang.vector import absolute, load, maximum, splat, store
-from knock_kernels.ops.elementary import gelu, rounded
-from knock_kernels.ops.quantize import TINY
+from knock_kernels.ops.elementary import gelu
 from knock_kernels.ops.wide.linear import wide_linear
-from knock_kernels.ops.wide.packing import word
+from knock_kernels.ops.wide.packing import quantize
 
 _ZERO = np.float32(0)
 
@@ -18,16 +17,12 @@ _ZERO = np.float32(0)
 @unit
 def wide_mlp(block: Block, model: Model, wide: Wide) -> void:
     """Compute x += gelu(n @ w0) @ w1 for the rows that `wide_normalize` wrote: -> [C_padded, WIDTH]."""
-    hidden, largest = wide.hidden, np.float32(model.hidden_codes)
+    hidden = wide.hidden
     wide_linear(block.w0, hidden, wide)
     top = splat(_ZERO)
     for i in range(model.F_padded):
         some = gelu(load(hidden + i * WIDTH))
         store(some, hidden + i * WIDTH)
         top = maximum(absolute(some), top)
-    steps = largest / maximum(top, TINY)
-    for i in range(model.F_padded // 2):
-        pair = hidden + 2 * i * WIDTH
-        store(word(rounded(load(pair) * steps), rounded(load(pair + WIDTH) * steps)), wide.codes + i * WIDTH)
-    store(top / largest, wide.scales)
+    quantize(hidden, model.F_padded, top, np.float32(model.hidden_codes), model.code_bytes, wide)
     wide_linear(block.w1, wide.x, wide)

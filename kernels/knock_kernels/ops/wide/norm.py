@@ -6,9 +6,9 @@ import numpy as np
 
 from knock_kernels.lang.layout import WIDTH, Model, Wide
 from knock_kernels.lang.units import f32p, inlined, unit, void
-from knock_kernels.lang.vector import load, splat, sqrt, store
+from knock_kernels.lang.vector import absolute, load, maximum, splat, sqrt, store
 from knock_kernels.ops.elementary import rounded
-from knock_kernels.ops.wide.packing import by_halves, word
+from knock_kernels.ops.wide.packing import by_halves, quantize, word
 
 _EPS, _ZERO, _ONE = np.float32(1e-5), np.float32(0), np.float32(1)
 _NONE = np.int32(0)
@@ -16,9 +16,17 @@ _NONE = np.int32(0)
 
 @unit
 def wide_normalize(model: Model, wide: Wide) -> void:
-    """Compute the codes of the normalised residual stream, and their scale: [C, WIDTH] -> [ceil(C / 2), WIDTH]."""
+    """Compute the codes of the normalised residual stream, and their scale: [C, WIDTH] -> [words of a row, WIDTH]."""
     C, x = model.C, wide.x
     mean, scale = mean_and_scale(x, C, wide.partial)
+    if model.code_bytes == 1:
+        extreme = splat(_ZERO)
+        for c in range(C):
+            n = (load(x + c * WIDTH) - mean) * scale
+            store(n, wide.n + c * WIDTH)
+            extreme = maximum(absolute(n), extreme)
+        quantize(wide.n, model.C_padded, extreme, np.float32(model.norm_codes), 1, wide)
+        return
     scale = scale * np.float32(model.norm_scale)
     for c in range(0, C, 2):
         low, high = rounded((load(x + c * WIDTH) - mean) * scale), splat(_NONE)
