@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from knock.choices import Precision
 from knock.config import ModelConfig
-from knock.engine.packing import Packed, pack
+from knock.engine.packing import Packed, Table, pack
 from knock.weights import FloatArray, Weights
 from knock_kernels.cache.store import ROWS, SPAN, EntryPoints, RecordArray, State, aligned, allocate, padded
 
@@ -16,6 +16,7 @@ class PackedModel:
         weights: the model.
         kernels: the compiled functions.
         precision: of its products.
+        table: of what the first blocks compute; see `pack`.
 
     Attributes:
         config: the model's shape.
@@ -24,13 +25,11 @@ class PackedModel:
         kernels: the compiled functions.
     """
 
-    def __init__(self, weights: Weights, kernels: EntryPoints, precision: Precision) -> None:
+    def __init__(self, weights: Weights, kernels: EntryPoints, precision: Precision, *, table: Table = "pairs") -> None:
         self.config = weights.config
         self.kernels = kernels
-        self._packed = pack(weights, precision)
+        self._packed = pack(weights, precision, table=table)
         self.record, self.blocks = self._packed.model, self._packed.blocks
-        if self.record["table"][0]:
-            kernels.tabulate(self.record, self.scratch().state)
 
     def scratch(self) -> Scratch:
         """Return the buffers of one thread."""
@@ -64,7 +63,10 @@ class Scratch:
             {
                 "tokens": (SPAN,),
                 "positions": (SPAN,),
+                "previous": (SPAN,),
                 "caches": (SPAN,),
+                "entries": (SPAN,),
+                "first_cache": (packed.first_cache_size,),
                 "x": (SPAN * C + D,),
                 "n": (SPAN, C),
                 "projected": (SPAN, int(packed.blocks["N"].max())),
