@@ -29,8 +29,8 @@ from knock_kernels.cache.store import (
     padded,
 )
 
-# The most numbers in the table of what the first blocks compute, 16 MB. A core's caches hold less, but only the rows that
-# a text needs are ever touched: Tiny Shakespeare has 1,403 pairs of characters, and 256 of them cover 85%.
+# The most numbers in the table of what the first blocks compute, 16 MB. A core's caches hold less, but only the rows
+# that a text needs are ever touched: Tiny Shakespeare has 1,403 pairs of characters, and 256 of them cover 85%.
 _TABLE_FLOATS = 2**22
 Table = Literal["none", "tokens", "pairs"]
 
