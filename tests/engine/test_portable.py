@@ -121,21 +121,38 @@ def test_texts_of_shipped_models_are_equal(name: str) -> None:
     assert drawn(portable, request, 2000) == drawn(compiled, request, 2000)
 
 
-@pytest.mark.parametrize("kind", EVERY)
-def test_batches_change_no_bit(kind: str) -> None:
-    """Of lanes, threads and the order of rows."""
-    engine = Engine(random_weights(EVERY[kind], 0), "compiled", "int16")
-    requests = [
-        Request(random_tokens(EVERY[kind], 1 + 3 * i, i), CONTROLS[i % len(CONTROLS)], None, 20 + i, i)
-        for i in range(30)
-    ]
-    rows = engine.run(requests, 7, threads=2, keep_stats=True)
+def check_batch(engine: Engine, requests: list[Request], threads: int) -> None:
+    """Check that rows have the bits of single texts, whatever the lanes, threads and order of rows."""
+    rows = engine.run(requests, 7, threads=threads, keep_stats=True)
     assert rows.stats is not None
     for request, start in zip(requests, rows.starts, strict=True):
         tokens, stats = engine.start(request.tokens, request.sampling, 7, request.index).advance(request.max_new_tokens)
         part = slice(start, start + request.max_new_tokens)
         assert np.array_equal(rows.tokens[part], tokens)
-        assert np.array_equal(TokenStats.from_array(rows.stats[part]).surprise, stats.surprise)
+        for name, values in vars(TokenStats.from_array(rows.stats[part])).items():
+            assert np.array_equal(values, getattr(stats, name)), name
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("kind", EVERY)
+def test_batches_change_no_bit(kind: str, threads: int) -> None:
+    """More rows than lanes, of different lengths, that begin and end at different times."""
+    requests = [
+        Request(random_tokens(EVERY[kind], 1 + 3 * (i % 20), i % 20), CONTROLS[i % len(CONTROLS)], None, 20 + i, i)
+        for i in range(40)
+    ]
+    check_batch(Engine(random_weights(EVERY[kind], 0), "compiled", "int16"), requests, threads)
+
+
+@settings(max_examples=40)
+@given(models(), st.data())
+def test_batches_of_any_model_change_no_bit(weights: Weights, data: st.DataObject) -> None:
+    controls = [Sampling(temperature=data.draw(st.floats(0.05, 5))), *CONTROLS[:3]]
+    requests = [
+        Request(random_tokens(weights.config, data.draw(st.integers(1, 30)), i), controls[i % 4], None, 5 + i, i)
+        for i in range(20)
+    ]
+    check_batch(Engine(weights, "compiled", "int16"), requests, 1)
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -20,6 +20,7 @@ from knock_kernels.lang.layout import (
     PANEL,
     ROWS,
     SPAN,
+    WIDTH,
     Block,
     Controls,
     Job,
@@ -30,6 +31,7 @@ from knock_kernels.lang.layout import (
     Row,
     State,
     Stats,
+    Wide,
     padded,
 )
 from knock_kernels.lang.memory import address, aligned, allocate, point
@@ -40,6 +42,7 @@ __all__ = [
     "PANEL",
     "ROWS",
     "SPAN",
+    "WIDTH",
     "Block",
     "Controls",
     "Decoder",
@@ -54,6 +57,7 @@ __all__ = [
     "Row",
     "State",
     "Stats",
+    "Wide",
     "address",
     "aligned",
     "allocate",

@@ -157,7 +157,7 @@ class State(Record, frozen=True):
     positions = pointer(i64)  # [SPAN]: number of tokens before each in its sequence
     previous = pointer(i64)  # [SPAN]: the token before each, -1 at position 0
     caches = pointer(i64)  # [SPAN]: address of each row's cache
-    entries = pointer(i64)  # [SPAN]: address of each row's row of the table
+    entries = pointer(i64)  # [SPAN]: where the row of the table begins for each
     first_cache = pointer(f32)  # the cache of the blocks that the table replaces, while a row of it is computed
     x = pointer(f32)  # [SPAN, C_padded], the residual stream
     n = pointer(f32)  # [SPAN, C_padded], normalised
@@ -174,6 +174,47 @@ class State(Record, frozen=True):
     totals = pointer(f32)  # [max(ROWS, H)]
     logits = pointer(f32)  # [ROWS, V_padded]
     work = pointer(f32)  # [5, V_padded], scratch of the sampler
+
+
+class Wide(Record, frozen=True):
+    """The buffers of WIDTH lanes side by side: element i of every vector belongs to lane i.
+
+    Their rings turn together: at a step, the newest key and value of every lane are in slot `clock` mod T.
+    """
+
+    clock = pointer(i64)  # [1], steps so far
+    entries = pointer(i64)  # [WIDTH], where the row of each lane's last token begins, in the table or the embeddings
+    seen = pointer(i32)  # [WIDTH], number of tokens up to the last
+    cache = pointer(i32)  # of each block: keys [H, T, ceil(D / 2), WIDTH], then values [H, ceil(T / 2), D, WIDTH]
+    offsets = pointer(i64)  # [WIDTH], of the rows to transpose
+    x = pointer(f32)  # [C_padded, WIDTH], the residual stream
+    codes = pointer(i32)  # [words of a row, WIDTH], of the row that is multiplied
+    scales = pointer(f32)  # [WIDTH], of each row of codes
+    projected = pointer(f32)  # [N of the fused projection, WIDTH]
+    hidden = pointer(f32)  # [F_padded, WIDTH]
+    query = pointer(i32)  # [ceil(D / 2), WIDTH], words of codes
+    scores = pointer(f32)  # [T, WIDTH]
+    weights = pointer(i32)  # [ceil(T / 2), WIDTH], words of codes of attention weights
+    logits = pointer(f32)  # [V_padded, WIDTH]
+    z = pointer(f32)  # [V_padded, WIDTH]
+    p = pointer(f32)  # [V_padded, WIDTH]
+    logit_rows = pointer(f32)  # [WIDTH, V_padded]
+    z_rows = pointer(f32)  # [WIDTH, V_padded]
+    p_rows = pointer(f32)  # [WIDTH, V_padded]
+    partial = pointer(f32)  # [WIDTH, WIDTH], partial sums
+    partial_mass = pointer(f64)  # [WIDTH, WIDTH]
+    partial_mean = pointer(f64)  # [WIDTH, WIDTH]
+    u = pointer(f64)  # [WIDTH], the uniform number that selects each token
+    temperature = pointer(f32)  # [WIDTH]
+    drawn = pointer(i32)  # [WIDTH], the tokens that are drawn without filters
+    is_finite = pointer(i32)  # [WIDTH], whether the logits of each lane are
+    largest = pointer(f32)  # [WIDTH], the largest logit
+    log_mass = pointer(f64)  # [WIDTH], at temperature 1
+    entropy = pointer(f64)  # [WIDTH]
+    confidence = pointer(f64)  # [WIDTH]
+    tempered_mass = pointer(f64)  # [WIDTH], the sum of p at the temperature of each lane
+    tempered_mean = pointer(f64)  # [WIDTH], the mean of z under p
+    tempered_entropy = pointer(f64)  # [WIDTH]
 
 
 class Controls(Record):
@@ -252,6 +293,7 @@ class Lane(Record):
     finish_reason = i64
     cut = i64  # tokens to cut from the end of a text that ended
     row = pointer(Row)  # used by `run` only
+    style = i64  # a Style, used by lanes side by side only
 
 
 class Job(Record, frozen=True):
@@ -276,6 +318,14 @@ class FinishReason(IntEnum):
     end = auto()  # the boundary was drawn
     match = auto()  # the text matches, and cannot continue
     rejected = auto()  # the text does not match
+
+
+class Style(IntEnum):
+    """How the next token of a lane can be drawn, among lanes side by side."""
+
+    plain = 0  # from the distribution at the lane's temperature, for all lanes together
+    filtered = auto()  # from that distribution after filters
+    alone = auto()  # by the whole pipeline of one lane
 
 
 class StateField(IntEnum):

@@ -20,12 +20,16 @@ from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
 from knock_kernels.lang.cpu import REGISTER
+from knock_kernels.lang.layout import WIDTH
 from knock_kernels.lang.units import f32p, i32p
 from knock_kernels.lang.vector import multiply_pairs
 
 # Width in vectors of a tile of each height: enough chains to hide the latency of a multiply-add, and few enough for the
 # 32 registers of AVX-512 and NEON or the 16 of AVX2.
 TILE_REGISTERS = {8: 3, 4: 6, 2: 6, 1: 12} if REGISTER != 8 else {8: 1, 4: 3, 2: 6, 1: 12}
+
+# Columns of a tile of WIDTH rows that lie side by side: a divisor of WIDTH, for as many accumulators as above.
+WIDE_COLUMNS = {16: 16, 8: 4, 4: 4}[REGISTER]
 
 _f32 = ir.FloatType()
 _i32 = ir.IntType(32)
@@ -121,6 +125,47 @@ def make_code_linear(rows: int, largest: int) -> Any:
     return linear_rows
 
 
+def make_wide_linear(*, is_added: bool) -> Any:
+    """Return an intrinsic that computes out[n, :] = init + float32(w[:, n] @ x) * factor[n] * scale for a tile.
+
+    x are words of codes of WIDTH rows side by side, [K, WIDTH]. The tile has WIDE_COLUMNS columns n of weights.
+
+    Args:
+        is_added: whether the outputs are added to `out`; otherwise they start from the bias of their column.
+    """
+
+    @intrinsic
+    def wide_linear_tile(
+        _context: Any, x: Any, w: Any, ldw: Any, factor: Any, scale: Any, bias: Any, out: Any, K: Any
+    ) -> Any:
+        n = types.intp
+
+        def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            x, w, ldw, factor, scale, bias, out, K = arguments
+            count, one, width = WIDTH // REGISTER, ir.Constant(_i64, 1), ir.Constant(_i64, WIDTH)
+            sums = _sums(
+                builder, WIDE_COLUMNS, count, w, one, x, width, K, 1,
+                [ir.Constant(_words, [0] * REGISTER)] * (WIDE_COLUMNS * count), _words,
+                lambda a, b, total: builder.add(total, multiply_pairs(builder, a, b)), k_step=ldw,
+            )  # fmt: skip
+            zero = ir.Constant(_i64, 0)
+            scales = [_load(builder, _place(builder, scale, zero, 0, zero, v), _floats) for v in range(count)]
+            for (column, v), total in zip(_outputs(WIDE_COLUMNS, count), sums, strict=True):
+
+                def of_column(numbers: Any, column: int = column) -> Any:
+                    return _broadcast(builder, builder.load(builder.gep(numbers, [ir.Constant(_i64, column)])), _floats)
+
+                place = _place(builder, out, width, column, zero, v)
+                start = _load(builder, place, _floats) if is_added else of_column(bias)
+                product = builder.fmul(builder.sitofp(total, _floats), of_column(factor))
+                _store(builder, builder.fadd(start, builder.fmul(product, scales[v])), place)
+            return _context.get_dummy_value()
+
+        return signature(types.void, i32p, i32p, n, f32p, f32p, f32p, f32p, n), codegen
+
+    return wide_linear_tile
+
+
 def _outputs(rows: int, count: int) -> list[tuple[int, int]]:
     """Return the row and register of each accumulator of a tile."""
     return [(r, v) for r in range(rows) for v in range(count)]
@@ -161,7 +206,7 @@ def _each_tile(builder: Any, largest: int, registers: Any, tile: Callable[[int, 
 
 def _sums(
     builder: Any, rows: int, registers: int, x: Any, ldx: Any, w: Any, ldw: Any, K: Any, chains: int, start: list[Any],
-    kind: Any, multiply_add: Callable[[Any, Any, Any], Any],
+    kind: Any, multiply_add: Callable[[Any, Any, Any], Any], k_step: Any = None,
 ) -> list[Any]:  # fmt: skip
     """Emit the sums of one tile, with `rows` by `registers` accumulators for each chain and k innermost.
 
@@ -178,6 +223,7 @@ def _sums(
         start: what the accumulators start from.
         kind: type of a register of w.
         multiply_add: emits total + a * b: multiply_add(a, b, total).
+        k_step: elements of x from a k to the next; by default they are adjacent.
     """
 
     def step(k: Any, sums: list[Any]) -> list[Any]:
@@ -185,7 +231,8 @@ def _sums(
         ws = [_load(builder, builder.gep(row_of_w, [ir.Constant(_i64, v * REGISTER)]), kind) for v in range(registers)]
         added = []
         for r in range(rows):
-            index = builder.add(builder.mul(ldx, ir.Constant(_i64, r)), k)
+            column = k if k_step is None else builder.mul(k, k_step)
+            index = builder.add(builder.mul(ldx, ir.Constant(_i64, r)), column)
             spread = _broadcast(builder, builder.load(builder.gep(x, [index])), kind)
             added += [multiply_add(spread, ws[v], sums[r * registers + v]) for v in range(registers)]
         return added

@@ -46,10 +46,9 @@ def start(rows: int, model: Model, state: State):
             embed(state.tokens[r], state.positions[r], state.x + r * width, model)
         return
     for r in range(rows):
-        row = look_up(state.previous[r], state.tokens[r], state.positions[r], model, state)
-        state.entries[r] = address_of(row)
+        state.entries[r] = look_up(state.previous[r], state.tokens[r], state.positions[r], model, state)
     for r in range(rows):
-        copy(floats_at(state.entries[r]), state.x + r * width, width)
+        copy(model.table + state.entries[r], state.x + r * width, width)
 
 
 @inlined
@@ -91,7 +90,7 @@ def from_table(first: int, count: int, out: f32p, model: Model, state: State):
     """Return rows of the projection in the table: a pointer to a single row, or several rows copied to `out`."""
     N = model.blocks[model.first].N
     for r in range(count):
-        row = floats_at(state.entries[first + r]) + model.C_padded
+        row = model.table + state.entries[first + r] + model.C_padded
         if count == 1:
             return row
         copy(row, out + r * N, N)

@@ -32,7 +32,7 @@ def entry_of(previous: int, token: int, position: int, model: Model):
 
 @inlined
 def look_up(previous: int, token: int, position: int, model: Model, state: State):
-    """Return a row of the table. The buffers of `state` are used if it is not there yet.
+    """Return where a row of the table begins in it. The buffers of `state` are used if the row is not there yet.
 
     Args:
         previous: the token before, -1 at position 0.
@@ -42,11 +42,11 @@ def look_up(previous: int, token: int, position: int, model: Model, state: State
         state: scratch.
     """
     entry = entry_of(previous, token, position, model)
-    row = model.table + entry * model.table_stride
+    start = entry * model.table_stride
     if not is_published(model.filled + entry):
-        compute(previous, token, position, row, model, state)
+        compute(previous, token, position, model.table + start, model, state)
         publish(model.filled + entry)
-    return row
+    return start
 
 
 @unit

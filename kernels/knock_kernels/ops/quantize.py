@@ -11,7 +11,7 @@ from knock_kernels.ops.elementary import inside, rounded
 from knock_kernels.ops.norm import mean_and_scale
 
 _ZERO = np.float32(0)
-_TINY = np.float32(2.0**-100)  # rows of smaller numbers have codes of 0
+TINY = np.float32(2.0**-100)  # rows of smaller numbers have codes of 0
 
 
 @kernel
@@ -30,7 +30,7 @@ def quantize(x: f32p, codes: i16p, n: int, largest):
     for i in range(0, n, WIDTH):
         top = maximum(absolute(load(x + i)), top)
     extreme = max_of(top)
-    steps = largest / max(extreme, _TINY)
+    steps = largest / max(extreme, TINY)
     for i in range(0, n, WIDTH):
         store(to_i16(rounded(load(x + i) * steps)), codes + i)
     return extreme / largest
