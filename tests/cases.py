@@ -31,6 +31,7 @@ MIXED = {
     "head types": replace(SMALL["hybrid-relative"], head_type=("reweight", "content")),
     "absolute": replace(SMALL["hybrid-absolute"], head_type=("content", "hybrid")),
     "reach": replace(SMALL["hybrid-relative"], reweight_T=2),
+    "one block": replace(SMALL["hybrid-relative"], n_blocks=1, T=2),
     "all": replace(
         SMALL["hybrid-relative"], n_blocks=4, T=(2, 3, 7, 5), reweight_T=(2, 2, 0, 4),
         head_type=("reweight", "hybrid", "content", "hybrid"),
@@ -82,6 +83,8 @@ def mixture(draw: st.DrawFn, position: str, longest: int) -> dict[str, Any]:
     shape: dict[str, Any] = {"n_blocks": L, "head_type": kinds}
     if position == "relative":
         shape["T"] = rng.integers(1, longest + 1, L).tolist()
+        if rng.integers(2):
+            shape["T"][0] = 2  # then the first block is a table
         reach = [
             T if kind == "reweight" else int(rng.integers(1, T + 1)) for T, kind in zip(shape["T"], kinds, strict=True)
         ]

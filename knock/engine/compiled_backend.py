@@ -11,7 +11,7 @@ import numpy.typing as npt
 from knock.choices import Backend, Precision
 from knock.engine.batch import NOT_DONE, NOT_FINITE, Job, Request
 from knock.engine.packed_model import PackedModel
-from knock.engine.packing import controls_of, reachable
+from knock.engine.packing import Table, controls_of, reachable
 from knock.errors import GenerationError
 from knock.sampling import TokenStats
 from knock.vocab import TokenArray
@@ -29,12 +29,13 @@ class CompiledBackend:
         weights: the model.
         kernels: the compiled functions.
         precision: of its products.
+        table: of what the first blocks compute; see `pack`.
     """
 
     name: Backend = "compiled"
 
-    def __init__(self, weights: Weights, kernels: EntryPoints, precision: Precision) -> None:
-        self._model = PackedModel(weights, kernels, precision)
+    def __init__(self, weights: Weights, kernels: EntryPoints, precision: Precision, *, table: Table = "pairs") -> None:
+        self._model = PackedModel(weights, kernels, precision, table=table)
 
     def logits(self, ids: TokenArray) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
         """Yield the logits of a sequence in pieces of [n, V], each with its first position."""
@@ -55,10 +56,10 @@ class CompiledBackend:
         at_once = _POSITIONS_AT_ONCE if model.config.position == "relative" else max(1, len(tokens))
         for start in range(0, len(tokens), at_once):
             part = slice(start, start + at_once)
-            length = len(tokens[part])
+            length, previous = len(tokens[part]), int(tokens[start - 1]) if start else -1
             out = np.empty(length * (model.config.vocab_size if every_logit else 1))
             done = model.kernels.score(
-                tokens[part], after[part], length, start, cache, model.record, scratch.state, out,
+                tokens[part], after[part], length, previous, start, cache, model.record, scratch.state, out,
                 every_logit=every_logit,
             )  # fmt: skip
             if done < length:
@@ -127,10 +128,11 @@ class CompiledStream:
         model, lane = self._model, self._lane
         before = self._prompt[:-1].astype(np.int64)
         if len(before):
-            model.kernels.read(before, 0, len(before), self._cache, model.record, self._scratch.state)
+            model.kernels.read(before, -1, 0, len(before), self._cache, model.record, self._scratch.state)
         if model.config.position == "absolute":
             self._history[: len(before)] = before
         lane["token"], lane["position"] = self._prompt[-1], len(before)
+        lane["previous"] = before[-1] if len(before) else -1
 
     def _decoder(self) -> Decoder:
         """Return the function that draws tokens."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from knock.choices import Precision
 from knock.config import ModelConfig
-from knock.engine.packing import Packed, pack
+from knock.engine.packing import Packed, Table, pack
 from knock.weights import FloatArray, Weights
 from knock_kernels.cache.store import (
     ROWS,
@@ -29,6 +29,7 @@ class PackedModel:
         weights: the model.
         kernels: the compiled functions.
         precision: of its products.
+        table: of what the first blocks compute; see `pack`.
 
     Attributes:
         config: the model's shape.
@@ -37,14 +38,11 @@ class PackedModel:
         kernels: the compiled functions.
     """
 
-    def __init__(self, weights: Weights, kernels: EntryPoints, precision: Precision) -> None:
+    def __init__(self, weights: Weights, kernels: EntryPoints, precision: Precision, *, table: Table = "pairs") -> None:
         self.config = weights.config
         self.kernels = kernels
-        self._packed = pack(weights, precision)
+        self._packed = pack(weights, precision, table=table)
         self.record, self.blocks = self._packed.model, self._packed.blocks
-        if self.record["table"][0]:
-            scratch = self.scratch()  # kept until the call returns: the record alone does not keep its buffers
-            kernels.tabulate(self.record, scratch.state)
 
     def scratch(self) -> Scratch:
         """Return the buffers of one thread."""
@@ -87,7 +85,10 @@ class Scratch:
             {
                 "tokens": (SPAN,),
                 "positions": (SPAN,),
+                "previous": (SPAN,),
                 "caches": (SPAN,),
+                "entries": (SPAN,),
+                "first_cache": (packed.first_cache_size,),
                 "x": (SPAN * C + D,),
                 "n": (SPAN, C),
                 "projected": (SPAN, int(packed.blocks["N"].max())),
@@ -137,7 +138,7 @@ class WideScratch:
             **dict.fromkeys(("logits", "z", "p"), (Vp, WIDTH)),
             **dict.fromkeys(("logit_rows", "z_rows", "p_rows"), (WIDTH, Vp)),
             **dict.fromkeys(("partial", "partial_mass", "partial_mean"), (WIDTH, WIDTH)),
-            **dict.fromkeys(("tokens", "seen", "offsets", "scales", "u", "temperature", "drawn", "is_finite"), lanes),
+            **dict.fromkeys(("entries", "seen", "offsets", "scales", "u", "temperature", "drawn", "is_finite"), lanes),
             **dict.fromkeys(("largest", "log_mass", "entropy", "confidence"), lanes),
             **dict.fromkeys(("tempered_mass", "tempered_mean", "tempered_entropy"), lanes),
         }

@@ -12,15 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knock import LanguageModel, ModelConfig, Sampling, load, reference
-from knock.choices import PRECISIONS, Precision
-from knock.engine import compiled_backend, packing
+from knock.engine import compiled_backend
 from knock.engine.batch import Request
-from knock.engine.compiled_backend import CompiledBackend
 from knock.engine.engine import Engine
 from knock.errors import GenerationError
 from knock.sampling import TokenStats
 from knock.weights import Weights
-from knock_kernels.cache.store import entry_points
 from tests.cases import EVERY, KINDS, SMALL, float64, mixture, random_tokens, random_weights
 
 CONTROLS = [
@@ -245,17 +242,6 @@ def test_batch_is_the_same_on_both_backends(both: tuple[LanguageModel, LanguageM
     prompts = ["ROMEO:", "", "JULIET:\n", "A"]
     expected, result = (model.generate_batch(prompts, "top_p", n=2, seed=5, max_new_tokens=40) for model in both)
     assert [row.text for row in result] == [row.text for row in expected]
-
-
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_table_changes_no_bit(monkeypatch: pytest.MonkeyPatch, precision: Precision) -> None:
-    weights = random_weights(SMALL["hybrid-relative"], 0)
-    tokens = random_tokens(weights.config, 40)
-    with_table = Engine(weights, "compiled", precision).logits(tokens)
-    monkeypatch.setattr(packing, "_TABLE_FLOATS", 0)
-    backend = CompiledBackend(weights, entry_points(), precision)
-    without = np.concatenate([piece for _, piece in backend.logits(tokens)]).astype(np.float32)
-    assert np.array_equal(with_table, without)
 
 
 def test_a_million_tokens_in_one_stream() -> None:

@@ -32,14 +32,13 @@ class Arguments(dict[str, Any]):
                 "stats": np.zeros((3, len(Stats.fields)))}  # fmt: skip
 
     def read(self, model: PackedModel, _: Scratch) -> dict[str, Any]:
-        return {"tokens": np.zeros(3, np.int64), "position": 0, "length": 3, "cache": model.caches(1)[0]}
+        return {"tokens": np.zeros(3, np.int64), "previous": -1, "position": 0, "length": 3,
+                "cache": model.caches(1)[0]}  # fmt: skip
 
     def score(self, model: PackedModel, _: Scratch) -> dict[str, Any]:
-        return {"tokens": np.zeros(3, np.int64), "targets": np.zeros(3, np.int64), "length": 3, "position": 0,
-                "cache": model.caches(1)[0], "out": np.zeros(3 * V), "every_logit": True}  # fmt: skip
-
-    def tabulate(self, _model: PackedModel, _: Scratch) -> dict[str, Any]:
-        return {}
+        return {"tokens": np.zeros(3, np.int64), "targets": np.zeros(3, np.int64), "length": 3, "previous": -1,
+                "position": 0, "cache": model.caches(1)[0], "out": np.zeros(3 * V),
+                "every_logit": True}  # fmt: skip
 
     def run(self, model: PackedModel, _: Scratch) -> dict[str, Any]:
         rows, job, prompt, controls = Row.array(2), Job.array(), np.zeros(1, np.int64), controls_of(Sampling())
@@ -67,7 +66,7 @@ def model(request: pytest.FixtureRequest) -> PackedModel:
     return PackedModel(random_weights(CONFIG, 0), entry_points(), request.param)
 
 
-NAMES = ("decode", "read", "run", "score", "tabulate")
+NAMES = ("decode", "read", "run", "score")
 
 
 def call(model: PackedModel, name: str, given: dict[str, Any]) -> Any:

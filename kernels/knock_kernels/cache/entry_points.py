@@ -38,9 +38,8 @@ class EntryPoints:
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
-        self._decode, self._read, self._run, self._score, self._tabulate = (
-            _function(engine, name, arity)
-            for name, arity in (("decode", 7), ("read", 6), ("run", 8), ("score", 9), ("tabulate", 2))
+        self._decode, self._read, self._run, self._score = (
+            _function(engine, name, arity) for name, arity in (("decode", 7), ("read", 7), ("run", 8), ("score", 10))
         )
 
     def decoder(self, lanes: RecordArray, count: int, model: RecordArray, state: RecordArray) -> Decoder:
@@ -61,6 +60,7 @@ class EntryPoints:
     def read(
         self,
         tokens: Int64Array,
+        previous: int,
         position: int,
         length: int,
         cache: Float32Array,
@@ -71,13 +71,14 @@ class EntryPoints:
 
         Args:
             tokens: [length].
+            previous: the token before them, -1 at position 0.
             position: of the first token.
             length: number of tokens.
             cache: of the sequence, [cache_size].
             model: the model.
             state: scratch.
         """
-        _call(self._read, _array("tokens", tokens, _I64, length), position, length, _cache(cache, model),
+        _call(self._read, _array("tokens", tokens, _I64, length), previous, position, length, _cache(cache, model),
               *_model(model, state))  # fmt: skip
 
     def run(
@@ -112,6 +113,7 @@ class EntryPoints:
         tokens: Int64Array,
         targets: Int64Array,
         length: int,
+        previous: int,
         position: int,
         cache: Float32Array,
         model: RecordArray,
@@ -126,6 +128,7 @@ class EntryPoints:
             tokens: [length].
             targets: [length].
             length: number of tokens.
+            previous: the token before them, -1 at position 0.
             position: of the first token.
             cache: of the sequence, [cache_size].
             model: the model.
@@ -139,21 +142,13 @@ class EntryPoints:
             _array("tokens", tokens, _I64, length),
             _array("targets", targets, _I64, length),
             length,
+            previous,
             position,
             _cache(cache, model),
             *addresses,
             _array("out", out, _F64, length * int(model["V"][0]) if every_logit else length),
             int(every_logit),
         )
-
-    def tabulate(self, model: RecordArray, state: RecordArray) -> None:
-        """Fill the table of the first block's projections. See `loops.forward.tabulate`.
-
-        Args:
-            model: the model, with a table; it is written.
-            state: scratch.
-        """
-        _call(self._tabulate, *_model(model, state))
 
 
 class Decoder:

@@ -16,6 +16,7 @@ from knock_kernels.cache.objects import find
 from knock_kernels.cache.once import once
 from knock_kernels.lang.cpu import target_machine
 from knock_kernels.lang.layout import (
+    CHAINS,
     PANEL,
     ROWS,
     SPAN,
@@ -38,6 +39,7 @@ from knock_kernels.lang.memory import address, aligned, allocate, point
 from knock_kernels.lang.object_code import ObjectCode
 
 __all__ = [
+    "CHAINS",
     "PANEL",
     "ROWS",
     "SPAN",

@@ -17,6 +17,7 @@ from knock_kernels.lang.cpu import REGISTER
 
 WIDTH = 16  # elements of a vector, whatever the registers of the CPU; sums keep as many partial sums
 ROWS = 8  # lanes in a group, and positions that attend together
+CHAINS = 4  # partial sums of weighted values: slot i adds to sum i mod CHAINS
 SPAN = 64  # positions of one sequence that pass through a layer together
 PANEL = 12 * REGISTER  # columns of a panel of packed weights
 ZERO_BYTE = 128  # the unsigned byte that stands for code 0 of a row
@@ -108,8 +109,8 @@ class Block(Record, frozen=True):
     inputs = pointer(Linear)  # the fused projection
     w0 = pointer(Linear)
     w1 = pointer(Linear)
-    # Offset in the cache of a sequence: keys [C, T_padded], then values [H, T, D_padded]; or codes of both, in words of
-    # two: keys [H, ceil(D / 2), T_padded], then values [H, ceil(T / 2), D_padded]
+    # Offset in the cache of a sequence: keys [C, T_padded], then values [H, T in whole chains, D_padded]; or codes of
+    # both, in words of two: keys [H, ceil(D / 2), T_padded], then values [H, ceil(T / 2), D_padded]
     cache = i64
     values = i64  # offset of the values after the keys
     turned = i64  # offset in State.turned
@@ -138,8 +139,12 @@ class Model(Record, frozen=True):
     blocks = pointer(Block)  # [L]
     output = pointer(Linear)  # the output layer
     zeros = pointer(f32)  # [max(T_padded, D_padded)]
-    # The first block's projection of every token, or of every (token, slot) in an absolute model; may be absent
+    # The table of what the first blocks compute, see loops/table.py. A row is the residual stream [C_padded] after
+    # `first` blocks, then block `first`'s fused projection of it [N], if there is such a block. It may be absent.
     table = pointer(f32)
+    filled = pointer(i16)  # whether each row of the table has been computed
+    table_stride = i64  # numbers of a row
+    first = i64  # number of blocks that the table replaces: 1 if the first block's window is at most 2, or 0
     cache_size = i64  # of one sequence, in floats or words
     has_codes = i64  # whether weights are codes
     code_bytes = i64  # of the codes of weights and rows: 2, or 1
@@ -154,7 +159,10 @@ class State(Record, frozen=True):
 
     tokens = pointer(i64)  # [SPAN]: the rows of a forward pass, ...
     positions = pointer(i64)  # [SPAN]: number of tokens before each in its sequence
+    previous = pointer(i64)  # [SPAN]: the token before each, -1 at position 0
     caches = pointer(i64)  # [SPAN]: address of each row's cache
+    entries = pointer(i64)  # [SPAN]: where the row of the table begins for each
+    first_cache = pointer(f32)  # the cache of the blocks that the table replaces, while a row of it is computed
     x = pointer(f32)  # [SPAN, C_padded], the residual stream
     n = pointer(f32)  # [SPAN, C_padded], normalised
     projected = pointer(f32)  # [SPAN, N of the fused projection]
@@ -180,7 +188,7 @@ class Wide(Record, frozen=True):
     """
 
     clock = pointer(i64)  # [1], steps so far
-    tokens = pointer(i64)  # [WIDTH], the last token of each lane
+    entries = pointer(i64)  # [WIDTH], where the row of each lane's last token begins, in the table or the embeddings
     seen = pointer(i32)  # [WIDTH], number of tokens up to the last
     cache = pointer(i32)  # of each block: keys [H, T, ceil(D / 2), WIDTH], then values [H, ceil(T / 2), D, WIDTH]
     offsets = pointer(i64)  # [WIDTH], of the rows to transpose
@@ -273,6 +281,7 @@ class Lane(Record):
     """A place of a group, and the text that runs in it."""
 
     token = i64  # the last token, not yet read
+    previous = i64  # the token before it, -1 at position 0
     position = i64  # number of tokens before it
     cache = pointer(f32)
     history = pointer(i64)  # [T]: in an absolute model, the token in each slot, without the last token

@@ -64,6 +64,7 @@ def advance_all(lanes: Lane, count: int, model: Model, state: State):
         for i in range(count):
             lane = lanes[i]
             state.tokens[i] = lane.token
+            state.previous[i] = lane.previous
             state.positions[i] = lane.position
             state.caches[i] = address_of(lane.cache)
         forward(count, count, model, state)
@@ -94,7 +95,7 @@ def accept(lane: Lane, token: int):
     if exists(lane.context):
         lane.context[lane.context_size] = token
         lane.context_size += 1
-    lane.token = token
+    lane.previous, lane.token = lane.token, token
     lane.position += 1
     lane.step += 1
 
@@ -109,45 +110,48 @@ def slide(lane: Lane, model: Model, state: State):
     T, position, history = model.T, lane.position, lane.history
     if position < T:
         history[position] = lane.token
-        last = read_rows(history + position, position, 1, lane.cache, 1, model, state)
+        last = read_rows(history + position, -1, position, 1, lane.cache, 1, model, state)
     else:
         for slot in range(T - 1):
             history[slot] = history[slot + 1]
         history[T - 1] = lane.token
-        last = read_rows(history, 0, T, lane.cache, 1, model, state)
+        last = read_rows(history, -1, 0, T, lane.cache, 1, model, state)
     head(last, 1, model, state)
 
 
 @unit
-def read(tokens: i64p, position: i64, length: i64, cache: f32p, model: Model, state: State) -> void:
+def read(tokens: i64p, previous: i64, position: i64, length: i64, cache: f32p, model: Model, state: State) -> void:
     """Read consecutive tokens of one sequence into its cache.
 
     Args:
         tokens: [length].
+        previous: the token before them, -1 at position 0.
         position: position of the first token.
         length: number of tokens.
         cache: of the sequence.
         model: the model.
         state: scratch.
     """
-    read_rows(tokens, position, length, cache, 0, model, state)
+    read_rows(tokens, previous, position, length, cache, 0, model, state)
 
 
 @inlined
-def read_rows(tokens: i64p, position: int, length: int, cache: f32p, wanted: int, model: Model, state: State):
+def read_rows(
+    tokens: i64p, previous: int, position: int, length: int, cache: f32p, wanted: int, model: Model, state: State
+):
     """Read tokens; return the row of the residual stream after the last one, valid if `wanted` is 1 and not 0."""
     count = 0
     for start in range(0, length, SPAN):
         count = min(SPAN, length - start)
-        load_rows(tokens + start, position + start, count, cache, state)
+        previous = load_rows(tokens + start, previous, position + start, count, cache, state)
         forward(count, wanted if start + count == length else 0, model, state)
     return count - 1
 
 
 @unit
 def score(
-    tokens: i64p, targets: i64p, length: i64, position: i64, cache: f32p, model: Model, state: State, out: f64p,
-    every_logit: i64,
+    tokens: i64p, targets: i64p, length: i64, previous: i64, position: i64, cache: f32p, model: Model, state: State,
+    out: f64p, every_logit: i64,
 ) -> i64:  # fmt: skip
     """Compute logits, or log-probabilities of targets, at consecutive positions of one sequence.
 
@@ -158,6 +162,7 @@ def score(
         tokens: [length].
         targets: [length]; not read if `every_logit`.
         length: number of tokens.
+        previous: the token before them, -1 at position 0.
         position: position of the first token; 0 in an absolute model if the window slides.
         cache: of the sequence.
         model: the model.
@@ -171,12 +176,12 @@ def score(
             count = min(SPAN, length - start)
             if not model.is_relative:
                 count = min(count, T - position - start)
-            load_rows(tokens + start, position + start, count, cache, state)
+            previous = load_rows(tokens + start, previous, position + start, count, cache, state)
             forward(count, count, model, state)
             first = 0
         else:
             count = 1
-            first = read_rows(tokens + (start - T + 1), 0, T, cache, 1, model, state)
+            first = read_rows(tokens + (start - T + 1), -1, 0, T, cache, 1, model, state)
         for r in range(0, count, ROWS):
             some = min(ROWS, count - r)
             head(first + r, some, model, state)

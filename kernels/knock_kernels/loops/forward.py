@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from knock_kernels.lang.layout import ROWS, WIDTH, Block, Model, State
+from knock_kernels.lang.layout import ROWS, Block, Model, State
 from knock_kernels.lang.records import address_of, exists, floats_at
 from knock_kernels.lang.units import f32p, i64, i64p, inlined, unit, void
-from knock_kernels.lang.vector import load, store
+from knock_kernels.loops.table import embed, look_up
 from knock_kernels.ops.attention import attention, copy, remember
 from knock_kernels.ops.code_attention import code_attention
 from knock_kernels.ops.mlp import mlp
@@ -16,8 +16,8 @@ from knock_kernels.ops.project import normalize, project
 def forward(rows: i64, wanted: i64, model: Model, state: State) -> void:
     """Compute the residual stream of the last `wanted` rows after the last block, in `state.x`.
 
-    The rows are in `state.tokens`, `state.positions` (less than T in an absolute model) and `state.caches`. Rows that
-    share a cache must be consecutive positions of its sequence, in order.
+    The rows are in `state.tokens`, `state.previous`, `state.positions` (less than T in an absolute model) and
+    `state.caches`. Rows that share a cache must be consecutive positions of its sequence, in order.
 
     Args:
         rows: number of rows, 1 to SPAN.
@@ -25,12 +25,11 @@ def forward(rows: i64, wanted: i64, model: Model, state: State) -> void:
         model: the model.
         state: the rows, and scratch.
     """
-    for r in range(rows):
-        embed(state.tokens[r], state.positions[r], state.x + r * model.C_padded, model)
-    for b in range(model.L):
+    start(rows, model, state)
+    for b in range(model.first, model.L):
         block = model.blocks[b]
         first = rows - wanted if b == model.L - 1 else 0
-        if b > 0 or not exists(model.table):
+        if b > model.first or not exists(model.table):
             project_all(block, first, rows, model, state)
         attend(b, first, rows, model, state)
         x = state.x + first * model.C_padded
@@ -39,13 +38,17 @@ def forward(rows: i64, wanted: i64, model: Model, state: State) -> void:
 
 
 @inlined
-def embed(token: int, position: int, x: f32p, model: Model):
-    """Compute x, the embedding of a token, and in an absolute model of its position: -> [C_padded]."""
+def start(rows: int, model: Model, state: State):
+    """Compute the residual stream before the first block that is computed, from the table if there is one."""
     width = model.C_padded
-    copy(model.embed + token * width, x, width)
-    if not model.is_relative:
-        for c in range(0, width, WIDTH):
-            store(load(x + c) + load(model.pos + position * width + c), x + c)
+    if not exists(model.table):
+        for r in range(rows):
+            embed(state.tokens[r], state.positions[r], state.x + r * width, model)
+        return
+    for r in range(rows):
+        state.entries[r] = look_up(state.previous[r], state.tokens[r], state.positions[r], model, state)
+    for r in range(rows):
+        copy(model.table + state.entries[r], state.x + r * width, width)
 
 
 @inlined
@@ -71,8 +74,8 @@ def attend(b: int, first: int, rows: int, model: Model, state: State):
             end = min(rows if r >= first else first, r + min(ROWS, most))
             while r + count < end and state.caches[r + count] == state.caches[r]:
                 count += 1
-        if b == 0 and exists(model.table):
-            row = look_up(r, count, row, model, state)
+        if b == model.first and exists(model.table):
+            row = from_table(r, count, row, model, state)
         if model.has_codes:
             code_attention(row, cache, position, int(r >= first), x, block, model, state)
         elif r < first:
@@ -83,15 +86,14 @@ def attend(b: int, first: int, rows: int, model: Model, state: State):
 
 
 @inlined
-def look_up(first: int, count: int, out: f32p, model: Model, state: State):
-    """Return rows of the first block's table: a pointer to a single row, or several rows copied to `out`."""
-    N = model.blocks[0].N
+def from_table(first: int, count: int, out: f32p, model: Model, state: State):
+    """Return rows of the projection in the table: a pointer to a single row, or several rows copied to `out`."""
+    N = model.blocks[model.first].N
     for r in range(count):
-        token = state.tokens[first + r]
-        entry = token if model.is_relative else token * model.T + state.positions[first + r]
+        row = model.table + state.entries[first + r] + model.C_padded
         if count == 1:
-            return model.table + entry * N
-        copy(model.table + entry * N, out + r * N, N)
+            return row
+        copy(row, out + r * N, N)
     return out
 
 
@@ -103,20 +105,15 @@ def head(first: int, rows: int, model: Model, state: State):
 
 
 @inlined
-def load_rows(tokens: i64p, position: int, count: int, cache: f32p, state: State):
-    """Describe consecutive tokens of one sequence as the rows of a forward pass."""
+def load_rows(tokens: i64p, previous: int, position: int, count: int, cache: f32p, state: State):
+    """Describe consecutive tokens of one sequence, and the token before them, as the rows of a forward pass.
+
+    Return the last token.
+    """
     for r in range(count):
         state.tokens[r] = tokens[r]
+        state.previous[r] = previous
         state.positions[r] = position + r
         state.caches[r] = address_of(cache)
-
-
-@unit
-def tabulate(model: Model, state: State) -> void:
-    """Fill the table: the first block's projection of every token, or of every (token, slot) in an absolute model."""
-    block, slots = model.blocks[0], 1 if model.is_relative else model.T
-    N = block.N
-    for entry in range(model.V * slots):
-        embed(entry // slots, entry % slots, state.x, model)
-        normalize(state.x, 1, model, state)
-        project(block.inputs, 0, 1, 0, N, model.table + entry * N, model, state)
+        previous = tokens[r]
+    return previous

@@ -16,6 +16,7 @@ def begin(row: Row, lane: Lane, read_last: int, shared_prompt: f32p, model: Mode
     """Put a row into a lane; return the address of the prompt that was read last."""
     before = row.before
     lane.row, lane.token, lane.position = row, row.prompt[before], before
+    lane.previous = row.prompt[before - 1] if before > 0 else -1
     lane.seed, lane.index, lane.bias = row.seed, row.index, row.bias
     lane.automaton, lane.state, lane.is_masked = row.automaton, row.state, row.is_masked
     lane.context, lane.context_size = row.context, row.context_size
@@ -24,7 +25,7 @@ def begin(row: Row, lane: Lane, read_last: int, shared_prompt: f32p, model: Mode
     if before == 0:
         return read_last
     if read_last != address_of(row.prompt):
-        read_rows(row.prompt, 0, before, shared_prompt, 0, model, state)
+        read_rows(row.prompt, -1, 0, before, shared_prompt, 0, model, state)
     copy(shared_prompt, lane.cache, model.cache_size)
     if not model.is_relative:
         for j in range(before):

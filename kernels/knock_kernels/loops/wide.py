@@ -10,6 +10,7 @@ from knock_kernels.lang.threads import look, take_next
 from knock_kernels.lang.units import f32p, i64, inlined, unit, void
 from knock_kernels.loops.decode import accept, number
 from knock_kernels.loops.rows import begin, is_running, record, stats_of
+from knock_kernels.loops.table import look_up
 from knock_kernels.ops.repetition import is_penalized
 from knock_kernels.ops.sampler import LN2, draw_filtered, is_filtered, sample, within_float32
 from knock_kernels.ops.wide.attention import wide_attention
@@ -45,7 +46,7 @@ def run_wide(job: Job, lanes: Lane, shared_prompt: f32p, unused: Stats, wide: Wi
                     active += 1
         if active <= ROWS:
             break
-        advance(lanes, model, wide)
+        advance(lanes, model, wide, state)
         for i in range(WIDTH):
             lane = lanes[i]
             if is_running(lane):
@@ -67,14 +68,18 @@ def style_of(lane: Lane, model: Model):
 
 
 @inlined
-def advance(lanes: Lane, model: Model, wide: Wide):
+def advance(lanes: Lane, model: Model, wide: Wide, state: State):
     """Compute the logits after the last token of every lane, their distributions, and what tokens may need of them."""
     plain, filtered, alone = 0, 0, 0
     for i in range(WIDTH):
         lane = lanes[i]
-        wide.tokens[i], wide.seen[i], wide.temperature[i], wide.u[i] = 0, 1, _ONE, 0.0
+        wide.entries[i], wide.seen[i], wide.temperature[i], wide.u[i] = 0, 1, _ONE, 0.0
         if is_running(lane):
-            wide.tokens[i], wide.seen[i], wide.u[i] = lane.token, lane.position + 1, number(lane)
+            wide.seen[i], wide.u[i] = lane.position + 1, number(lane)
+            if exists(model.table):
+                wide.entries[i] = look_up(lane.previous, lane.token, lane.position, model, state)
+            else:
+                wide.entries[i] = lane.token * model.C_padded
             plain += lane.style == _PLAIN
             filtered += lane.style == _FILTERED
             alone += lane.style == _ALONE
@@ -95,11 +100,11 @@ def advance(lanes: Lane, model: Model, wide: Wide):
 @unit
 def wide_forward(model: Model, wide: Wide) -> void:
     """Compute the logits after the token of every lane, in a relative model: -> [V_padded, WIDTH]."""
-    gather(model.embed, model.C_padded, wide.x, wide)
-    for b in range(model.L):
+    from_rows(model.table if exists(model.table) else model.embed, wide.entries, model.C_padded, wide.x)
+    for b in range(model.first, model.L):
         block = model.blocks[b]
-        if b == 0 and exists(model.table):
-            gather(model.table, block.N, wide.projected, wide)
+        if b == model.first and exists(model.table):
+            from_rows(model.table + model.C_padded, wide.entries, block.N, wide.projected)
         else:
             wide_normalize(model, wide)
             wide_linear(block.inputs, wide.projected, wide)
@@ -108,14 +113,6 @@ def wide_forward(model: Model, wide: Wide) -> void:
         wide_mlp(block, model, wide)
     wide_normalize(model, wide)
     wide_linear(model.output, wide.logits, wide)
-
-
-@inlined
-def gather(table: f32p, n: int, out: f32p, wide: Wide):
-    """Look up the row of every lane's token: [V, n] -> [n, WIDTH]."""
-    for i in range(WIDTH):
-        wide.offsets[i] = wide.tokens[i] * n
-    from_rows(table, wide.offsets, n, out)
 
 
 @inlined
@@ -155,7 +152,7 @@ def hand_over(lanes: Lane, model: Model, wide: Wide):
 @inlined
 def move_rings(i: int, lane: Lane, is_in: bool, model: Model, wide: Wide):
     """Copy the keys and values of lane i from its cache into the rings of all lanes, or back."""
-    for b in range(model.L):
+    for b in range(model.first, model.L):
         move_ring(i, lane, is_in, b, model, wide)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from knock_kernels.lang.cpu import REGISTER
-from knock_kernels.lang.layout import WIDTH, Block, Model, State
+from knock_kernels.lang.layout import CHAINS, WIDTH, Block, Model, State
 from knock_kernels.lang.tiles import make_linear
 from knock_kernels.lang.units import f32p, i64, inlined, kernel, unit, void
 from knock_kernels.lang.vector import fma, indices, load, max_of, maximum, splat, store, sum_of, where
@@ -13,8 +13,7 @@ from knock_kernels.ops.elementary import exp, inside
 
 # Few outputs, so several chains for each. Inlined, because a call would cost as much as such a small product.
 _scores_4, _scores_1 = make_linear(4, 2, chains=2), make_linear(1, 4, chains=2)
-_sums_4, _sums_1 = make_linear(4, 1, chains=4), make_linear(1, 2, chains=4)
-_CHAINS = 4
+_sums_4, _sums_1 = make_linear(4, 1, chains=CHAINS), make_linear(1, 2, chains=CHAINS)
 _HIDDEN = np.float32(-3.0e38)  # a logit whose weight is 0
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
@@ -28,7 +27,7 @@ def attention(
     Args:
         projected: [rows, N], [q | k | v | r] of each row, with gates and 1/sqrt(D) folded in. The reweight logits of a
             relative model run from the farthest distance to the nearest.
-        cache: this block's keys [C, T_padded], then values [H, T, D_padded].
+        cache: this block's keys [C, T_padded], then values [H, T in whole chains, D_padded].
         position: number of tokens before the first row.
         rows: 1, or up to ROWS as long as position + rows <= T.
         x: [rows, C_padded], the residual stream.
@@ -50,7 +49,7 @@ def remember(projected: f32p, cache: f32p, slot: int, rows: int, block: Block, m
     N, width = block.N, model.D_padded
     for r in range(rows):
         for h in range(model.H):
-            values = cache + block.values + (h * block.T + slot + r) * width
+            values = cache + block.values + (h * whole_chains(block.T) + slot + r) * width
             copy(projected + r * N + block.v + h * width, values, width)
     if block.q >= 0:
         for c in range(model.C):
@@ -66,10 +65,10 @@ def attend_alone(projected: f32p, cache: f32p, position: int, x: f32p, block: Bl
     same bytes would stall.
     """
     T, H, D, columns, width = block.T, model.H, model.D, block.T_padded, model.D_padded
-    slot, seen = position % T, min(position + 1, T)
+    slot, seen, slots = position % T, min(position + 1, T), whole_chains(T)
     q, k, values = projected + block.q, projected + block.k, cache + block.values
     for h in range(H):
-        copy(projected + block.v + h * width, values + (h * T + slot) * width, width)
+        copy(projected + block.v + h * width, values + (h * slots + slot) * width, width)
         turn(projected, h, h, block, model, state)
     # Three loops over the heads, not one: a head's steps depend on each other, but not on those of other heads.
     if block.q >= 0:
@@ -83,8 +82,8 @@ def attend_alone(projected: f32p, cache: f32p, position: int, x: f32p, block: Bl
         reweight = turned(projected, h, h, slot, block, model, state)
         state.totals[h] = softmax_weights(content, reweight, columns, seen, slot, newest, state.scores + h * columns)
     for h in range(H):
-        _sums_1(state.scores + h * columns, columns, values + h * T * width, width, model.zeros, 0,
-                state.attended + h * width, width, whole_chains(seen, T), width // REGISTER)  # fmt: skip
+        _sums_1(state.scores + h * columns, columns, values + h * slots * width, width, model.zeros, 0,
+                state.attended + h * width, width, whole_chains(seen), width // REGISTER)  # fmt: skip
     for h in range(H):
         # Whole vectors: the padding of a narrow head adds zeros to the columns after it.
         add_scaled(state.attended + h * width, _ONE / state.totals[h], x + h * D, width)
@@ -104,7 +103,7 @@ def attend_together(
     """
     T, D, Tp, width, N = block.T, model.D, block.T_padded, model.D_padded, block.N
     q, k = projected + block.q + h * D, projected + block.k + h * D
-    keys, values = cache + h * D * Tp, cache + block.values + h * T * width
+    keys, values = cache + h * D * Tp, cache + block.values + h * whole_chains(T) * width
     seen = position + rows
     columns = -(-seen // WIDTH) * WIDTH
     if block.q >= 0:
@@ -119,7 +118,7 @@ def attend_together(
         reweight = turned(projected + r * N, h, r, slot, block, model, state)
         state.totals[r] = softmax_weights(content, reweight, columns, slot + 1, slot, newest, state.scores + r * Tp)
     in_fours(_sums_4, _sums_1, state.scores, Tp, values, width, model.zeros, state.attended, width, rows,
-             whole_chains(seen, T), width // REGISTER)  # fmt: skip
+             whole_chains(seen), width // REGISTER)  # fmt: skip
     for r in range(rows):
         add_scaled(state.attended + r * width, _ONE / state.totals[r], x + r * model.C_padded + h * D, width)
 
@@ -173,12 +172,12 @@ def copies_of(place: int, block: Block, state: State):
 
 
 @inlined
-def whole_chains(seen: int, T: int):
-    """Return the number of terms of a weighted sum: `seen` rounded up to whole chains, at most T.
+def whole_chains(slots: int):
+    """Return a number of slots rounded up to whole chains, so that the same chain adds a slot whatever the number.
 
-    The chain that adds a term then does not depend on the position. Terms beyond `seen` have weight 0.
+    Slots beyond those seen have weight 0.
     """
-    return min(T, -(-seen // _CHAINS) * _CHAINS)
+    return -(-slots // CHAINS) * CHAINS
 
 
 @inlined
