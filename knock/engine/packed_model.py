@@ -138,7 +138,8 @@ class WideScratch:
             **dict.fromkeys(("logits", "z", "p"), (Vp, WIDTH)),
             **dict.fromkeys(("logit_rows", "z_rows", "p_rows"), (WIDTH, Vp)),
             **dict.fromkeys(("partial", "partial_mass", "partial_mean"), (WIDTH, WIDTH)),
-            **dict.fromkeys(("entries", "seen", "offsets", "scales", "u", "temperature", "drawn", "is_finite"), lanes),
+            **dict.fromkeys(("entries", "seen", "offsets", "scales", "u", "temperature", "top_p", "drawn"), lanes),
+            **dict.fromkeys(("is_settled", "is_finite"), lanes),
             **dict.fromkeys(("largest", "log_mass", "entropy", "confidence"), lanes),
             **dict.fromkeys(("tempered_mass", "tempered_mean", "tempered_entropy"), lanes),
         }

@@ -170,12 +170,23 @@ def test_batches_change_no_bit(kind: str, threads: int, precision: Precision) ->
 @settings(max_examples=60)
 @given(models(), st.sampled_from(CODED), st.data())
 def test_batches_of_any_model_change_no_bit(weights: Weights, precision: Precision, data: st.DataObject) -> None:
-    controls = [Sampling(temperature=data.draw(st.floats(0.05, 5))), *CONTROLS[:3]]
+    temperature, top_p = st.floats(0.05, 5), st.floats(0.01, 1)
+    nuclei = [Sampling(temperature=data.draw(temperature), top_p=data.draw(top_p)) for _ in range(3)]
+    controls = [*nuclei, Sampling(temperature=data.draw(temperature)), Sampling(temperature=0)]
     requests = [
-        Request(random_tokens(weights.config, data.draw(st.integers(1, 30)), i), controls[i % 4], None, 5 + i, i)
+        Request(random_tokens(weights.config, data.draw(st.integers(1, 30)), i), controls[i % 5], None, 5 + i, i)
         for i in range(20)
     ]
     check_batch(Engine(weights, "compiled", precision), requests, 1)
+
+
+def test_top_p_among_equal_tokens_changes_no_bit() -> None:
+    """Three tokens each have one logit: lanes side by side leave the choice between them to the sampler of a row."""
+    weights = random_weights(EVERY["hybrid-relative"], 0)
+    alike = np.arange(weights.config.vocab_size) // 3 * 3
+    weights = Weights(weights.config, {**weights, "wout": weights["wout"][:, alike]})
+    requests = [Request(np.array([0], np.int32), Sampling(top_p=0.05 * (i + 1)), None, 40, i) for i in range(19)]
+    check_batch(Engine(weights, "compiled", "int16"), requests, 1)
 
 
 @pytest.mark.parametrize(("precision", "loss", "agreement"), [("int16", 5e-4, 0.995), ("int8", 3e-3, 0.96)])

@@ -212,7 +212,9 @@ class Wide(Record, frozen=True):
     partial_mean = pointer(f64)  # [WIDTH, WIDTH]
     u = pointer(f64)  # [WIDTH], the uniform number that selects each token
     temperature = pointer(f32)  # [WIDTH]
-    drawn = pointer(i32)  # [WIDTH], the tokens that are drawn without filters
+    top_p = pointer(f64)  # [WIDTH], 1 in lanes without this filter
+    is_settled = pointer(i32)  # [WIDTH], whether top_p has been applied
+    drawn = pointer(i32)  # [WIDTH], the tokens that are drawn for all lanes together
     is_finite = pointer(i32)  # [WIDTH], whether the logits of each lane are
     largest = pointer(f32)  # [WIDTH], the largest logit
     log_mass = pointer(f64)  # [WIDTH], at temperature 1
@@ -330,6 +332,7 @@ class Style(IntEnum):
     """How the next token of a lane can be drawn, among lanes side by side."""
 
     plain = 0  # from the distribution at the lane's temperature, for all lanes together
+    nucleus = auto()  # from that distribution after top_p alone, for all lanes together if no tokens are close
     filtered = auto()  # from that distribution after filters
     alone = auto()  # by the whole pipeline of one lane
 

@@ -18,9 +18,9 @@ from knock_kernels.ops.wide.linear import wide_linear
 from knock_kernels.ops.wide.mlp import wide_mlp
 from knock_kernels.ops.wide.norm import wide_normalize
 from knock_kernels.ops.wide.packing import from_rows, to_rows
-from knock_kernels.ops.wide.sampler import wide_distributions, wide_draw
+from knock_kernels.ops.wide.sampler import wide_distributions, wide_draw, wide_nucleus
 
-_PLAIN, _FILTERED, _ALONE = (int(style) for style in (Style.plain, Style.filtered, Style.alone))
+_PLAIN, _NUCLEUS, _FILTERED, _ALONE = (int(style) for style in Style)
 _ONE = np.float32(1)
 
 
@@ -64,22 +64,27 @@ def style_of(lane: Lane, model: Model):
         or controls.target_entropy >= 0 or controls.mirostat >= 0 or controls.temperature == 0
     ):  # fmt: skip
         return _ALONE
-    return _FILTERED if is_filtered(controls, model.V) else _PLAIN
+    if is_filtered(controls, model.V):
+        return _FILTERED
+    return _NUCLEUS if controls.top_p < 1 else _PLAIN
 
 
 @inlined
 def advance(lanes: Lane, model: Model, wide: Wide, state: State):
     """Compute the logits after the last token of every lane, their distributions, and what tokens may need of them."""
-    plain, filtered, alone = 0, 0, 0
+    plain, nucleus, filtered, alone = 0, 0, 0, 0
     for i in range(WIDTH):
         lane = lanes[i]
-        wide.entries[i], wide.seen[i], wide.temperature[i], wide.u[i] = 0, 1, _ONE, 0.0
+        wide.entries[i], wide.seen[i], wide.temperature[i], wide.u[i], wide.top_p[i] = 0, 1, _ONE, 0.0, 1.0
         if is_running(lane):
             wide.seen[i], wide.u[i] = lane.position + 1, number(lane)
             if exists(model.table):
                 wide.entries[i] = look_up(lane.previous, lane.token, lane.position, model, state)
             else:
                 wide.entries[i] = lane.token * model.C_padded
+            if lane.style == _NUCLEUS:
+                wide.top_p[i] = lane.controls.top_p
+                nucleus += 1
             plain += lane.style == _PLAIN
             filtered += lane.style == _FILTERED
             alone += lane.style == _ALONE
@@ -88,7 +93,11 @@ def advance(lanes: Lane, model: Model, wide: Wide, state: State):
     wide_forward(model, wide)
     wide.clock[0] += 1
     wide_distributions(model, wide)
-    if plain > 0:
+    if nucleus > 0:
+        wide_nucleus(model, wide)
+        for i in range(WIDTH):
+            filtered += wide.top_p[i] < 1.0 and wide.is_settled[i] == 0
+    if plain + nucleus > 0:
         wide_draw(model, wide)
     if filtered > 0:
         to_rows(wide.z, model.V_padded, wide.z_rows, wide)
@@ -127,7 +136,7 @@ def draw_beside(i: int, lane: Lane, model: Model, wide: Wide, state: State, stat
         stats.entropy, stats.sampled_entropy = wide.entropy[i], wide.tempered_entropy[i]
         stats.confidence, stats.temperature = wide.confidence[i], lane.controls.temperature
         token = np.int64(wide.drawn[i])
-        if lane.style == _FILTERED:
+        if lane.style == _FILTERED or (lane.style == _NUCLEUS and wide.is_settled[i] == 0):
             token = draw_filtered(wide.z_rows + i * Vp, wide.p_rows + i * Vp, u, wide.tempered_mass[i],
                                   wide.tempered_mean[i], lane.controls, model, state, stats)  # fmt: skip
         below = np.float64(wide.logits[token * WIDTH + i]) - np.float64(wide.largest[i])

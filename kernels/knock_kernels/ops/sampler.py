@@ -50,8 +50,8 @@ LN2 = 0.6931471805599453
 _TOLERANCE = 1e-6  # bits; about the resolution of float32 probabilities
 _NEWTON_STEPS = 60
 _COLDEST, _HOTTEST = 1e-30, 1e30
-_HALVINGS = 8
-_HALF = np.float32(0.5)
+HALVINGS = 8
+HALF = np.float32(0.5)
 
 
 @unit
@@ -285,8 +285,8 @@ def tempered(z: f32p, p: f32p, V: int, largest, temperature):
 
 @inlined
 def is_filtered(controls: Controls, V: int):
-    """Return whether a filter after temperature is on."""
-    return 0 < controls.top_k < V or controls.typical_p < 1 or controls.top_p < 1 or controls.min_p > 0
+    """Return whether a filter after temperature other than top_p is on."""
+    return 0 < controls.top_k < V or controls.typical_p < 1 or controls.min_p > 0
 
 
 @inlined
@@ -358,8 +358,8 @@ def keep_first(z: f32p, p: f32p, order: f32p, V: int, Vp: int, target, counted, 
         some = load(z + i)
         store(-absolute(some - mean) if typical else some, order + i)
     low, high = least_above(order, V, NOTHING), largest_of(order, V)
-    for _ in range(_HALVINGS):
-        middle = _HALF * low + _HALF * high
+    for _ in range(HALVINGS):
+        middle = HALF * low + HALF * high
         if held_from(order, p, V, middle, counted) >= target:
             low = middle
         else:

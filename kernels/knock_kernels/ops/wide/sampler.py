@@ -1,7 +1,7 @@
 """The distributions of all lanes, and tokens drawn from them.
 
-This is the part of the pipeline of `ops/sampler.py` that all lanes have in common: the distribution before and after
-temperature, and a draw without filters. Sums over tokens keep the same partial sums.
+This is the part of the pipeline of `ops/sampler.py` that most lanes have in common: the distribution before and after
+temperature, top_p and a draw. Sums over tokens keep the same partial sums.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import numpy as np
 
 from knock_kernels.lang.layout import WIDTH, Model, Wide
 from knock_kernels.lang.units import inlined, unit, void
-from knock_kernels.lang.vector import load, maximum, splat, store, to_bits, to_f64, to_i32, where
+from knock_kernels.lang.vector import load, maximum, minimum, splat, store, to_bits, to_f64, to_i32, where
 from knock_kernels.ops import double
 from knock_kernels.ops.elementary import EXPONENT, LOWEST, NOTHING, exp
-from knock_kernels.ops.sampler import LN2
+from knock_kernels.ops.sampler import HALF, HALVINGS, LN2
 from knock_kernels.ops.wide.packing import by_halves
 
-_ZERO, _NOT_FOUND = np.float32(0), np.int32(-1)
+_ZERO, _INFINITY, _NONE, _NOT_FOUND = np.float32(0), np.float32(np.inf), np.int32(0), np.int32(-1)
 
 
 @unit
@@ -67,6 +67,79 @@ def probabilities(V: int, wide: Wide):
         store(mean, wide.partial_mean + first * WIDTH)
     mass = by_halves(wide.partial_mass)
     return mass, by_halves(wide.partial_mean) / mass
+
+
+@unit
+def wide_nucleus(model: Model, wide: Wide) -> void:
+    """Apply top_p to each lane that has it, unless more than two tokens are close to the threshold.
+
+    The search is that of `keep_first`. Where tokens beyond the threshold have p = 0 afterwards, `wide.is_settled` is 1,
+    and mass, mean and entropy are those of the others.
+    """
+    V, z, p = model.V, wide.z, wide.p
+    low, high = splat(_INFINITY), splat(NOTHING)
+    for v in range(0, V * WIDTH, WIDTH):
+        some = load(z + v)
+        low, high = minimum(some, low), maximum(some, high)
+    target = load(wide.top_p) * load(wide.tempered_mass)
+    for _ in range(HALVINGS):
+        middle = HALF * low + HALF * high
+        is_reached = held_from(middle, V, wide) >= target
+        low, high = where(is_reached, middle, low), where(is_reached, high, middle)
+    left = target - held_above(high, V, wide)
+    count, largest = splat(_NONE), splat(NOTHING)
+    for v in range(0, V * WIDTH, WIDTH):
+        some = load(z + v)
+        is_close = (some >= low) & (some <= high)
+        count += to_i32(is_close)
+        largest = maximum(where(is_close, some, NOTHING), largest)
+    ties, p_of_largest = splat(_NONE), splat(_ZERO)
+    for v in range(0, V * WIDTH, WIDTH):
+        is_largest = load(z + v) == largest
+        ties += to_i32(is_largest)
+        p_of_largest = where(is_largest, load(p + v), p_of_largest)
+    # Of two tokens, the threshold is the first if it reaches the target alone, otherwise the second.
+    low = where((count > np.int32(1)) & (to_f64(p_of_largest) >= left), largest, low)
+    is_settled = (load(wide.top_p) < 1.0) & ((count < np.int32(2)) | ((count == np.int32(2)) & (ties == np.int32(1))))
+    store(to_i32(is_settled), wide.is_settled)
+    low = where(is_settled, low, NOTHING)
+    for first in range(WIDTH):
+        mass, mean = splat(0.0), splat(0.0)
+        for v in range(first, V, WIDTH):
+            some = load(z + v * WIDTH)
+            e = where(some >= low, load(p + v * WIDTH), _ZERO)
+            store(e, p + v * WIDTH)
+            mass += to_f64(e)
+            mean += to_f64(e) * to_f64(maximum(some, LOWEST))
+        store(mass, wide.partial_mass + first * WIDTH)
+        store(mean, wide.partial_mean + first * WIDTH)
+    mass = by_halves(wide.partial_mass)
+    mean = by_halves(wide.partial_mean) / mass
+    store(mass, wide.tempered_mass)
+    store(mean, wide.tempered_mean)
+    store(maximum((double.log_of(mass) - mean) / LN2, 0.0), wide.tempered_entropy)
+
+
+@inlined
+def held_from(least, V: int, wide: Wide):
+    """Return the mass of each lane's tokens whose z is at least `least`: [WIDTH] -> [WIDTH]."""
+    for first in range(WIDTH):
+        mass = splat(0.0)
+        for v in range(first * WIDTH, V * WIDTH, WIDTH * WIDTH):
+            mass += to_f64(where(load(wide.z + v) >= least, load(wide.p + v), _ZERO))
+        store(mass, wide.partial_mass + first * WIDTH)
+    return by_halves(wide.partial_mass)
+
+
+@inlined
+def held_above(most, V: int, wide: Wide):
+    """Return the mass of each lane's tokens whose z is above `most`: [WIDTH] -> [WIDTH]."""
+    for first in range(WIDTH):
+        mass = splat(0.0)
+        for v in range(first * WIDTH, V * WIDTH, WIDTH * WIDTH):
+            mass += to_f64(where(load(wide.z + v) > most, load(wide.p + v), _ZERO))
+        store(mass, wide.partial_mass + first * WIDTH)
+    return by_halves(wide.partial_mass)
 
 
 @unit
