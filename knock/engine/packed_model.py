@@ -30,7 +30,8 @@ class PackedModel:
         self._packed = pack(weights, precision)
         self.record, self.blocks = self._packed.model, self._packed.blocks
         if self.record["table"][0]:
-            kernels.tabulate(self.record, self.scratch().state)
+            scratch = self.scratch()  # kept until the call returns: the record holds addresses only
+            kernels.tabulate(self.record, scratch.state)
 
     def scratch(self) -> Scratch:
         """Return the buffers of one thread."""
