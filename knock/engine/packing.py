@@ -229,7 +229,7 @@ def _pack_linear(record: RecordArray, layer: Layer) -> Any:
     by_column: dict[str, npt.NDArray[Any] | None] = {"bias": layer.bias}
     if not isinstance(layer, Folded):
         by_column["factor"] = layer.factor
-        if layer.codes.itemsize == 1:
+        if layer.codes.itemsize == 1:  # of wide layers modulo 2**32, as are the sums; their difference fits
             by_column["corrections"] = -ZERO_BYTE * layer.codes.sum(axis=0, dtype=np.int64)
     by_column = {each: values for each, values in by_column.items() if values is not None}
     arrays = allocate(Linear, record, {name: (K * padded(N),), **dict.fromkeys(by_column, (padded(N),))})

@@ -76,7 +76,7 @@ class Scheme:
 
 @dataclass(frozen=True, eq=False)
 class QuantizedLayer:
-    """A matrix product: float32(sum of codes) * factor + bias.
+    """A matrix product: float32(sum of codes) * factor + bias, where a row's own step is another factor.
 
     Attributes:
         codes: of the weights, [K, N], or [K, H, width] if heads have columns of their own.
