@@ -168,6 +168,22 @@ def store(_context: Any, vector: Any, pointer: Any) -> Any:
 
 
 @intrinsic
+def prefetch(_context: Any, pointer: Any) -> Any:
+    """Start to load the cache line at an address."""
+
+    def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        place = builder.bitcast(arguments[0], ir.IntType(8).as_pointer())
+        function_type = ir.FunctionType(ir.VoidType(), [place.type, _I32, _I32, _I32])
+        name = "llvm.prefetch.p0i8"
+        function = builder.module.globals.get(name) or ir.Function(builder.module, function_type, name)
+        to_read, all_levels, of_data = (ir.Constant(_I32, number) for number in (0, 3, 1))
+        builder.call(function, [place, to_read, all_levels, of_data])
+        return _context.get_dummy_value()
+
+    return types.void(pointer), codegen
+
+
+@intrinsic
 def fma(_context: Any, a: Any, b: Any, c: Any) -> Any:
     """Return a * b + c with one rounding."""
     vec = c if isinstance(c, VecType) else b

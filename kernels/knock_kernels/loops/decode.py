@@ -8,6 +8,7 @@ from knock_kernels.lang.layout import ROWS, SPAN, FinishReason, Lane, Model, Sta
 from knock_kernels.lang.records import address_of, exists
 from knock_kernels.lang.units import f32p, f64p, i64, i64p, inlined, unit, void
 from knock_kernels.loops.forward import forward, head, load_rows
+from knock_kernels.loops.table import fetch
 from knock_kernels.ops.constraints import follow
 from knock_kernels.ops.elementary import all_finite
 from knock_kernels.ops.rng import uniform
@@ -80,6 +81,7 @@ def draw(i: int, lane: Lane, model: Model, state: State, stats: Stats):
     token = sample(state.logits + i * model.V_padded, lane, number(lane), model, state, stats)
     if token >= 0:
         accept(lane, token)
+        fetch(lane, model)
     return token
 
 

@@ -12,10 +12,10 @@ compute the same row at the same time. They write the same bits, and set the row
 
 from __future__ import annotations
 
-from knock_kernels.lang.layout import WIDTH, Block, Model, State
+from knock_kernels.lang.layout import WIDTH, Block, Lane, Model, State
 from knock_kernels.lang.threads import is_published, publish
 from knock_kernels.lang.units import f32p, i64, inlined, unit, void
-from knock_kernels.lang.vector import load, store
+from knock_kernels.lang.vector import load, prefetch, store
 from knock_kernels.ops.attention import attention, copy
 from knock_kernels.ops.code_attention import code_attention
 from knock_kernels.ops.mlp import mlp
@@ -47,6 +47,15 @@ def look_up(previous: int, token: int, position: int, model: Model, state: State
         compute(previous, token, position, model.table + start, model, state)
         publish(model.filled + entry)
     return start
+
+
+@inlined
+def fetch(lane: Lane, model: Model):
+    """Start to load the row of a lane's last pair of tokens: the rows of a text do not all fit in the L2 cache."""
+    if model.first > 0:
+        row = model.table + entry_of(lane.previous, lane.token, lane.position, model) * model.table_stride
+        for i in range(0, model.table_stride, WIDTH):
+            prefetch(row + i)
 
 
 @unit

@@ -10,7 +10,7 @@ from knock_kernels.lang.threads import look, take_next
 from knock_kernels.lang.units import f32p, i64, inlined, unit, void
 from knock_kernels.loops.decode import accept, number
 from knock_kernels.loops.rows import begin, is_running, record, stats_of
-from knock_kernels.loops.table import look_up
+from knock_kernels.loops.table import fetch, look_up
 from knock_kernels.ops.repetition import is_penalized
 from knock_kernels.ops.sampler import LN2, draw_filtered, is_filtered, sample, within_float32
 from knock_kernels.ops.wide.attention import wide_attention
@@ -142,6 +142,7 @@ def draw_beside(i: int, lane: Lane, model: Model, wide: Wide, state: State, stat
         below = np.float64(wide.logits[token * WIDTH + i]) - np.float64(wide.largest[i])
         stats.surprise = (wide.log_mass[i] - below) / LN2
     accept(lane, token)
+    fetch(lane, model)
     return token
 
 
