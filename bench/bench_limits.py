@@ -8,13 +8,13 @@ from functools import partial
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.bench_generate import LARGE, decoder
+from bench.bench_generate import LARGE, decoder, key
 from bench.blas import MULTIPLY_ADDS, blas
 from bench.limits import bytes_read
 from bench.peaks import INTEGERS, multiply_adds, reads
 from bench.turns import best, seconds, take_turns
 from knock import ModelConfig
-from knock.choices import PRECISIONS, Backend
+from knock.choices import PRECISIONS, Backend, Precision
 from knock.engine.engine import Engine
 from knock_kernels.cache.store import ROWS
 from tests.cases import EXAMPLE, random_tokens, random_weights
@@ -34,13 +34,11 @@ _LENGTHS = {ONE: 2000, EIGHT: 500, MANY: 30, SLIDING: 300, NUMPY: 30, LARGE_ONE:
 _COUNTS = {EIGHT: ROWS, MANY: 256}
 
 
-def key(what: str, precision: str) -> str:
-    """Return the name of the seconds that one token takes, or one multiply-add, or reading the weights once."""
-    return f"{what}, {precision}"
-
-
 def bench_limits(benchmark: BenchmarkFixture) -> None:
-    """Generate and compute logits in every precision, on one thread, in turns with what limits them."""
+    """Generate and compute logits in every precision, on one thread, in turns with what limits them.
+
+    Recorded are the seconds of a token, of a multiply-add, of a byte, and of reading the weights and the cache once.
+    """
     work: dict[str, tuple[float, Callable[[], object]]] = {}  # a number of units, and a function that does as many
     for precision in PRECISIONS:
         work |= {key(what, precision): each for what, each in _engine(precision).items()}
@@ -64,7 +62,7 @@ def bench_limits(benchmark: BenchmarkFixture) -> None:
         take_turns(benchmark, once)
 
 
-def _engine(precision: str) -> dict[str, tuple[float, Callable[[], object]]]:
+def _engine(precision: Precision) -> dict[str, tuple[float, Callable[[], object]]]:
     """Return what is compared with the limits: for each, a number of tokens, and a function that does as many."""
     configs = {SLIDING: replace(EXAMPLE, position="absolute"), LARGE_ONE: LARGE}
     work: dict[str, tuple[float, Callable[[], object]]] = {}
@@ -78,7 +76,7 @@ def _engine(precision: str) -> dict[str, tuple[float, Callable[[], object]]]:
     return work
 
 
-def _logits(config: ModelConfig, precision: str) -> Callable[[], object]:
+def _logits(config: ModelConfig, precision: Precision) -> Callable[[], object]:
     engine = Engine(random_weights(config, 0, scale=0.1), "compiled", precision)
     return partial(engine.logits, random_tokens(config, POSITIONS))
 
