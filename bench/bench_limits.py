@@ -9,7 +9,7 @@ from functools import partial
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.bench_generate import LARGE, decoder, key
-from bench.blas import MULTIPLY_ADDS, blas
+from bench.blas import MULTIPLY_ADDS, blas, blas_name
 from bench.limits import bytes_read
 from bench.peaks import INTEGERS, multiply_adds, reads
 from bench.turns import best, seconds, take_turns
@@ -60,6 +60,7 @@ def bench_limits(benchmark: BenchmarkFixture) -> None:
             return taken
 
         take_turns(benchmark, once)
+    benchmark.extra_info["blas"] = blas_name()
 
 
 def _engine(precision: Precision) -> dict[str, tuple[float, Callable[[], object]]]:
