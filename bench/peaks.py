@@ -92,7 +92,7 @@ def peak_sum(x: f32p, out: f32p, size: i64, times: i64) -> void:
     _store_four(third, out + 8 * REGISTER)
 
 
-_UNITS = Compiled("peak_")
+UNITS = Compiled("peak_")
 
 
 def multiply_adds(precision: str, times: int) -> tuple[int, Callable[[], None]]:
@@ -102,7 +102,7 @@ def multiply_adds(precision: str, times: int) -> tuple[int, Callable[[], None]]:
     for each in (x, w):
         each[:] = rng.integers(-(2**31), 2**31, each.size)
     count = _CHAINS * REGISTER * INTEGERS[precision][1] * times
-    return count, _UNITS.call(precision, x, w, out, times)
+    return count, UNITS.call(precision, x, w, out, times)
 
 
 def reads(nbytes: int, times: int) -> tuple[int, Callable[[], None]]:
@@ -111,4 +111,4 @@ def reads(nbytes: int, times: int) -> tuple[int, Callable[[], None]]:
     size = max(1, round(nbytes / 4 / step)) * step
     x = aligned(size)
     x[:] = np.float32(1e-3)  # written, so that each page has memory of its own
-    return 4 * size * times, _UNITS.call("sum", x, aligned(step), size, times)
+    return 4 * size * times, UNITS.call("sum", x, aligned(step), size, times)
