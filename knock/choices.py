@@ -22,9 +22,9 @@ UNKNOWN: tuple[Unknown, ...] = get_args(Unknown)
 Backend = Literal["auto", "numpy", "compiled"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
-Precision = Literal["int16", "float32"]
+Precision = Literal["int16", "int8", "float32"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-DEFAULT_PRECISION: Precision = "float32"
+DEFAULT_PRECISION: Precision = "int16"
 
 StoredType = Literal["float32", "bfloat16"]
 STORED_TYPES: tuple[StoredType, ...] = get_args(StoredType)

@@ -49,8 +49,9 @@ class ReweightGPT:
         reweight_T: how far back the reweight logits of hybrid heads reach, as in `ModelConfig`; None for T.
         seed: seed of the random weights.
         backend: `"auto"`, `"numpy"` or `"compiled"`, as in `knock.engine.engine.Engine`.
-        precision: `"int16"` multiplies integers; a seed gives the same text on every CPU and backend. `"float32"` uses
-            fused multiply-adds; a seed gives the same text on every CPU that has them, on the same backend.
+        precision: `"int16"` multiplies integers; a seed gives the same text on every CPU and backend. `"int8"`
+            multiplies smaller ones, which is faster and less accurate. `"float32"` uses fused multiply-adds; a seed
+            gives the same text on every CPU that has them, on the same backend.
 
     Raises:
         ConfigError: if the shape is invalid.

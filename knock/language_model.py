@@ -209,8 +209,8 @@ class LanguageModel:
             max_new_tokens: number of characters to generate, unless the text ends before. In a model of items, None
                 stands for the whole item: up to 1,000 characters, or as many as a row of its table may have.
             sampling: a `Sampling`, or a preset: `"balanced"`, `"basic"`, `"top_k"`, `"top_p"` or `"entropy"`.
-            seed: decides every draw. The same seed gives the same text, on every CPU if the model's precision is
-                `"int16"`, as in `load`. If None, a seed is drawn and reported in the result.
+            seed: decides every draw. The same seed gives the same text, on every CPU unless the model was loaded with
+                `precision="float32"`. If None, a seed is drawn and reported in the result.
             stop: one or more strings; the text ends before the first that is completed. The prompt does not count. One
                 that can never be completed gets a warning.
             unknown: how to handle characters of the prompt that the model does not know: `"error"`, `"skip"` or
@@ -531,8 +531,9 @@ def load(
     Args:
         model: the name of a shipped model, a file, or a folder that holds one model file.
         backend: `"auto"`, `"numpy"` or `"compiled"`, as in `knock.engine.engine.Engine`.
-        precision: `"int16"` multiplies integers; a seed gives the same text on every CPU and backend. `"float32"` uses
-            fused multiply-adds; a seed gives the same text on every CPU that has them, on the same backend.
+        precision: `"int16"` multiplies integers; a seed gives the same text on every CPU and backend. `"int8"`
+            multiplies smaller ones, which is faster and less accurate. `"float32"` uses fused multiply-adds; a seed
+            gives the same text on every CPU that has them, on the same backend.
 
     Raises:
         CheckpointError: if there is no such model, or the file is not a valid model file.

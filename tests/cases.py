@@ -50,6 +50,25 @@ def random_weights(config: ModelConfig, seed: int, scale: float = 0.5) -> Weight
     return Weights(config, arrays)
 
 
+def extreme_weights(config: ModelConfig, _seed: int = 0) -> Weights:
+    """Weights whose integer codes all have the largest magnitude, as do those of the rows that they multiply.
+
+    A row is s or -s with s = (1, ..., 1, -1, ..., -1), from the first layer to the last, and every column of weights
+    has one sign where s has, so that no product cancels another.
+    """
+    s = np.where(np.arange(config.n_emb) < config.n_emb / 2, 1.0, -1.0)
+    arrays = {}
+    for name, shape in shapes(config).items():
+        inner = np.ones(shape[0]) if name.endswith(".w1") else s
+        outer = s if shape[-1] == config.n_emb else np.ones(shape[-1])
+        signs = np.resize([1.0, 1.0, -1.0], shape[0])  # of tokens and positions
+        if name.endswith((".gain", ".bias", ".gate")):
+            arrays[name] = np.full(shape, {"gain": 1.0, "bias": 0.0, "gate": 0.5}[name.rpartition(".")[2]])
+        else:
+            arrays[name] = np.outer(signs if name in ("embed", "pos") else inner, outer)
+    return Weights(config, arrays)
+
+
 def float64(weights: Weights) -> Mapping[str, npt.NDArray[np.float64]]:
     return {name: array.astype(np.float64) for name, array in weights.items()}
 

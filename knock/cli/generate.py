@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_argument(parser)
     parser.add_argument("-n", "--length", type=whole_number(0), default=300, metavar="N",
                         help="characters to generate (default: 300)")  # fmt: skip
-    add_seed_argument(parser, "seed that determines the text, on every CPU with --precision int16 (default: random)")
+    add_seed_argument(parser, "seed that determines the text, on every CPU (default: random)")
     add_escapes_argument(parser)
     parser.add_argument("--only-new", action="store_true", help="leave the prompt out of the output")
     parser.add_argument("--stop", type=unescape, action="append", metavar="TEXT",

@@ -15,10 +15,13 @@ from knock.engine.packed_model import PackedModel
 from knock.engine.packing import controls_of, reachable
 from knock.sampling import Sampling
 from knock.vocab import TokenArray
-from knock_kernels.cache.store import ROWS, Controls, Job, Lane, Row, Stats, address, point
+from knock_kernels.cache.store import ROWS, WIDTH, Controls, Job, Lane, Row, Stats, address, point
 
 if TYPE_CHECKING:
     from knock.engine.automaton import Automaton
+
+
+_WIDE_FROM = 12  # rows of a thread from which running WIDTH lanes side by side is faster
 
 
 class CompiledJob:
@@ -51,7 +54,9 @@ class CompiledJob:
         ]
         # The longest first, so that all threads finish at about the same time.
         self._order = np.argsort(-limits, kind="stable")[: np.count_nonzero(limits)]
-        self._most = max(1, min(ROWS, -(-len(self._order) // threads)))
+        rows_a_thread = max(1, -(-len(self._order) // threads))
+        self._is_wide = model.can_be_wide and rows_a_thread >= _WIDE_FROM
+        self._most = WIDTH if self._is_wide else min(ROWS, rows_a_thread)
         self._next, self._stop = np.zeros((2, 1), np.int64)
         self._job = Job.array()
         self._job["count"] = len(self._order)
@@ -61,12 +66,14 @@ class CompiledJob:
     def work(self) -> None:
         """Generate rows until none is left."""
         model, T = self._model, self._model.config.longest_window
-        lanes, controls, history = Lane.array(ROWS), Controls.array(ROWS), np.zeros((ROWS, T), np.int64)
-        scratch, caches = model.scratch(), model.caches(ROWS + 1)
-        for home in range(ROWS):
+        lanes, controls, history = Lane.array(WIDTH), Controls.array(WIDTH), np.zeros((WIDTH, T), np.int64)
+        scratch, caches = model.scratch(), model.caches(WIDTH + 1)
+        for home in range(WIDTH):
             point(Lane, lanes[home : home + 1], cache=caches[home], history=history[home],
                   controls=controls[home : home + 1])  # fmt: skip
-        model.kernels.run(self._job, self._most, lanes, caches[ROWS], model.record, scratch.state)
+        wide = model.wide() if self._is_wide else None
+        record = None if wide is None else wide.record
+        model.kernels.run(self._job, self._most, lanes, caches[WIDTH], model.record, scratch.state, record)
 
     def stop(self) -> None:
         """Make the working threads return at their next step."""

@@ -41,7 +41,8 @@ class Engine:
             compiled; otherwise short work runs on NumPy while they are compiled in the background, and long work waits
             for them. The environment variable KNOCK_BACKEND overrides `"auto"`.
         precision: `"int16"` multiplies integers: weights are rounded to 12 bits and activations to 13. A seed gives the
-            same text on every CPU and backend. `"float32"` adds products with fused multiply-adds in float32. A seed
+            same text on every CPU and backend. `"int8"` does the same with 7 and 8 bits, which is faster and less
+            accurate; its texts are its own. `"float32"` adds products with fused multiply-adds in float32. A seed
             gives the same text on every CPU that has them; NumPy runs the float64 reference instead, which in rare
             cases draws another character.
 
@@ -218,7 +219,7 @@ class Engine:
             return NumpyBackend(self.weights)
         from knock.engine.portable.backend import PortableBackend
 
-        return PortableBackend(self.weights)
+        return PortableBackend(self.weights, self.precision)
 
 
 class TokenStream:

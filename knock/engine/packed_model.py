@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from knock.choices import Precision
 from knock.config import ModelConfig
 from knock.engine.packing import Packed, pack
 from knock.weights import FloatArray, Weights
-from knock_kernels.cache.store import ROWS, SPAN, EntryPoints, RecordArray, State, aligned, allocate, padded
+from knock_kernels.cache.store import (
+    ROWS,
+    SPAN,
+    WIDTH,
+    EntryPoints,
+    RecordArray,
+    State,
+    Wide,
+    aligned,
+    allocate,
+    padded,
+)
 
 
 class PackedModel:
@@ -35,6 +48,15 @@ class PackedModel:
     def scratch(self) -> Scratch:
         """Return the buffers of one thread."""
         return Scratch(self.config, self._packed)
+
+    @property
+    def can_be_wide(self) -> bool:
+        """Whether lanes can run side by side: they need codes, and rings that turn together."""
+        return bool(self.record["has_codes"][0] and self.record["is_relative"][0])
+
+    def wide(self) -> WideScratch:
+        """Return the buffers in which one thread runs lanes side by side."""
+        return WideScratch(self.config, self._packed)
 
     def caches(self, count: int) -> FloatArray:
         """Return empty caches for the keys and values of that many sequences, [count, cache_size]."""
@@ -82,3 +104,42 @@ class Scratch:
                 "work": (5, V),
             },
         )
+
+
+class WideScratch:
+    """The buffers in which one thread runs WIDTH lanes side by side.
+
+    Args:
+        config: the model's shape.
+        packed: the model.
+
+    Attributes:
+        record: the `Wide` record, [1].
+        arrays: the buffers, by the names of its fields.
+    """
+
+    def __init__(self, config: ModelConfig, packed: Packed) -> None:
+        V, T = config.vocab_size, config.longest_window
+        C, F, Vp = (padded(size) for size in (config.n_emb, config.nodes, V))
+        lanes = (WIDTH,)
+        shapes: dict[str, tuple[int, ...]] = {
+            "clock": (1,),
+            "cache": (int(packed.model["cache_size"][0]), WIDTH),
+            "x": (C, WIDTH),
+            "n": (C, WIDTH),
+            "codes": (max(C, F) // 2, WIDTH),
+            "projected": (int(packed.blocks["N"].max()), WIDTH),
+            "hidden": (F, WIDTH),
+            "query": (-(-config.head_width // 2), WIDTH),
+            "scores": (T, WIDTH),
+            "weights": (-(-T // 2), WIDTH),
+            **dict.fromkeys(("logits", "z", "p"), (Vp, WIDTH)),
+            **dict.fromkeys(("logit_rows", "z_rows", "p_rows"), (WIDTH, Vp)),
+            **dict.fromkeys(("partial", "partial_mass", "partial_mean"), (WIDTH, WIDTH)),
+            **dict.fromkeys(("tokens", "seen", "offsets", "scales", "u", "temperature", "drawn", "is_finite"), lanes),
+            **dict.fromkeys(("largest", "log_mass", "entropy", "confidence"), lanes),
+            **dict.fromkeys(("tempered_mass", "tempered_mean", "tempered_entropy"), lanes),
+        }
+        self.record: RecordArray = Wide.array()
+        self.arrays = allocate(Wide, self.record, shapes)
+        self.arrays["z"][V:] = -np.inf  # behind the last token, as the sampler expects

@@ -19,6 +19,7 @@ from knock.weights import Weights
 from knock_kernels.cache.store import (
     PANEL,
     ROWS,
+    ZERO_BYTE,
     Block,
     Controls,
     Linear,
@@ -31,7 +32,7 @@ from knock_kernels.cache.store import (
 _TABLE_FLOATS = 2**20  # a larger table would not stay in the cache
 
 if TYPE_CHECKING:
-    from knock.engine.quantizing import QuantizedLayer, QuantizedModel
+    from knock.engine.quantizing import Codes, QuantizedLayer, QuantizedModel
 
     Layer = Folded | QuantizedLayer
 
@@ -62,7 +63,7 @@ def pack(weights: Weights, precision: Precision) -> Packed:
     if precision != "float32":
         from knock.engine.quantizing import quantize  # float32 does not need it
 
-        quantized = quantize(weights)
+        quantized = quantize(weights, precision)
     model = Model.array()
     model["is_relative"] = c.position == "relative"
     for name, size in {"T": T, "H": H, "L": c.n_blocks}.items():
@@ -81,8 +82,10 @@ def pack(weights: Weights, precision: Precision) -> Packed:
     if c.position == "absolute":
         arrays["pos"][:, :C] = weights["pos"]
     if quantized is not None:
+        scheme = quantized.scheme
         model["has_codes"], model["head_codes"] = 1, padded(H * _even(D))
-        model["norm_scale"], model["hidden_codes"] = quantized.norm_scale, quantized.hidden_codes
+        model["code_bytes"], model["hidden_codes"] = np.dtype(scheme.dtype).itemsize, scheme.hidden_codes
+        model["norm_scale"], model["norm_codes"] = scheme.norm_scale or 0, scheme.norm_codes or 0
     output = fold_output(weights) if quantized is None else quantized.output
     memory: list[Any] = [arrays, _pack_linear(arrays["output"], output)]
     blocks = arrays["blocks"]
@@ -193,7 +196,11 @@ def _pack_linear(record: RecordArray, layer: Layer) -> Any:
     K, N = matrix.shape
     record["K"], record["N"], record["is_added"] = K, padded(N), layer.bias is None
     name = "weights" if isinstance(layer, Folded) else "codes"
-    by_column = {"bias": layer.bias, "factor": None if isinstance(layer, Folded) else layer.factor}
+    by_column: dict[str, npt.NDArray[Any] | None] = {"bias": layer.bias}
+    if not isinstance(layer, Folded):
+        by_column["factor"] = layer.factor
+        if layer.codes.itemsize == 1:
+            by_column["corrections"] = -ZERO_BYTE * layer.codes.sum(axis=0, dtype=np.int64)
     by_column = {each: values for each, values in by_column.items() if values is not None}
     arrays = allocate(Linear, record, {name: (K * padded(N),), **dict.fromkeys(by_column, (padded(N),))})
     panels(matrix, arrays[name])
@@ -202,13 +209,13 @@ def _pack_linear(record: RecordArray, layer: Layer) -> Any:
     return arrays
 
 
-def _words(codes: npt.NDArray[np.int16]) -> npt.NDArray[np.int32]:
-    """Return the codes of two rows in each int32 word: [K, N] -> [ceil(K / 2), N]."""
-    K, N = codes.shape
-    pairs = np.zeros((_even(K), N), np.int16)
-    pairs[:K] = codes
-    low, high = pairs[::2].astype(np.int32), pairs[1::2].astype(np.int32)
-    return (low & 0xFFFF) | (high << 16)
+def _words(codes: Codes) -> npt.NDArray[np.int32]:
+    """Return the codes of adjacent rows in int32 words: of two rows [K, N] -> [ceil(K / 2), N], or of four."""
+    (K, N), count = codes.shape, 4 // codes.itemsize
+    rows = np.zeros((-(-K // count) * count, N), codes.dtype)
+    rows[:K] = codes
+    adjacent = np.ascontiguousarray(rows.reshape(-1, count, N).swapaxes(1, 2))
+    return adjacent.view(np.int32)[:, :, 0]
 
 
 def panels(matrix: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:

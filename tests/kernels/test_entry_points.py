@@ -11,7 +11,7 @@ from knock.choices import PRECISIONS
 from knock.engine.packed_model import PackedModel, Scratch
 from knock.engine.packing import controls_of
 from knock.sampling import Sampling
-from knock_kernels.cache.store import ROWS, Controls, EntryPoints, Job, Lane, Row, Stats, address, entry_points, point
+from knock_kernels.cache.store import WIDTH, Controls, EntryPoints, Job, Lane, Row, Stats, address, entry_points, point
 from tests.cases import SMALL, random_weights
 
 CONFIG = SMALL["hybrid-absolute"]
@@ -49,7 +49,7 @@ class Arguments(dict[str, Any]):
         job["count"] = 2
         point(Job, job, order=order, rows=rows, next=counters[0], stop=counters[1], tokens=tokens)
         self.kept += [rows, prompt, controls, order, counters, tokens]
-        lanes = self._lanes(model, ROWS)
+        lanes = self._lanes(model, WIDTH)
         return {"job": job, "most": 2, "lanes": lanes, "shared_prompt": model.caches(1)[0]}
 
     def _lanes(self, model: PackedModel, count: int) -> Any:

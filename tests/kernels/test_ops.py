@@ -18,7 +18,19 @@ from knock.engine.packing import controls_of, panels
 from knock.engine.portable.arithmetic import exp_double, log_double
 from knock.sampling import HOTTEST, LARGEST, SMALLEST, SMALLEST_ENTROPY
 from knock_kernels.cache.store import loaded
-from knock_kernels.lang.layout import WIDTH, Block, Lane, Linear, Model, RecordArray, State, StateField, Stats, padded
+from knock_kernels.lang.layout import (
+    WIDTH,
+    ZERO_BYTE,
+    Block,
+    Lane,
+    Linear,
+    Model,
+    RecordArray,
+    State,
+    StateField,
+    Stats,
+    padded,
+)
 from knock_kernels.lang.memory import address as address_of
 from knock_kernels.lang.memory import allocate, point
 from knock_kernels.lang.units import UNITS
@@ -31,7 +43,7 @@ from knock_kernels.ops.attention import softmax_weights
 from knock_kernels.ops.linear import code_linear, linear
 from knock_kernels.ops.mlp import mlp
 from knock_kernels.ops.norm import layer_norm
-from knock_kernels.ops.quantize import layer_norm_codes, quantize
+from knock_kernels.ops.quantize import layer_norm_codes, quantize, quantize_bytes
 from tests.kernels.pointers import address, record_at
 
 for unit in UNITS:  # kernels compiled in this module call units by symbol
@@ -71,6 +83,11 @@ def run_elementwise(x: Any, exps: Any, gelus: Any) -> None:
 @njit
 def run_quantize(x: Any, codes: Any, largest: int) -> Any:
     return quantize(address(x), address(codes), len(x), np.float32(largest))
+
+
+@njit
+def run_quantize_bytes(x: Any, codes: Any, largest: int) -> Any:
+    return quantize_bytes(address(x), address(codes), len(x), np.float32(largest))
 
 
 @njit
@@ -242,6 +259,16 @@ def test_quantize(n: int, scale: float, seed: int) -> None:
     np.testing.assert_allclose(codes * step, x, atol=0.51 * step + 2.0**-99)
 
 
+@given(st.integers(1, 100), st.sampled_from([0.0, 1e-38, 1e-3, 1.0, 1e30]), st.integers(0, 9))
+def test_quantize_bytes(n: int, scale: float, seed: int) -> None:
+    x = np.zeros(padded(n), np.float32)
+    x[:n] = normal(np.random.default_rng(seed), n) * np.float32(scale)
+    codes = np.full(padded(n), 99, np.uint8)
+    step = run_quantize_bytes(x, codes.view(np.int32), 127)
+    assert codes.min() >= 1
+    np.testing.assert_allclose((codes.astype(np.float32) - ZERO_BYTE) * step, x, atol=0.51 * step + 2.0**-99)
+
+
 @given(st.integers(2, 200), st.floats(1e-3, 1e3), st.integers(0, 9))
 def test_layer_norm_codes(C: int, scale: float, seed: int) -> None:
     x = normal(np.random.default_rng(seed), padded(C)) * np.float32(scale)
@@ -252,21 +279,33 @@ def test_layer_norm_codes(C: int, scale: float, seed: int) -> None:
     assert (codes[C:] == 0).all()
 
 
+@pytest.mark.parametrize(("dtype", "largest", "largest_weight"), [(np.int16, 4095, 2047), (np.int8, 127, 63)])
 @given(st.integers(1, 20), st.integers(1, 70), st.integers(1, 20), st.booleans(), st.integers(0, 9))
-def test_code_linear(rows: int, K: int, vectors: int, added: bool, seed: int) -> None:
+def test_code_linear(
+    dtype: type, largest: int, largest_weight: int, rows: int, K: int, vectors: int, added: bool, seed: int
+) -> None:
     """Sums of codes are exact; each is then rounded, scaled and added."""
-    rng, N = np.random.default_rng(seed), vectors * WIDTH
-    codes, weights = np.zeros((rows, K + K % 2), np.int16), np.zeros((K + K % 2, N), np.int16)
-    codes[:, :K] = rng.integers(-4095, 4096, (rows, K))
-    weights[:K] = rng.integers(-2047, 2048, (K, N))
+    rng, N, in_word = np.random.default_rng(seed), vectors * WIDTH, 4 // np.dtype(dtype).itemsize
+    K_padded = -(-K // in_word) * in_word
+    codes, weights = np.zeros((rows, K_padded), dtype), np.zeros((K_padded, N), dtype)
+    codes[:, :K] = rng.integers(-largest, largest + 1, (rows, K))
+    weights[:K] = rng.integers(-largest_weight, largest_weight + 1, (K, N))
     layer, out, scales = Linear.array(), normal(rng, rows, N), normal(rng, rows)
-    layer["K"], layer["N"], layer["is_added"] = len(weights) // 2, N, added
-    arrays = allocate(Linear, layer, {"codes": (len(weights) // 2 * N,), "bias": (N,), "factor": (N,)})
+    layer["K"], layer["N"], layer["is_added"] = K_padded // in_word, N, added
+    sizes = {"codes": (K_padded // in_word * N,), "bias": (N,), "factor": (N,)}
+    given_codes = codes
+    if dtype == np.int8:
+        sizes["corrections"] = (N,)
+        given_codes = (codes.astype(np.int16) + ZERO_BYTE).astype(np.uint8)
+    arrays = allocate(Linear, layer, sizes)
     arrays["bias"][:], arrays["factor"][:] = normal(rng, N), normal(rng, N)
-    panels(np.ascontiguousarray(weights.reshape(-1, 2, N).swapaxes(1, 2)).view(np.int32)[:, :, 0], arrays["codes"])
+    if dtype == np.int8:
+        arrays["corrections"][:] = -ZERO_BYTE * weights.sum(axis=0, dtype=np.int32)
+    adjacent = np.ascontiguousarray(weights.reshape(-1, in_word, N).swapaxes(1, 2))
+    panels(adjacent.view(np.int32)[:, :, 0], arrays["codes"])
     sums = (codes.astype(np.int64) @ weights.astype(np.int64)).astype(np.float32)
     expected = (out if added else arrays["bias"]) + sums * arrays["factor"] * scales[:, None]
-    run_code_linear(address_of(layer), codes.view(np.int32), scales, out)
+    run_code_linear(address_of(layer), given_codes.view(np.int32), scales, out)
     assert np.array_equal(out, expected)
 
 

@@ -160,8 +160,8 @@ def test_functions(name: str, expected: Callable[..., Any], dtype: type, width: 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_conversions(width: int) -> None:
-    to_f32, to_f64, to_i32, to_i16, to_bits, from_bits = (
-        getattr(vector, name) for name in ("to_f32", "to_f64", "to_i32", "to_i16", "to_bits", "from_bits")
+    to_f32, to_f64, to_i32, to_i16, to_i8, to_bits, from_bits = (
+        getattr(vector, name) for name in ("to_f32", "to_f64", "to_i32", "to_i16", "to_i8", "to_bits", "from_bits")
     )
     whole, _ = numbers(np.int32, width)
     x = np.linspace(-9, 9, width).astype(np.float32)
@@ -175,6 +175,7 @@ def test_conversions(width: int) -> None:
         (to_i32, x, x.astype(np.int32)),  # both towards zero
         (njit(lambda a: to_i32(a > 0)), x, (x > 0).astype(np.int32)),
         (njit(lambda a: to_i32(to_i16(a))), whole, whole.astype(np.int16).astype(np.int32)),
+        (to_i8, whole, whole.astype(np.int8)),
         (to_bits, x, x.view(np.int32)),
         (to_bits, wide, wide.view(np.int64)),
         (from_bits, wide.view(np.int64), wide),
@@ -222,6 +223,26 @@ def test_sums_of_pairs_of_products(width: int) -> None:
     run(a.view(np.int32), b.view(np.int32), out)
     products = a.astype(np.int64) * b
     assert np.array_equal(out, products[::2] + products[1::2] + 7)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("without", [(), ("QUAD_SUMS",), ("QUAD_SUMS", "BYTE_PRODUCTS")])
+def test_sums_of_quads_of_products(monkeypatch: pytest.MonkeyPatch, without: tuple[str, ...], width: int) -> None:
+    """Of the bytes of words, up to the largest: nothing saturates, with this CPU's instructions and without them."""
+    for instructions in without:
+        monkeypatch.setattr(vector, instructions, {})
+    load, splat, _ = vector.primitives(width)
+    dot_quads = vector.dot_quads
+
+    @njit
+    def run(a: Any, b: Any, out: Any) -> None:
+        store(dot_quads(splat(np.int32(7)), load(address(a)), load(address(b))), address(out))
+
+    rng, out = np.random.default_rng(width), np.zeros(width, np.int32)
+    a, b = rng.integers(0, 256, 4 * width, np.uint8), rng.integers(-64, 65, 4 * width, np.int8)
+    a[:8], b[:4], b[4:8] = 255, 64, -64
+    run(a.view(np.int32), b.view(np.int32), out)
+    assert np.array_equal(out, (a.astype(np.int64) * b).reshape(-1, 4).sum(1) + 7)
 
 
 @pytest.mark.parametrize("width", WIDTHS)

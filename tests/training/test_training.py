@@ -122,7 +122,7 @@ def naive_block_loss(weights: Weights, tokens: np.ndarray, block: int) -> float:
     """Compute the block loss with the NumPy backend."""
 
     def summed(part: np.ndarray) -> float:
-        return -Engine(weights, "numpy").log_probs(part[:-1], part[1:]).sum()
+        return -Engine(weights, "numpy", "float32").log_probs(part[:-1], part[1:]).sum()
 
     n = len(tokens) - 1
     return sum(summed(tokens[i : i + block + 1]) for i in range(0, n, block)) / n

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from knock_kernels.lang.layout import ROWS, Job, Lane, Model, Record, RecordArray, State, Stats
+from knock_kernels.lang.layout import ROWS, WIDTH, Job, Lane, Model, Record, RecordArray, State, Stats, Wide
 from knock_kernels.lang.memory import address
 
 Int64Array = npt.NDArray[np.int64]
@@ -40,7 +40,7 @@ class EntryPoints:
         self._engine = engine
         self._decode, self._read, self._run, self._score, self._tabulate = (
             _function(engine, name, arity)
-            for name, arity in (("decode", 7), ("read", 6), ("run", 7), ("score", 9), ("tabulate", 2))
+            for name, arity in (("decode", 7), ("read", 6), ("run", 8), ("score", 9), ("tabulate", 2))
         )
 
     def decoder(self, lanes: RecordArray, count: int, model: RecordArray, state: RecordArray) -> Decoder:
@@ -88,21 +88,24 @@ class EntryPoints:
         shared_prompt: Float32Array,
         model: RecordArray,
         state: RecordArray,
+        wide: RecordArray | None = None,
     ) -> None:
         """Generate rows to their ends. See `loops.batch.run`.
 
         Args:
             job: a `Job` record, [1].
-            most: lanes at once, 1 to ROWS.
-            lanes: [ROWS], `Lane` records, each with a cache, controls and history.
+            most: lanes at once, 1 to ROWS, or WIDTH if there are buffers for lanes side by side.
+            lanes: [WIDTH], `Lane` records, each with a cache, controls and history.
             shared_prompt: scratch, [cache_size].
             model: the model.
             state: scratch.
+            wide: a `Wide` record, [1], or None.
         """
-        _check_count(most)
+        _check_count(most, ROWS if wide is None else WIDTH)
         unused = Stats.array()
-        _call(self._run, _records("job", job, Job, 1), most, _records("lanes", lanes, Lane, ROWS),
-              _cache(shared_prompt, model), address(unused), *_model(model, state))  # fmt: skip
+        buffers = 0 if wide is None else _records("wide", wide, Wide, 1)
+        _call(self._run, _records("job", job, Job, 1), most, _records("lanes", lanes, Lane, WIDTH),
+              _cache(shared_prompt, model), address(unused), buffers, *_model(model, state))  # fmt: skip
 
     def score(
         self,
@@ -220,6 +223,6 @@ def _array(name: str, array: npt.NDArray[Any], dtype: np.dtype[Any], size: int) 
     return address(array)
 
 
-def _check_count(count: int) -> None:
-    if not 1 <= count <= ROWS:
-        raise ValueError(f"lanes must be 1 to {ROWS}, got {count}")
+def _check_count(count: int, most: int = ROWS) -> None:
+    if not 1 <= count <= most:
+        raise ValueError(f"lanes must be 1 to {most}, got {count}")

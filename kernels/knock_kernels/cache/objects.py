@@ -131,7 +131,7 @@ def name() -> str:
 def current_name() -> str:
     """Return the file name of this machine's object for the sources as they are now."""
     package = Path(__file__).parent.parent
-    sources = sorted(path for folder in _COMPILED for path in (package / folder).glob("*.py"))
+    sources = sorted(path for folder in _COMPILED for path in (package / folder).rglob("*.py"))
     if not sources:
         raise RefusedError("the kernel sources are missing, so compiled kernels cannot be identified")
     cpu, *others = machine_name()

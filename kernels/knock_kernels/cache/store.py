@@ -19,6 +19,8 @@ from knock_kernels.lang.layout import (
     PANEL,
     ROWS,
     SPAN,
+    WIDTH,
+    ZERO_BYTE,
     Block,
     Controls,
     Job,
@@ -29,6 +31,7 @@ from knock_kernels.lang.layout import (
     Row,
     State,
     Stats,
+    Wide,
     padded,
 )
 from knock_kernels.lang.memory import address, aligned, allocate, point
@@ -38,6 +41,8 @@ __all__ = [
     "PANEL",
     "ROWS",
     "SPAN",
+    "WIDTH",
+    "ZERO_BYTE",
     "Block",
     "Controls",
     "Decoder",
@@ -52,6 +57,7 @@ __all__ = [
     "Row",
     "State",
     "Stats",
+    "Wide",
     "address",
     "aligned",
     "allocate",

@@ -56,7 +56,29 @@ def pair_products() -> dict[int, str]:
     return names
 
 
+def quad_sums() -> dict[int, str]:
+    """Return the LLVM intrinsics that add four products of bytes to each int32 number, by how many numbers (VNNI)."""
+    found, names = features(), {}
+    if found.get("avxvnni") or (found.get("avx512vnni") and found.get("avx512vl")):
+        names = {4: "llvm.x86.avx512.vpdpbusd.128", 8: "llvm.x86.avx512.vpdpbusd.256"}
+    if found.get("avx512vnni"):
+        names[16] = "llvm.x86.avx512.vpdpbusd.512"
+    return names
+
+
+def byte_products() -> dict[int, str]:
+    """Return the LLVM intrinsics that multiply bytes and add pairs in int16, by half their number of results."""
+    found = features()
+    names = {
+        4: ("ssse3", "llvm.x86.ssse3.pmadd.ub.sw.128"),
+        8: ("avx2", "llvm.x86.avx2.pmadd.ub.sw"),
+        16: ("avx512bw", "llvm.x86.avx512.pmaddubs.w.512"),
+    }
+    return {count: name for count, (feature, name) in names.items() if found.get(feature)}
+
+
 PAIR_PRODUCTS = pair_products()
+QUAD_SUMS, BYTE_PRODUCTS = quad_sums(), byte_products()
 
 
 def machine_name() -> list[str]:

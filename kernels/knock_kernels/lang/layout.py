@@ -19,6 +19,7 @@ WIDTH = 16  # elements of a vector, whatever the registers of the CPU; sums keep
 ROWS = 8  # lanes in a group, and positions that attend together
 SPAN = 64  # positions of one sequence that pass through a layer together
 PANEL = 12 * REGISTER  # columns of a panel of packed weights
+ZERO_BYTE = 128  # the unsigned byte that stands for code 0 of a row
 
 RecordArray = npt.NDArray[np.void]
 
@@ -81,10 +82,11 @@ class Record:
 class Linear(Record, frozen=True):
     """A matrix product over packed weights, [K, N]."""
 
-    K = i64  # rows of weights: numbers, or words of two codes
+    K = i64  # rows of weights: numbers, or words of two or four codes
     N = i64  # padded
     weights = pointer(f32)  # in panels; absent if there are codes
-    codes = pointer(i32)  # words of two int16 codes, in panels
+    codes = pointer(i32)  # words of two int16 codes or four int8 codes, in panels
+    corrections = pointer(i32)  # [N], -ZERO_BYTE times the sum of each column's int8 codes; absent for int16 codes
     factor = pointer(f32)  # [N], of the sums of codes
     is_added = i64  # whether products are added to the output; otherwise it starts from the bias
     bias = pointer(f32)  # [N]
@@ -140,8 +142,10 @@ class Model(Record, frozen=True):
     table = pointer(f32)
     cache_size = i64  # of one sequence, in floats or words
     has_codes = i64  # whether weights are codes
+    code_bytes = i64  # of the codes of weights and rows: 2, or 1
     head_codes = i64  # codes of the queries of all heads, padded
-    norm_scale = f64  # codes for each unit of a layer normalisation
+    norm_scale = f64  # int16 codes for each unit of a layer normalisation
+    norm_codes = f64  # the largest int8 code of a normalised row
     hidden_codes = f64  # the largest code of the hidden layer
 
 
@@ -158,7 +162,8 @@ class State(Record, frozen=True):
     attended = pointer(f32)  # [max(ROWS, H), D_padded]
     scores = pointer(f32)  # [max(ROWS, H), T_padded]
     turned = pointer(f32)  # reweight logits in ring order, [max(ROWS, H), turned_stride] for one block or several
-    codes = pointer(i16)  # [SPAN, padded(max(C, F))], of rows that are multiplied
+    # [SPAN, padded(max(C, F))], of rows that are multiplied: int16, or unsigned bytes with ZERO_BYTE added
+    codes = pointer(i16)
     scales = pointer(f32)  # [SPAN], of each row of codes
     query = pointer(i16)  # [2, head_codes], codes of the queries, then of the keys of all heads
     weights = pointer(i16)  # [H, T_padded], codes of attention weights
@@ -166,6 +171,48 @@ class State(Record, frozen=True):
     totals = pointer(f32)  # [max(ROWS, H)]
     logits = pointer(f32)  # [ROWS, V_padded]
     work = pointer(f32)  # [5, V_padded], scratch of the sampler
+
+
+class Wide(Record, frozen=True):
+    """The buffers of WIDTH lanes side by side: element i of every vector belongs to lane i.
+
+    Their rings turn together: at a step, the newest key and value of every lane are in slot `clock` mod T.
+    """
+
+    clock = pointer(i64)  # [1], steps so far
+    tokens = pointer(i64)  # [WIDTH], the last token of each lane
+    seen = pointer(i32)  # [WIDTH], number of tokens up to the last
+    cache = pointer(i32)  # of each block: keys [H, T, ceil(D / 2), WIDTH], then values [H, ceil(T / 2), D, WIDTH]
+    offsets = pointer(i64)  # [WIDTH], of the rows to transpose
+    x = pointer(f32)  # [C_padded, WIDTH], the residual stream
+    n = pointer(f32)  # [C_padded, WIDTH], normalised
+    codes = pointer(i32)  # [words of a row, WIDTH], of the row that is multiplied
+    scales = pointer(f32)  # [WIDTH], of each row of codes
+    projected = pointer(f32)  # [N of the fused projection, WIDTH]
+    hidden = pointer(f32)  # [F_padded, WIDTH]
+    query = pointer(i32)  # [ceil(D / 2), WIDTH], words of codes
+    scores = pointer(f32)  # [T, WIDTH]
+    weights = pointer(i32)  # [ceil(T / 2), WIDTH], words of codes of attention weights
+    logits = pointer(f32)  # [V_padded, WIDTH]
+    z = pointer(f32)  # [V_padded, WIDTH]
+    p = pointer(f32)  # [V_padded, WIDTH]
+    logit_rows = pointer(f32)  # [WIDTH, V_padded]
+    z_rows = pointer(f32)  # [WIDTH, V_padded]
+    p_rows = pointer(f32)  # [WIDTH, V_padded]
+    partial = pointer(f32)  # [WIDTH, WIDTH], partial sums
+    partial_mass = pointer(f64)  # [WIDTH, WIDTH]
+    partial_mean = pointer(f64)  # [WIDTH, WIDTH]
+    u = pointer(f64)  # [WIDTH], the uniform number that selects each token
+    temperature = pointer(f32)  # [WIDTH]
+    drawn = pointer(i32)  # [WIDTH], the tokens that are drawn without filters
+    is_finite = pointer(i32)  # [WIDTH], whether the logits of each lane are
+    largest = pointer(f32)  # [WIDTH], the largest logit
+    log_mass = pointer(f64)  # [WIDTH], at temperature 1
+    entropy = pointer(f64)  # [WIDTH]
+    confidence = pointer(f64)  # [WIDTH]
+    tempered_mass = pointer(f64)  # [WIDTH], the sum of p at the temperature of each lane
+    tempered_mean = pointer(f64)  # [WIDTH], the mean of z under p
+    tempered_entropy = pointer(f64)  # [WIDTH]
 
 
 class Controls(Record):
@@ -243,6 +290,7 @@ class Lane(Record):
     finish_reason = i64
     cut = i64  # tokens to cut from the end of a text that ended
     row = pointer(Row)  # used by `run` only
+    style = i64  # a Style, used by lanes side by side only
 
 
 class Job(Record, frozen=True):
@@ -267,6 +315,14 @@ class FinishReason(IntEnum):
     end = auto()  # the boundary was drawn
     match = auto()  # the text matches, and cannot continue
     rejected = auto()  # the text does not match
+
+
+class Style(IntEnum):
+    """How the next token of a lane can be drawn, among lanes side by side."""
+
+    plain = 0  # from the distribution at the lane's temperature, for all lanes together
+    filtered = auto()  # from that distribution after filters
+    alone = auto()  # by the whole pipeline of one lane
 
 
 class StateField(IntEnum):

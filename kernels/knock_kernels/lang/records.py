@@ -140,15 +140,22 @@ def floats_at(_context: Any, number: Any) -> Any:
     return kind(types.int64), codegen
 
 
-@intrinsic
-def words(_context: Any, pointer: Any) -> Any:
-    """Return a pointer to numbers as a pointer to int32 words."""
-    kind = types.CPointer(types.int32)
+def _view(name: str, dtype: Any) -> Any:
+    """Return the intrinsic that returns a pointer to numbers as a pointer to others."""
+    kind = types.CPointer(dtype)
 
-    def codegen(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], context.get_value_type(kind))
+    def typed(_context: Any, pointer: Any) -> Any:
+        def codegen(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            return builder.bitcast(arguments[0], context.get_value_type(kind))
 
-    return kind(pointer), codegen
+        return kind(pointer), codegen
+
+    typed.__name__ = name
+    return intrinsic(typed)
+
+
+words = _view("words", types.int32)
+shorts = _view("shorts", types.int16)
 
 
 @intrinsic

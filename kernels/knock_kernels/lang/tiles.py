@@ -12,7 +12,7 @@ times over.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
@@ -20,12 +20,16 @@ from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
 from knock_kernels.lang.cpu import REGISTER
+from knock_kernels.lang.layout import WIDTH
 from knock_kernels.lang.units import f32p, i32p
-from knock_kernels.lang.vector import multiply_pairs
+from knock_kernels.lang.vector import add_quads, multiply_pairs
 
 # Width in vectors of a tile of each height: enough chains to hide the latency of a multiply-add, and few enough for the
 # 32 registers of AVX-512 and NEON or the 16 of AVX2.
 TILE_REGISTERS = {8: 3, 4: 6, 2: 6, 1: 12} if REGISTER != 8 else {8: 1, 4: 3, 2: 6, 1: 12}
+
+# Columns of a tile of WIDTH rows that lie side by side: a divisor of WIDTH, for as many accumulators as above.
+WIDE_COLUMNS = {16: 16, 8: 4, 4: 4}[REGISTER]
 
 _f32 = ir.FloatType()
 _i32 = ir.IntType(32)
@@ -75,34 +79,56 @@ def make_linear(rows: int, largest: int, chains: int = 1) -> Any:
     return linear_rows
 
 
-def make_code_linear(rows: int, largest: int) -> Any:
-    """Return an intrinsic that computes out[r, :] = init[r, :] + float32(x[r, :] @ w) * factor * scale[r].
+class CodeProducts(NamedTuple):
+    """Products of codes that share int32 words.
 
-    x and w are words of two int16 codes, and their products are added as integers.
+    Attributes:
+        add: emits the sum of a total and the products of the codes in two words: add(builder, total, a, b).
+        is_corrected: whether sums start from a correction of each column, rather than from 0.
+    """
+
+    add: Callable[..., Any]
+    is_corrected: bool
+
+
+PAIRS = CodeProducts(lambda builder, total, a, b: builder.add(total, multiply_pairs(builder, a, b)), False)
+QUADS = CodeProducts(add_quads, True)
+
+
+def make_code_linear(rows: int, largest: int, products: CodeProducts) -> Any:
+    """Return an intrinsic that computes out[r, :] = init[r, :] + float32(correction + x[r, :] @ w) * factor * scale[r].
+
+    x and w are words of codes, and their products are added as integers.
 
     Args:
         rows: rows of a tile.
         largest: maximum width of a tile, in registers.
+        products: of two words.
     """
 
     @intrinsic
     def linear_rows(
-        _context: Any, x: Any, ldx: Any, w: Any, ldw: Any, factor: Any, scale: Any, init: Any, ldinit: Any, out: Any,
-        ldout: Any, K: Any, registers: Any,
+        _context: Any, x: Any, ldx: Any, w: Any, ldw: Any, correction: Any, factor: Any, scale: Any, init: Any,
+        ldinit: Any, out: Any, ldout: Any, K: Any, registers: Any,
     ) -> Any:  # fmt: skip
         n = types.intp
 
         def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-            x, ldx, w, ldw, factor, scale, init, ldinit, out, ldout, K, registers = arguments
+            x, ldx, w, ldw, correction, factor, scale, init, ldinit, out, ldout, K, registers = arguments
+            zero = ir.Constant(_i64, 0)
 
             def tile(count: int, column: Any) -> None:
-                zeros = [ir.Constant(_words, [0] * REGISTER)] * (rows * count)
+                def of_columns(values: Any, kind: Any) -> list[Any]:
+                    return [_load(builder, _place(builder, values, zero, 0, column, v), kind) for v in range(count)]
+
+                starts = [ir.Constant(_words, [0] * REGISTER)] * count
+                if products.is_corrected:
+                    starts = of_columns(correction, _words)
                 sums = _sums(
-                    builder, rows, count, x, ldx, builder.gep(w, [column]), ldw, K, 1, zeros, _words,
-                    lambda a, b, total: builder.add(total, multiply_pairs(builder, a, b)),
+                    builder, rows, count, x, ldx, builder.gep(w, [column]), ldw, K, 1, starts * rows, _words,
+                    lambda a, b, total: products.add(builder, total, a, b),
                 )  # fmt: skip
-                zero = ir.Constant(_i64, 0)
-                factors = [_load(builder, _place(builder, factor, zero, 0, column, v), _floats) for v in range(count)]
+                factors = of_columns(factor, _floats)
                 scales = [
                     _broadcast(builder, builder.load(builder.gep(scale, [ir.Constant(_i64, r)])), _floats)
                     for r in range(rows)
@@ -116,9 +142,52 @@ def make_code_linear(rows: int, largest: int) -> Any:
             _each_tile(builder, largest, registers, tile)
             return _context.get_dummy_value()
 
-        return signature(types.void, i32p, n, i32p, n, f32p, f32p, f32p, n, f32p, n, n, n), codegen
+        return signature(types.void, i32p, n, i32p, n, i32p, f32p, f32p, f32p, n, f32p, n, n, n), codegen
 
     return linear_rows
+
+
+def make_wide_linear(products: CodeProducts, *, is_added: bool) -> Any:
+    """Return an intrinsic that computes out[n, :] = init + float32(correction[n] + w[:, n] @ x) * factor[n] * scale.
+
+    x are words of codes of WIDTH rows side by side, [K, WIDTH]. A tile has WIDE_COLUMNS columns n of weights.
+
+    Args:
+        products: of two words.
+        is_added: whether the outputs are added to `out`; otherwise they start from the bias of their column.
+    """
+
+    @intrinsic
+    def wide_linear_tile(
+        _context: Any, x: Any, w: Any, ldw: Any, correction: Any, factor: Any, scale: Any, bias: Any, out: Any, K: Any
+    ) -> Any:
+        n = types.intp
+
+        def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            x, w, ldw, correction, factor, scale, bias, out, K = arguments
+            count, zero, one, width = WIDTH // REGISTER, *(ir.Constant(_i64, size) for size in (0, 1, WIDTH))
+
+            def of_column(numbers: Any, column: int, kind: Any) -> Any:
+                return _broadcast(builder, builder.load(builder.gep(numbers, [ir.Constant(_i64, column)])), kind)
+
+            starts = [ir.Constant(_words, [0] * REGISTER)] * (WIDE_COLUMNS * count)
+            if products.is_corrected:
+                starts = [of_column(correction, column, _words) for column, _ in _outputs(WIDE_COLUMNS, count)]
+            sums = _sums(
+                builder, WIDE_COLUMNS, count, w, one, x, width, K, 1, starts, _words,
+                lambda weights, codes, total: products.add(builder, total, codes, weights), k_step=ldw,
+            )  # fmt: skip
+            scales = [_load(builder, _place(builder, scale, zero, 0, zero, v), _floats) for v in range(count)]
+            for (column, v), total in zip(_outputs(WIDE_COLUMNS, count), sums, strict=True):
+                place = _place(builder, out, width, column, zero, v)
+                start = _load(builder, place, _floats) if is_added else of_column(bias, column, _floats)
+                product = builder.fmul(builder.sitofp(total, _floats), of_column(factor, column, _floats))
+                _store(builder, builder.fadd(start, builder.fmul(product, scales[v])), place)
+            return _context.get_dummy_value()
+
+        return signature(types.void, i32p, i32p, n, i32p, f32p, f32p, f32p, f32p, n), codegen
+
+    return wide_linear_tile
 
 
 def _outputs(rows: int, count: int) -> list[tuple[int, int]]:
@@ -161,7 +230,7 @@ def _each_tile(builder: Any, largest: int, registers: Any, tile: Callable[[int, 
 
 def _sums(
     builder: Any, rows: int, registers: int, x: Any, ldx: Any, w: Any, ldw: Any, K: Any, chains: int, start: list[Any],
-    kind: Any, multiply_add: Callable[[Any, Any, Any], Any],
+    kind: Any, multiply_add: Callable[[Any, Any, Any], Any], k_step: Any = None,
 ) -> list[Any]:  # fmt: skip
     """Emit the sums of one tile, with `rows` by `registers` accumulators for each chain and k innermost.
 
@@ -178,6 +247,7 @@ def _sums(
         start: what the accumulators start from.
         kind: type of a register of w.
         multiply_add: emits total + a * b: multiply_add(a, b, total).
+        k_step: elements of x from a k to the next; by default they are adjacent.
     """
 
     def step(k: Any, sums: list[Any]) -> list[Any]:
@@ -185,7 +255,8 @@ def _sums(
         ws = [_load(builder, builder.gep(row_of_w, [ir.Constant(_i64, v * REGISTER)]), kind) for v in range(registers)]
         added = []
         for r in range(rows):
-            index = builder.add(builder.mul(ldx, ir.Constant(_i64, r)), k)
+            column = k if k_step is None else builder.mul(k, k_step)
+            index = builder.add(builder.mul(ldx, ir.Constant(_i64, r)), column)
             spread = _broadcast(builder, builder.load(builder.gep(x, [index])), kind)
             added += [multiply_add(spread, ws[v], sums[r * registers + v]) for v in range(registers)]
         return added

@@ -20,7 +20,7 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, models, register_model
 
-from knock_kernels.lang.cpu import PAIR_PRODUCTS as _NATIVE_PAIRS
+from knock_kernels.lang.cpu import BYTE_PRODUCTS, PAIR_PRODUCTS, QUAD_SUMS
 from knock_kernels.lang.layout import WIDTH
 
 _I32 = ir.IntType(32)
@@ -274,6 +274,7 @@ to_f32 = _conversion("to_f32", {_i32: (_f32, "sitofp"), _f64: (_f32, "fptrunc")}
 to_f64 = _conversion("to_f64", {_f32: (_f64, "fpext"), _i32: (_f64, "sitofp"), _i64: (_f64, "sitofp")})
 to_i32 = _conversion("to_i32", {_f32: (_i32, "fptosi"), _i16: (_i32, "sext"), types.boolean: (_i32, "zext")})
 to_i16 = _conversion("to_i16", {_i32: (_i16, "trunc")})
+to_i8 = _conversion("to_i8", {_i32: (types.int8, "trunc")})
 to_bits = _conversion("to_bits", {_f32: (_i32, "bitcast"), _f64: (_i64, "bitcast")})
 from_bits = _conversion("from_bits", {_i32: (_f32, "bitcast"), _i64: (_f64, "bitcast")})
 
@@ -351,23 +352,67 @@ def dot_pairs(_context: Any, total: Any, a: Any, b: Any) -> Any:
 
 def multiply_pairs(builder: Any, a: Any, b: Any) -> Any:
     """Return a0 * b0 + a1 * b1 for the int16 halves of int32 elements."""
-    native = _NATIVE_PAIRS.get(a.type.count)
-    if native:
-        halves = ir.VectorType(ir.IntType(16), 2 * a.type.count)
-        function_type = ir.FunctionType(a.type, [halves, halves])
-        function = builder.module.globals.get(native) or ir.Function(builder.module, function_type, native)
-        return builder.call(function, [builder.bitcast(a, halves), builder.bitcast(b, halves)])
-    if _NATIVE_PAIRS and a.type.count > max(_NATIVE_PAIRS):
-        middle = a.type.count // 2
-        low, high = (
-            multiply_pairs(builder, *(_part(builder, each, start, middle) for each in (a, b))) for start in (0, middle)
-        )
-        numbers = ir.VectorType(_I32, a.type.count)
-        return builder.shuffle_vector(low, high, ir.Constant(numbers, list(range(a.type.count))))
-    half = ir.Constant(a.type, [16] * a.type.count)
+    count = a.type.count
+    if count in PAIR_PRODUCTS:
+        halves = ir.VectorType(ir.IntType(16), 2 * count)
+        return _native(builder, PAIR_PRODUCTS[count], a.type, [builder.bitcast(each, halves) for each in (a, b)])
+    if PAIR_PRODUCTS and count > max(PAIR_PRODUCTS):
+        return _in_halves(builder, multiply_pairs, a, b)
+    half = ir.Constant(a.type, [16] * count)
     lows = [builder.ashr(builder.shl(each, half), half) for each in (a, b)]
     highs = [builder.ashr(each, half) for each in (a, b)]
     return builder.add(builder.mul(*lows), builder.mul(*highs))
+
+
+@intrinsic
+def dot_quads(_context: Any, total: Any, a: Any, b: Any) -> Any:
+    """Return total + a0 * b0 + a1 * b1 + a2 * b2 + a3 * b3, where each int32 element of a and b holds four bytes.
+
+    Those of a are unsigned. Those of b are signed, from -64 to 64: sums of two products then fit in 16 bits, in which
+    some CPUs compute them.
+    """
+
+    def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return add_quads(builder, *arguments)
+
+    return total(total, a, b), codegen
+
+
+def add_quads(builder: Any, total: Any, a: Any, b: Any) -> Any:
+    """Return total + a0 * b0 + ... + a3 * b3 for the bytes of int32 elements, as in `dot_quads`."""
+    count = a.type.count
+    if count in QUAD_SUMS:
+        return _native(builder, QUAD_SUMS[count], a.type, [total, a, b])
+    if count in BYTE_PRODUCTS:
+        numbers, pairs = (ir.VectorType(ir.IntType(bits), 32 // bits * count) for bits in (8, 16))
+        products = [builder.bitcast(each, numbers) for each in (a, b)]
+        sums = builder.bitcast(_native(builder, BYTE_PRODUCTS[count], pairs, products), a.type)
+        return builder.add(total, multiply_pairs(builder, sums, ir.Constant(a.type, [0x10001] * count)))
+    if BYTE_PRODUCTS and count > max(BYTE_PRODUCTS):
+        return _in_halves(builder, add_quads, total, a, b)
+    for shift in (24, 16, 8, 0):
+        up, down = (ir.Constant(a.type, [bits] * count) for bits in (shift, 24))
+        unsigned, signed = (
+            extend(builder.shl(each, up), down) for extend, each in ((builder.lshr, a), (builder.ashr, b))
+        )
+        total = builder.add(total, builder.mul(unsigned, signed))
+    return total
+
+
+def _native(builder: Any, name: str, result: Any, operands: list[Any]) -> Any:
+    """Call an LLVM intrinsic of this CPU."""
+    function_type = ir.FunctionType(result, [operand.type for operand in operands])
+    function = builder.module.globals.get(name) or ir.Function(builder.module, function_type, name)
+    return builder.call(function, operands)
+
+
+def _in_halves(builder: Any, emit: Callable[..., Any], *vectors: Any) -> Any:
+    """Apply a function of vectors to their lower and upper halves."""
+    count = vectors[0].type.count
+    low, high = (
+        emit(builder, *(_part(builder, each, start, count // 2) for each in vectors)) for start in (0, count // 2)
+    )
+    return builder.shuffle_vector(low, high, ir.Constant(ir.VectorType(_I32, count), list(range(count))))
 
 
 def _part(builder: Any, vector: Any, start: int, width: int) -> Any:

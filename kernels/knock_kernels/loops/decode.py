@@ -76,16 +76,27 @@ def draw(i: int, lane: Lane, model: Model, state: State, stats: Stats):
     if not model.is_relative:
         i = 0
         slide(lane, model, state)
-    u = uniform(np.uint64(lane.seed), np.uint64(lane.index), np.uint64(lane.step))
-    token = sample(state.logits + i * model.V_padded, lane, u, model, state, stats)
+    token = sample(state.logits + i * model.V_padded, lane, number(lane), model, state, stats)
     if token >= 0:
-        if exists(lane.context):
-            lane.context[lane.context_size] = token
-            lane.context_size += 1
-        lane.token = token
-        lane.position += 1
-        lane.step += 1
+        accept(lane, token)
     return token
+
+
+@inlined
+def number(lane: Lane):
+    """Return the uniform number that selects a lane's next token."""
+    return uniform(np.uint64(lane.seed), np.uint64(lane.index), np.uint64(lane.step))
+
+
+@inlined
+def accept(lane: Lane, token: int):
+    """Add a token to a lane's text."""
+    if exists(lane.context):
+        lane.context[lane.context_size] = token
+        lane.context_size += 1
+    lane.token = token
+    lane.position += 1
+    lane.step += 1
 
 
 @inlined

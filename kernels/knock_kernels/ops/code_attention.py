@@ -30,8 +30,8 @@ from knock_kernels.ops.elementary import exp, inside, rounded
 from knock_kernels.ops.quantize import to_codes
 
 WEIGHT_CODES = 2**13 - 1  # attention weights are codes from 0 to this
-_STRETCH = 32  # words of attention weights whose products with values fit in 32 bits together
-_HIDDEN = np.float32(-3.0e38)  # a logit whose weight is 0
+STRETCH = 32  # words of attention weights whose products with values fit in 32 bits together
+HIDDEN = np.float32(-3.0e38)  # a logit whose weight is 0
 _LOW, _HALF = np.int32(0xFFFF), np.int32(16)
 _NONE = np.int32(0)
 
@@ -121,13 +121,13 @@ def mixed_logits(
 
     Column `slot` has the product with the `newest` key.
     """
-    top = splat(_HIDDEN)
+    top = splat(HIDDEN)
     for c in range(0, columns, WIDTH):
         total = splat(_NONE)
         for i in range(pairs):
             total = dot_pairs(total, splat(query[i]), load(keys + i * columns + c))
         total = where(indices() == np.int32(slot - c), newest, total)
-        z = where(inside(c, seen), to_f32(total) * factor + load(reweight + c), _HIDDEN)
+        z = where(inside(c, seen), to_f32(total) * factor + load(reweight + c), HIDDEN)
         store(z, out + c)
         top = maximum(z, top)
     return max_of(top)
@@ -148,12 +148,12 @@ def code_weights(logits: f32p, columns: int, largest, weights: i16p):
 def add_values(weights: i32p, values: i32p, pairs: int, width: int, factor, x: f32p):
     """Compute x += factor * (weights @ values): [pairs], [pairs, width] -> [width]."""
     for d in range(0, width, WIDTH):
-        if pairs <= _STRETCH:
+        if pairs <= STRETCH:
             some = to_f32(weighted_values(weights, values + d, 0, pairs, width))
         else:
             exact = splat(0.0)
-            for start in range(0, pairs, _STRETCH):
-                exact += to_f64(weighted_values(weights, values + d, start, min(start + _STRETCH, pairs), width))
+            for start in range(0, pairs, STRETCH):
+                exact += to_f64(weighted_values(weights, values + d, start, min(start + STRETCH, pairs), width))
             some = to_f32(exact)
         # Whole vectors: the padding of a narrow head adds zeros to the columns after it.
         store(load(x + d) + some * factor, x + d)

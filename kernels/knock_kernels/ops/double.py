@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from knock_kernels.lang.units import kernel
-from knock_kernels.lang.vector import from_bits, to_bits, to_f64
+from knock_kernels.lang.units import inlined, kernel
+from knock_kernels.lang.vector import Vec, from_bits, to_bits, to_f64, where
 
 _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10  # the first has few bits
 _LOG2E = 1.4426950408889634
@@ -26,18 +26,30 @@ def log(x):
     With x = 2**e m and m in [sqrt(1/2), sqrt(2)), ln m = 2 artanh(s) with s = (m - 1) / (m + 1), as its Taylor series.
     """
     bits = to_bits(x)
-    e = (bits >> _MANTISSA) - _BIAS
-    m = from_bits((bits & _FRACTION) | _ONE)
+    n, m = to_f64((bits >> _MANTISSA) - _BIAS), from_bits((bits & _FRACTION) | _ONE)
     if m > _SQRT2:
-        m, e = m * 0.5, e + 1
+        n, m = n + 1.0, m * 0.5
+    return _log(n, m)
+
+
+@inlined
+def log_of(x: Vec) -> Vec:
+    """Return the natural logarithms of a vector, with the bits of `log`."""
+    bits = to_bits(x)
+    n, m = to_f64((bits >> _MANTISSA) - _BIAS), from_bits((bits & _FRACTION) | _ONE)
+    is_large = m > _SQRT2
+    return _log(where(is_large, n + 1.0, n), where(is_large, m * 0.5, m))
+
+
+@inlined
+def _log(n, m):
     f = m - 1.0
     s = f / (m + 1.0)
     z = s * s
-    tail = 0.0
-    for k in range(23, 1, -2):
+    tail = (1.0 / 23) * z
+    for k in range(21, 1, -2):
         tail = (tail + 1.0 / k) * z
     # ln m = f - s (f - 2 tail), which loses no digits where m is close to 1.
-    n = to_f64(e)
     return n * _LN2_HIGH + (n * _LN2_LOW + (f - s * (f - 2.0 * tail)))
 
 

@@ -33,7 +33,7 @@ _C1, _C2, _C3, _C4, _C5 = (
     for c in (0.6931469776120429, 0.24022242145477116, 0.05550733776473714, 0.009671508809354482, 0.0013264698743105238)
 )
 _GELU_A, _GELU_B = np.float32(-2 * 0.7978845608028654), np.float32(0.044715)
-_EXPONENT = np.int32(0x7F800000)
+EXPONENT = np.int32(0x7F800000)
 _SIGN, _WITHOUT_SIGN = np.int32(31), np.int32(0x7FFFFFFF)
 _MANTISSA = np.int32(23)
 _ZERO, _INFINITY = np.float32(0), np.float32(np.inf)
@@ -109,5 +109,5 @@ def all_finite(x: f32p, n: int):
     bad = splat(np.int32(0)) > np.int32(0)
     for i in range(0, n, WIDTH):
         # A number that is not finite has an exponent of all ones.
-        bad |= inside(i, n) & ((to_bits(load(x + i)) & _EXPONENT) == _EXPONENT)
+        bad |= inside(i, n) & ((to_bits(load(x + i)) & EXPONENT) == EXPONENT)
     return not any_of(bad)

@@ -11,7 +11,7 @@ from knock_kernels.lang.vector import load, store
 from knock_kernels.ops.elementary import gelu
 from knock_kernels.ops.linear import code_linear, linear
 from knock_kernels.ops.project import project
-from knock_kernels.ops.quantize import quantize
+from knock_kernels.ops.quantize import quantize, quantize_bytes
 
 
 @unit
@@ -22,9 +22,13 @@ def mlp(block: Block, x: f32p, rows: i64, model: Model, state: State) -> void:
     for i in range(0, rows * F, WIDTH):
         store(gelu(load(state.hidden + i)), state.hidden + i)
     if model.has_codes:
+        largest, stride = np.float32(model.hidden_codes), F * model.code_bytes // 4  # in words
         for r in range(rows):
-            largest = np.float32(model.hidden_codes)
-            state.scales[r] = quantize(state.hidden + r * F, state.codes + r * F, F, largest)
-        code_linear(block.w1, words(state.codes), F // 2, state.scales, x, C, rows, 0, C)
+            hidden = state.hidden + r * F
+            if model.code_bytes == 1:
+                state.scales[r] = quantize_bytes(hidden, words(state.codes) + r * stride, F, largest)
+            else:
+                state.scales[r] = quantize(hidden, state.codes + r * F, F, largest)
+        code_linear(block.w1, words(state.codes), stride, state.scales, x, C, rows, 0, C)
     else:
         linear(block.w1, state.hidden, F, x, C, rows, 0, C)

@@ -19,6 +19,7 @@ from knock_kernels.lang.records import exists
 from knock_kernels.lang.units import f32p, f64, i64, inlined, kernel, unit
 from knock_kernels.lang.vector import (
     absolute,
+    any_of,
     count_of,
     load,
     maximum,
@@ -45,11 +46,10 @@ from knock_kernels.ops.elementary import (
 from knock_kernels.ops.repetition import is_penalized, penalize
 
 _ZERO = np.float32(0)
-_LN2 = 0.6931471805599453
+LN2 = 0.6931471805599453
 _TOLERANCE = 1e-6  # bits; about the resolution of float32 probabilities
 _NEWTON_STEPS = 60
 _COLDEST, _HOTTEST = 1e-30, 1e30
-_BLOCK = 4 * WIDTH
 _HALVINGS = 8
 _HALF = np.float32(0.5)
 
@@ -73,7 +73,7 @@ def sample(logits: f32p, lane: Lane, u: f64, model: Model, state: State, stats: 
     largest = shift(logits, z, V)
     mass, mean = probabilities(z, p, V)
     log_mass = double.log(mass)
-    stats.entropy = max(0.0, (log_mass - mean) / _LN2)
+    stats.entropy = max(0.0, (log_mass - mean) / LN2)
     stats.confidence = 1 / mass
     sampled_entropy = stats.entropy
 
@@ -108,15 +108,39 @@ def sample(logits: f32p, lane: Lane, u: f64, model: Model, state: State, stats: 
             changed |= keep(z, p, order, V, Vp, controls, mass, mean)
         if changed:
             mass, mean = moments(z, p, V)
-            sampled_entropy = max(0.0, (double.log(mass) - mean) / _LN2)
+            sampled_entropy = max(0.0, (double.log(mass) - mean) / LN2)
         token = draw(p, V, u, mass)
         if controls.mirostat >= 0:
-            surprise = (log_all - np.float64(z[token])) / _LN2
+            surprise = (log_all - np.float64(z[token])) / LN2
             controls.mu -= controls.mirostat_eta * (surprise - controls.mirostat)
     stats.sampled_entropy = sampled_entropy
     stats.temperature = temperature
-    stats.surprise = (log_mass - (np.float64(logits[token]) - np.float64(largest))) / _LN2
+    stats.surprise = (log_mass - (np.float64(logits[token]) - np.float64(largest))) / LN2
     return token
+
+
+@unit
+def draw_filtered(
+    z: f32p, p: f32p, u: f64, mass: f64, mean: f64, controls: Controls, model: Model, state: State, stats: Stats
+) -> i64:
+    """Apply the filters after temperature and draw a token: the end of the pipeline.
+
+    Args:
+        z: [V_padded], shifted and divided by the temperature.
+        p: [V_padded], exp(z).
+        u: as in `sample`.
+        mass: sum of p.
+        mean: mean of z under p / mass.
+        controls: with a filter that is on.
+        model: the model.
+        state: scratch.
+        stats: the entropy after filters is written.
+    """
+    V, Vp = model.V, model.V_padded
+    keep(z, p, state.work + 2 * Vp, V, Vp, controls, mass, mean)
+    mass, mean = moments(z, p, V)
+    stats.sampled_entropy = max(0.0, (double.log(mass) - mean) / LN2)
+    return draw(p, V, u, mass)
 
 
 @inlined
@@ -256,7 +280,13 @@ def tempered(z: f32p, p: f32p, V: int, largest, temperature):
         second += e * t * t
     total = sum_of(mass)
     mean = sum_of(first) / total
-    return max(0.0, (double.log(total) - mean) / _LN2), (sum_of(second) / total - mean * mean) / _LN2
+    return max(0.0, (double.log(total) - mean) / LN2), (sum_of(second) / total - mean * mean) / LN2
+
+
+@inlined
+def is_filtered(controls: Controls, V: int):
+    """Return whether a filter after temperature is on."""
+    return 0 < controls.top_k < V or controls.typical_p < 1 or controls.top_p < 1 or controls.min_p > 0
 
 
 @inlined
@@ -299,7 +329,7 @@ def keep_surprise(z: f32p, p: f32p, V: int, mu, log_mass):
     likeliest = first_largest(z, V)
     changed = False
     for i in range(V):
-        if (log_mass - np.float64(z[i])) / _LN2 > mu and i != likeliest:
+        if (log_mass - np.float64(z[i])) / LN2 > mu and i != likeliest:
             z[i], p[i] = NOTHING, _ZERO
             changed = True
     return changed
@@ -372,10 +402,13 @@ def threshold(order: f32p, p: f32p, n: int, low, high, target, counted):
 def gather(order: f32p, p: f32p, V: int, low, high, some_order: f32p, some_p: f32p):
     """Copy `order` and p of the tokens within [low, high]; return their number. Behind them `order` is -inf."""
     n = 0
-    for i in range(V):
-        if low <= order[i] <= high:
-            some_order[n], some_p[n] = order[i], p[i]
-            n += 1
+    for start in range(0, V, WIDTH):
+        some = load(order + start)
+        if any_of((some >= low) & (some <= high)):
+            for i in range(start, min(start + WIDTH, V)):
+                if low <= order[i] <= high:
+                    some_order[n], some_p[n] = order[i], p[i]
+                    n += 1
     for i in range(n, -(-n // WIDTH) * WIDTH):
         some_order[i], some_p[i] = NOTHING, _ZERO
     return n
@@ -434,11 +467,10 @@ def first_largest(z: f32p, V: int):
 def draw(p: f32p, V: int, u, mass):
     """Return the first token whose cumulative mass exceeds u * mass: [V], [], [] -> []."""
     target, before, token = u * mass, 0.0, 0
-    for start in range(0, V, _BLOCK):
-        end = min(start + _BLOCK, V)
-        block = held(p, start, end)
+    for start in range(0, V, WIDTH):
+        block = sum_of(to_f64(load(p + start)))
         if before + block > target:
-            for i in range(start, end):
+            for i in range(start, min(start + WIDTH, V)):
                 before += np.float64(p[i])
                 if before > target:
                     return i
@@ -448,12 +480,3 @@ def draw(p: f32p, V: int, u, mass):
         if p[i] > _ZERO:
             token = i
     return token
-
-
-@kernel
-def held(p: f32p, start: int, end: int):
-    """Return the mass of p[start:end]; `start` is a multiple of WIDTH."""
-    mass = splat(0.0)
-    for i in range(start, end, WIDTH):
-        mass += to_f64(load(p + i))
-    return sum_of(mass)

@@ -91,7 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              "row of a table may have)")  # fmt: skip
     add_seed_argument(
         parser,
-        "seed that determines the texts, on every CPU with --precision int16 (default: random, reported in each row)",
+        "seed that determines the texts, on every CPU (default: random, reported in each row)",
     )
     add_escapes_argument(parser)
     parser.add_argument("--stop", type=unescape, action="append", metavar="TEXT",

@@ -36,8 +36,8 @@ def add_precision_argument(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=PRECISIONS,
         default=DEFAULT_PRECISION,
-        help="int16: products of integers, the same results on every CPU and backend; float32: the same on CPUs with "
-        f"FMA (default: {DEFAULT_PRECISION})",
+        help="int16: products of integers, the same results on every CPU and backend; int8: smaller integers, faster "
+        f"and less accurate; float32: the same results on CPUs with FMA (default: {DEFAULT_PRECISION})",
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from knock import reference
-from knock.choices import Backend
+from knock.choices import Backend, Precision
 from knock.engine.batch import Request
 from knock.engine.numpy_backend import NumpyJob, NumpyStream
 from knock.engine.portable.arithmetic import Floats
@@ -40,13 +40,14 @@ class PortableBackend:
 
     Args:
         weights: the model.
+        precision: `"int16"` or `"int8"`.
     """
 
     name: Backend = "numpy"
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, precision: Precision) -> None:
         self.config = weights.config
-        self._model = PortableModel(weights)
+        self._model = PortableModel(weights, precision)
 
     def logits(self, ids: TokenArray) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
         """Yield the logits of a sequence in pieces of [n, V], each with its first position."""

@@ -6,11 +6,12 @@ Products of codes are float64 matrix products: their sums are integers below 2**
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from knock.choices import Precision
 from knock.engine.portable.arithmetic import Floats, exp, gelu, total
 from knock.engine.quantizing import WEIGHT_CODES, QuantizedLayer, quantize
 from knock.vocab import TokenArray
@@ -19,6 +20,25 @@ from knock.weights import Weights
 _EPS, _ONE, _HIDDEN, _TINY = (np.float32(x) for x in (1e-5, 1, -3e38, 2.0**-100))
 
 Codes = npt.NDArray[np.float64]  # whole numbers
+
+
+class _Rows(NamedTuple):
+    """Codes of rows.
+
+    Attributes:
+        codes: [N, K].
+        steps: [N], the numbers that a code of each row counts; None if they are in the factors of the products.
+    """
+
+    codes: Codes
+    steps: Floats | None
+
+
+def _quantize(x: Floats, largest: int) -> _Rows:
+    """Return codes up to `largest`, with a step for each row: [N, K]."""
+    extremes, most = np.abs(x).max(axis=-1), np.float32(largest)
+    codes = np.rint(x * (most / np.maximum(extremes, _TINY))[:, None])
+    return _Rows(codes.astype(np.float64), extremes / most)
 
 
 class _Layer:
@@ -30,9 +50,11 @@ class _Layer:
         self.factor = layer.factor.ravel()
         self.bias = None if layer.bias is None else layer.bias.ravel()
 
-    def __call__(self, codes: Codes) -> Floats:
+    def __call__(self, rows: _Rows) -> Floats:
         """Return the products of rows of codes: [N, K] -> [N, M]."""
-        out = (codes @ self.codes).astype(np.float32) * self.factor
+        out = (rows.codes @ self.codes).astype(np.float32) * self.factor
+        if rows.steps is not None:
+            out = out * rows.steps[:, None]
         return out if self.bias is None else self.bias + out
 
 
@@ -56,17 +78,18 @@ class PortableModel:
 
     Args:
         weights: the model.
+        precision: `"int16"` or `"int8"`.
     """
 
-    def __init__(self, weights: Weights) -> None:
-        model = quantize(weights)
+    def __init__(self, weights: Weights, precision: Precision) -> None:
+        model = quantize(weights, precision)
         self.config = c = weights.config
         self._model = model
         self._inputs = [{name: _Layer(part) for name, part in block.inputs.items()} for block in model.blocks]
         self._w0 = [_Layer(block.w0) for block in model.blocks]
         self._w1 = [_Layer(block.w1) for block in model.blocks]
         self._output = _Layer(model.output)
-        self._hidden_codes = np.float32(model.hidden_codes)
+        self._scheme = model.scheme
         # Reweight logits lie beside those of farther keys, which are 0.
         self._farther = [
             np.zeros((c.n_heads, T - R), np.float32) for T, R in zip(c.windows, c.reweight_windows, strict=True)
@@ -123,18 +146,20 @@ class PortableModel:
         x: Floats = self._model.embed[tokens]
         return x if self._model.pos is None else x + self._model.pos[positions]
 
-    def _normalize(self, x: Floats) -> Codes:
+    def _normalize(self, x: Floats) -> _Rows:
         """Return the codes of normalised rows: [N, C] -> [N, C]."""
         C = np.float32(x.shape[-1])
         deviation = x - (total(x) / C)[:, None]
-        scale = _ONE / np.sqrt(total(deviation * deviation) / C + _EPS) * self._model.norm_scale
-        codes: Codes = np.rint(deviation * scale[:, None]).astype(np.float64)
-        return codes
+        scale = _ONE / np.sqrt(total(deviation * deviation) / C + _EPS)
+        if self._scheme.norm_codes is not None:
+            return _quantize(deviation * scale[:, None], self._scheme.norm_codes)
+        scale = scale * self._scheme.norm_scale
+        return _Rows(np.rint(deviation * scale[:, None]).astype(np.float64), None)
 
     def _project(self, b: int, x: Floats) -> dict[str, Any]:
         """Return the reweight logits, and the codes of queries, keys and values: [N, C] -> [N, H, width]."""
-        codes = self._normalize(x)
-        parts = {name: layer(codes).reshape(len(x), self.config.n_heads, -1) for name, layer in self._inputs[b].items()}
+        rows = self._normalize(x)
+        parts = {name: layer(rows).reshape(len(x), self.config.n_heads, -1) for name, layer in self._inputs[b].items()}
         return {name: part if name == "r" else np.rint(part).astype(np.float64) for name, part in parts.items()}
 
     def _by_slot(self, b: int, projected: dict[str, Any], slot: int) -> Any:
@@ -166,7 +191,4 @@ class PortableModel:
     def _mlp(self, b: int, x: Floats) -> Any:
         """Return x + MLP(x): [N, C] -> [N, C]."""
         hidden = gelu(self._w0[b](self._normalize(x)))
-        largest = np.abs(hidden).max(axis=-1)
-        steps = self._hidden_codes / np.maximum(largest, _TINY)
-        codes = np.rint(hidden * steps[:, None]).astype(np.float64)
-        return x + self._w1[b](codes) * (largest / self._hidden_codes)[:, None]
+        return x + self._w1[b](_quantize(hidden, self._scheme.hidden_codes))

@@ -22,7 +22,6 @@ _NOTHING, _ZERO, _HALF, _LOWEST = np.float32(-np.inf), np.float32(0), np.float32
 _TOLERANCE = 1e-6  # bits
 _NEWTON_STEPS = 60
 _COLDEST, _HOTTEST = 1e-30, 1e30
-_BLOCK = 4 * WIDTH
 _HALVINGS = 8
 _LONGEST = 256  # tokens of a repetition; longer ones count as this long
 _MOST = 1e4  # nats of a penalty
@@ -264,10 +263,10 @@ def _keep_first(z: Floats, p: Floats, order: Floats, target: float, *, counted: 
 def _draw(p: Floats, u: float, mass: float) -> int:
     """Return the first token whose cumulative mass exceeds u * mass."""
     target, before, wide = u * mass, 0.0, p.astype(np.float64)
-    for start in range(0, len(p), _BLOCK):
-        block = float(total(wide[start : start + _BLOCK]))
+    for start in range(0, len(p), WIDTH):
+        block = float(total(wide[start : start + WIDTH]))
         if before + block > target:
-            for i in range(start, min(start + _BLOCK, len(p))):
+            for i in range(start, min(start + WIDTH, len(p))):
                 before += float(wide[i])
                 if before > target:
                     return i
