@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from knock.config import ModelConfig
 
-BYTES = {"float32": 4, "int16": 2, "int8": 1}  # of a weight, a key or a value, by precision
+# Bytes of a weight, and of a key or a value, by precision.
+WEIGHT_BYTES = {"float32": 4, "int16": 2, "int8": 1}
+CACHE_BYTES = {"float32": 4, "int16": 2, "int8": 2}
 
 
 def multiply_adds(config: ModelConfig) -> int:
@@ -17,7 +19,7 @@ def multiply_adds(config: ModelConfig) -> int:
 
 def bytes_read(config: ModelConfig, precision: str) -> int:
     """Return the bytes of what a token is multiplied by: the matrices, and the keys and values of full windows."""
-    return BYTES[precision] * (_matrices(config) + _cached(config))
+    return WEIGHT_BYTES[precision] * _matrices(config) + CACHE_BYTES[precision] * _cached(config)
 
 
 def _cached(config: ModelConfig) -> int:

@@ -12,18 +12,13 @@ from typing import Any
 import numpy as np
 
 from bench.compiled import Compiled
-from knock.choices import PRECISIONS
 from knock_kernels.cache.store import aligned
-from knock_kernels.lang import vector
 from knock_kernels.lang.cpu import REGISTER
 from knock_kernels.lang.units import f32p, i32p, i64, inlined, unit, void
-from knock_kernels.lang.vector import primitives, store
+from knock_kernels.lang.vector import dot_pairs, dot_quads, primitives, store
 
-# The sum of products of small integers that an int32 holds: its name in `vector.py`, and how many there are.
-INTEGERS = {
-    precision: dot for precision, dot in {"int16": ("dot_pairs", 2), "int8": ("dot_quads", 4)}.items()
-    if precision in PRECISIONS
-}  # fmt: skip
+# The sum of products of small integers in a word of 32 bits, and how many they are.
+INTEGERS = {"int16": (dot_pairs, 2), "int8": (dot_quads, 4)}
 
 _load = primitives(REGISTER).load
 _CHAINS = 12  # independent accumulators: enough to hide the latency of an instruction, and few enough for 16 registers
@@ -74,8 +69,8 @@ def _add_four(sums: Any, x: Any) -> Any:
     return a + e, b + f, c + g, d + h
 
 
-for _precision, (_name, _) in INTEGERS.items():
-    _make_peak(_precision, getattr(vector, _name))
+for _precision, (_dot, _) in INTEGERS.items():
+    _make_peak(_precision, _dot)
 
 
 @unit
@@ -99,8 +94,8 @@ def multiply_adds(precision: str, times: int) -> tuple[int, Callable[[], None]]:
     """Return a number of multiply-adds of integers, and a function that does them."""
     x, w, out = (aligned(_CHAINS * REGISTER, np.int32) for _ in range(3))
     rng = np.random.default_rng(0)
-    for each in (x, w):
-        each[:] = rng.integers(-(2**31), 2**31, each.size)
+    x[:] = rng.integers(-(2**31), 2**31, x.size)
+    w.view(np.int8)[:] = rng.integers(-64, 65, 4 * w.size)  # the range of int8 weights
     count = _CHAINS * REGISTER * INTEGERS[precision][1] * times
     return count, UNITS.call(precision, x, w, out, times)
 

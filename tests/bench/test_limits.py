@@ -36,10 +36,10 @@ def test_peak_of_int16_multiplies_pairs_every_time() -> None:
     np.testing.assert_array_equal(out.reshape(CHAINS, -1), expected)
 
 
-@pytest.mark.parametrize("shape", [("float32", 4, 2), ("int16", 2, 3)])
+@pytest.mark.parametrize("shape", [("float32", 4, 2), ("int16", 2, 3), ("int8", 1, 4), ("int16", 16, 4)])
 def test_tiles_that_are_measured_compute_the_product(shape: Shape) -> None:
     rng = np.random.default_rng(0)
-    x, w = rng.integers(-100, 100, (shape[1], K)), rng.integers(-100, 100, (K, N))
+    x, w = rng.integers(0, 128, (shape[1], K)), rng.integers(-64, 65, (K, N))
     result, run = product(shape, x, w, 2)
     run()
     np.testing.assert_array_equal(result, x @ w)
