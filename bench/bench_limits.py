@@ -65,21 +65,23 @@ def bench_limits(benchmark: BenchmarkFixture) -> None:
 
 def _engine(precision: Precision) -> dict[str, tuple[float, Callable[[], object]]]:
     """Return what is compared with the limits: for each, a number of tokens, and a function that does as many."""
-    configs = {SLIDING: replace(EXAMPLE, position="absolute"), LARGE_ONE: LARGE}
+
+    def engine(config: ModelConfig, backend: Backend = "compiled") -> Engine:
+        return Engine(random_weights(config, 0, scale=0.1), backend, precision)
+
+    example, large = engine(EXAMPLE), engine(LARGE)
+    engines = {
+        SLIDING: engine(replace(EXAMPLE, position="absolute")),
+        NUMPY: engine(EXAMPLE, "numpy"),
+        LARGE_ONE: large,
+    }
     work: dict[str, tuple[float, Callable[[], object]]] = {}
     for what, length in _LENGTHS.items():
-        backend: Backend = "numpy" if what == NUMPY else "compiled"
-        config, count = configs.get(what, EXAMPLE), _COUNTS.get(what, 1)
-        engine = Engine(random_weights(config, 0, scale=0.1), backend, precision)
-        work[what] = (count * length, partial(decoder(engine, count), length))
-    for what, config in ((LOGITS, EXAMPLE), (LARGE_LOGITS, LARGE)):
-        work[what] = (POSITIONS, _logits(config, precision))
+        count = _COUNTS.get(what, 1)
+        work[what] = (count * length, partial(decoder(engines.get(what, example), count), length))
+    for what, each in ((LOGITS, example), (LARGE_LOGITS, large)):
+        work[what] = (POSITIONS, partial(each.logits, random_tokens(each.config, POSITIONS)))
     return work
-
-
-def _logits(config: ModelConfig, precision: Precision) -> Callable[[], object]:
-    engine = Engine(random_weights(config, 0, scale=0.1), "compiled", precision)
-    return partial(engine.logits, random_tokens(config, POSITIONS))
 
 
 def _read(nbytes: float) -> tuple[int, Callable[[], None]]:
