@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
-from typing import Any
-
-import llvmlite.binding as llvm
 import numpy as np
 
-from knock_kernels.cache import store
-from knock_kernels.lang import codegen as build
-from knock_kernels.lang import units as jit
-from knock_kernels.lang.cpu import REGISTER
-from knock_kernels.lang.layout import PANEL, Block, Lane, Linear, Model, State, Stats
+from bench.compiled import Compiled
+from knock_kernels.lang.layout import Block, Lane, Linear, Model, State, Stats
 from knock_kernels.lang.records import words
-from knock_kernels.lang.tiles import TILE_REGISTERS
 from knock_kernels.lang.units import f32p, f64p, i64, unit, void
 from knock_kernels.loops.forward import forward
 from knock_kernels.ops.attention import attention
 from knock_kernels.ops.code_attention import code_attention
-from knock_kernels.ops.linear import code_linear, linear, tiles
+from knock_kernels.ops.linear import code_linear, linear
 from knock_kernels.ops.mlp import mlp
 from knock_kernels.ops.project import normalize
 from knock_kernels.ops.rng import uniform
 from knock_kernels.ops.sampler import sample
-
-TILE_ROWS, TILE_COLUMNS = 8, TILE_REGISTERS[8] * REGISTER
-
-
-@unit
-def loop_tile(x: f32p, w: f32p, out: f32p, K: i64, times: i64) -> void:
-    """Repeat the largest tile on operands in the first-level cache, which is limited by multiply-adds."""
-    for _ in range(times):
-        tiles(x, K, w, TILE_COLUMNS, out, 0, out, 0, TILE_ROWS, K, TILE_COLUMNS)
-
-
-@unit
-def loop_stream(x: f32p, w: f32p, out: f32p, K: i64, times: i64) -> void:
-    """Multiply one row by a panel of weights [K, PANEL], which is limited by reading them."""
-    for _ in range(times):
-        tiles(x, 0, w, PANEL, out, 0, out, 0, 1, K, PANEL)
 
 
 @unit
@@ -115,24 +90,4 @@ def loop_uniform(out: f64p, times: i64) -> void:
         out[0] = uniform(np.uint64(7), np.uint64(0), np.uint64(i))
 
 
-@cache
-def _loops() -> Any:
-    for each in jit.UNITS:
-        if each not in LOOPS:
-            llvm.add_symbol(each.symbol, store.loaded().get_function_address(each.symbol))
-    return store.load(build.compile_units(LOOPS))
-
-
-LOOPS = [each for each in jit.UNITS if each.symbol.startswith("knock_loop_")]
-
-
-def run(loop: str, *arguments: np.ndarray[Any, Any] | int) -> Callable[[], None]:
-    """Return a function without arguments that runs one of these loops over arrays and numbers."""
-    function = store.function(_loops(), f"loop_{loop}")
-    numbers = [each.ctypes.data if isinstance(each, np.ndarray) else each for each in arguments]
-
-    def call() -> None:
-        function(*numbers)
-        assert arguments  # keeps the arrays, and with them the memory, alive
-
-    return call
+run = Compiled("loop_").call

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,11 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from bench.bench_generate import PLACES, SIZES
-from bench.limits import flops
+from bench.bench_generate import PLACES, SIZES, key
+from bench.bench_limits import PEAK
+from bench.kinds import Medians
+from bench.limits import multiply_adds
+from knock.choices import PRECISIONS
 from knock_kernels.cache.store import ROWS
 from tests.cases import EXAMPLE
 
@@ -31,21 +34,29 @@ STYLE = {
 }
 
 
-def plot_sizes(rate: Rate, path: Path) -> None:
-    """Plot tokens per second against embedding width."""
+def plot_sizes(medians: Medians, limits: Mapping[str, float], path: Path) -> None:
+    """Plot tokens per second against embedding width, in every precision.
+
+    Args:
+        medians: seconds of a token, by benchmark and precision.
+        limits: seconds of a multiply-add at best, by precision.
+        path: where to write the picture.
+    """
     with mpl.rc_context(STYLE):
         figure, axes = _figure()
-        limit = [1e9 * rate("bench_peak") / flops(replace(EXAMPLE, n_emb=size, nodes=size)) for size in SIZES]
-        axes.plot(SIZES, limit, ":", color=GREY, label="limit of multiply-adds")
-        for count, color, label in ((ROWS, ORANGE, "eight texts together"), (1, BLUE, "one text")):
-            speeds = [rate(f"bench_size[{size}-{count}]") for size in SIZES]
-            axes.plot(SIZES, speeds, "o-", color=color, label=label)
+        for precision, color in zip(PRECISIONS, (BLUE, ORANGE, GREEN), strict=False):
+            for count, style, label in ((ROWS, "o-", "eight texts together"), (1, "o--", "one text")):
+                speeds = [1 / medians[f"bench_size[{size}-{count}]"][precision] for size in SIZES]
+                axes.plot(SIZES, speeds, style, color=color, markersize=4, label=f"{precision}, {label}")
+            counts = [multiply_adds(replace(EXAMPLE, n_emb=size, nodes=size)) for size in SIZES]
+            limit = [1 / (count * limits[key(PEAK, precision)]) for count in counts]
+            axes.plot(SIZES, limit, ":", color=color, label=f"{precision}, limit of multiply-adds")
         axes.set(
             xscale="log", yscale="log", xlabel="embedding width C (MLP width the same)", ylabel="tokens/s, one thread"
         )
         axes.set_xticks(SIZES, [str(size) for size in SIZES])
         axes.minorticks_off()
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, fontsize=8)
         save(figure, path)
 
 

@@ -14,173 +14,60 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from bench.extras import needed
 
 with needed(__name__):
     from bench.bench_batch import MANY, SHORT
-    from bench.bench_generate import LARGE
-    from bench.bench_peers import LENGTH as PEER_LENGTH
+    from bench.bench_generate import key
     from bench.bench_start import STAGE
     from bench.kinds import kinds_table, plot_kinds, shipped_speed
-    from bench.limits import cache_bytes, flops, weight_bytes
-    from bench.peers import PEERS
+    from bench.results import Run, measured, shown_time
+    from bench.speed_tables import (
+        COLUMNS,
+        ONE,
+        TWO_CORES,
+        batch_table,
+        fastest_peer,
+        framework_table,
+        peer_table,
+        set_table,
+        small_table,
+        speed_table,
+    )
+    from knock.choices import DEFAULT_PRECISION
     from knock.files.checkpoint import read_checkpoint
     from knock.language_model import load
     from knock.models import DEFAULT, shipped
-    from tests.cases import EXAMPLE
 
 ROOT = Path(__file__).parent.parent
 PAGES = tuple(ROOT / page for page in ("README.md", "bench/README.md", "training/README.md"))
 PICTURES = ROOT / ".github"
 SAMPLE_SEED = 7
-# What knock is compared with its peers in, and the benchmark of knock for it.
-COLUMNS = {
-    "batch 1": "bench_generate[compiled-relative]",
-    "batch 8": "bench_heads[8-hybrid]",
-    "batch 256": "bench_rows",
-    "batch 256, two cores": "bench_batch[256-2]",
-}
-
-
-class Run:
-    """The results of one benchmark run, by name."""
-
-    def __init__(self, run: dict[str, Any]) -> None:
-        self.results = {result["name"]: result for result in run["benchmarks"]}
-        machine = run["machine_info"]
-        cpu = machine["cpu"].get("brand_raw", machine["machine"])
-        self.machine = f"{cpu}, {machine['cpu']['count']} cores, Python {machine['python_version']}"
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.results
-
-    def rate(self, name: str) -> float:
-        """Units per second in the median round."""
-        return float(self.results[name]["extra_info"]["count"] / self.results[name]["stats"]["median"])
-
-    def medians(self, name: str) -> dict[str, float]:
-        """Median seconds of each part of a benchmark that takes turns between several."""
-        return dict(self.results[name]["extra_info"]["medians"])
-
-    def every_median(self) -> dict[str, dict[str, float]]:
-        """`medians` of every benchmark that has them."""
-        return {name: self.medians(name) for name, result in self.results.items() if "medians" in result["extra_info"]}
-
-    def unit(self, name: str) -> str:
-        """The unit of `rate`, in the plural."""
-        return str(self.results[name]["extra_info"]["unit"])
 
 
 def highlights(run: Run) -> str:
     """The three bullets at the top of README.md: one text and many, start-up, a large job."""
 
-    def ahead(column: str) -> str:
-        """How far ahead of the fastest peer knock is; empty if no peer was measured."""
-        peers = {name: run.rate(benchmarks[column]) for name, benchmarks in measured_peers(run).items()}
-        if not peers:
-            return ""
-        fastest = max(peers, key=lambda name: peers[name])
-        return f", {run.rate(COLUMNS[column]) / peers[fastest]:.1f} times as fast as {fastest}"
+    def of_default(column: str) -> tuple[float, str]:
+        """The speed in the default precision, and how far ahead of the fastest peer it is, if any was measured."""
+        rates = run.rates(COLUMNS[column])
+        rate, peer = rates[key("knock", DEFAULT_PRECISION)], fastest_peer(rates)
+        return rate, f", {rate / rates[peer]:.1f} times as fast as {peer}" if peer else ""
 
-    one, many = "batch 1", "batch 256, two cores"
+    (one, ahead_of_one), (many, ahead_of_many) = of_default(ONE), of_default(TWO_CORES)
     command = run.results["bench_command"]
     seconds, memory = command["stats"]["median"], command["extra_info"]["memory"]
     bullets = {
-        "Fast": f"{run.rate(COLUMNS[one]):,.0f} tokens/s, each a character, for one text on one core{ahead(one)}; "
-        f"{run.rate(COLUMNS[many]):,.0f} for 256 texts on two cores{ahead(many)}.",
+        "Fast": f"{one:,.0f} tokens/s, each a character, for one text on one core{ahead_of_one}; "
+        f"{many:,.0f} for 256 texts on two cores{ahead_of_many}.",
         "Ready at once": f"`knock generate` starts, writes 300 characters and exits in "
-        f"{_time(run.medians('bench_processes')['generate'])}; on the first run ever, in "
-        f"{_time(run.medians('bench_first_run')['exit'])}, without waiting for compilation.",
+        f"{shown_time(run.medians('bench_processes')['generate'])}; on the first run ever, in "
+        f"{shown_time(run.medians('bench_first_run')['exit'])}, without waiting for compilation.",
         "Many texts": f"`knock sample` wrote {MANY:,} texts of {SHORT} characters in {seconds:.0f} s, using "
         f"{memory / 1e6:.0f} MB of memory; each row depends on no other row.",
     }
-    return "\n".join([*(f"- **{title}**: {text}" for title, text in bullets.items()), "", _measured(run)])
-
-
-def speed_table(run: Run) -> str:
-    """Generation and scoring, against the NumPy reference and the machine's limits of the same run."""
-    peak, L2, DRAM = (1e9 * run.rate(f"bench_{name}") for name in ("peak", "stream[L2]", "stream[DRAM]"))
-    streaming, arithmetic = L2 / weight_bytes(EXAMPLE), peak / flops(EXAMPLE)
-    large = DRAM / (weight_bytes(LARGE) + cache_bytes(LARGE))
-    rows = [
-        ("one text", "bench_generate[compiled-relative]", "bench_generate[numpy-relative]", streaming,
-         "weights from L2"),
-        ("eight texts together", "bench_heads[8-hybrid]", None, arithmetic, "multiply-adds"),
-        ("one text, absolute positions, window sliding", "bench_generate[compiled-absolute]",
-         "bench_generate[numpy-absolute]", None, ""),
-        ("logits of 1,024 positions", "bench_logits[compiled]", "bench_logits[numpy]", arithmetic, "multiply-adds"),
-        ("one text, 13 million parameters", "bench_large", None, large, "weights and cache from DRAM"),
-        ("logits of 1,024 positions, 13 million parameters", "bench_large_logits", None, peak / flops(LARGE),
-         "multiply-adds"),
-    ]  # fmt: skip
-    lines = ["| what | tokens/s | over NumPy | of the machine's limit |", "|---|---:|---:|---|"]
-    for what, name, reference, limit, kind in rows:
-        over = f"{run.rate(name) / run.rate(reference):.0f}x" if reference else ""
-        share = f"{run.rate(name) / limit:.0%}, {kind}" if limit else ""
-        lines.append(f"| {what} | {run.rate(name):,.0f} | {over} | {share} |")
-    uncached = run.rate("bench_generate[compiled-relative]") / run.rate("bench_recompute")
-    notes = (
-        f"The limits were measured in the same run: {peak / 1e9:.0f} GFLOP/s on one core; weights read at "
-        f"{L2 / 1e9:.0f} GB/s from the second-level cache and {DRAM / 1e9:.0f} from memory, of which the third-level "
-        f"cache may keep a part for the large model. NumPy is the reference, "
-        f"with a cache of its own; without one, which is how such a model is often written, one text here is "
-        f"{uncached:.0f} times as fast."
-    )
-    lines += ["", notes, _measured(run)]
-    return "\n".join(lines)
-
-
-def measured_peers(run: Run) -> dict[str, dict[str, str]]:
-    """The peers that were measured in every column; for each, its benchmark by column."""
-    peers = {}
-    for name in PEERS:
-        benchmarks = [*(f"bench_peer[{name}-{batch}]" for batch in PEER_LENGTH), f"bench_pair[{name}]"]
-        if all(benchmark in run for benchmark in benchmarks):
-            peers[name] = dict(zip(COLUMNS, benchmarks, strict=True))
-    return peers
-
-
-def peer_table(run: Run) -> str:
-    """The same model in other frameworks, by number of sequences, and how many times as fast knock is."""
-    peers = measured_peers(run)
-    lines = ["| tokens/s | " + " | ".join(COLUMNS) + " |", "|---" + "|---:" * len(COLUMNS) + "|"]
-    lines.append("| knock | " + " | ".join(f"{run.rate(name):,.0f}" for name in COLUMNS.values()) + " |")
-    for name in sorted(peers, key=lambda name: -run.rate(peers[name]["batch 8"])):
-        rates = [(run.rate(own), run.rate(peers[name][column])) for column, own in COLUMNS.items()]
-        lines.append(f"| {name} | " + " | ".join(f"{other:,.0f} ({own / other:.1f}x)" for own, other in rates) + " |")
-    lines += ["", _measured(run)]
-    return "\n".join(lines)
-
-
-def batch_table(run: Run) -> str:
-    """Prompts in, texts out: by number of texts and of threads, variants of one size, and the command."""
-    sizes, length = (1, 8, 64, 256, 1024, 4096), 256
-    lines = [f"| {length} characters each | " + " | ".join(f"{rows:,} texts" for rows in sizes) + " |"]
-    lines.append("|---" + "|---:" * len(sizes) + "|")
-    for threads in (1, 2):
-        rates = " | ".join(f"{run.rate(f'bench_batch[{rows}-{threads}]'):,.0f}" for rows in sizes)
-        lines.append(f"| {threads} thread{'s' * (threads > 1)}, characters/s | {rates} |")
-    variants = {
-        "16 to 512 characters": "bench_batch_ragged",
-        "32 characters": "bench_batch_length[32]",
-        "4,096 characters": "bench_batch_length[4096]",
-        "different prompts of 64 characters": "bench_batch_prompts",
-        "a stop string": "bench_batch_stop",
-        "the kernels alone": "bench_batch_kernels[2]",
-    }
-    others = ", ".join(f"{what} {run.rate(name):,.0f}" for what, name in variants.items())
-    command = run.results["bench_command"]
-    seconds, size, memory = (
-        command["stats"]["median"], command["extra_info"]["size"], command["extra_info"]["memory"]
-    )  # fmt: skip
-    what = f"knock sample ROMEO: --model shakespeare-hybrid --count {MANY} --length {SHORT} --out texts.jsonl"
-    whole = (
-        f"`{what}` took {seconds:.0f} s from start to exit, {run.rate('bench_command'):,.0f} characters/s; it wrote "
-        f"{size / 1e6:.0f} MB, {size / seconds / 1e6:.1f} MB/s, and had {memory / 1e6:.0f} MB of memory at most."
-    )
-    return "\n".join([*lines, "", f"65,536 characters on two threads, with: {others}.", "", whole, _measured(run)])
+    return "\n".join([*(f"- **{title}**: {text}" for title, text in bullets.items()), "", measured(run)])
 
 
 def start_table(run: Run) -> str:
@@ -199,10 +86,10 @@ def start_table(run: Run) -> str:
         '`python -c "pass"`': processes["pass"],
     }
     lines = ["| process | time | against import numpy |", "|---|---:|---:|"]
-    lines += [f"| {what} | {_time(seconds)} | {seconds / numpy:.2f}x |" for what, seconds in rows.items()]
-    steps = ", ".join(f"{what} {_time(seconds)}" for what, seconds in stages.items())
+    lines += [f"| {what} | {shown_time(seconds)} | {seconds / numpy:.2f}x |" for what, seconds in rows.items()]
+    steps = ", ".join(f"{what} {shown_time(seconds)}" for what, seconds in stages.items())
     notes = f"What a warm `knock generate` spends it on, in this order: {steps}."
-    return "\n".join([*lines, "", notes, _measured(run)])
+    return "\n".join([*lines, "", notes, measured(run)])
 
 
 def other_table(run: Run) -> str:
@@ -224,7 +111,7 @@ def other_table(run: Run) -> str:
         "bench_train_plain": "the same of a plain GPT with as many parameters and blocks, by AdamW",
     }
     lines = ["| what | time |", "|---|---:|"]
-    lines += [f"| {what} | {_time(1 / run.rate(name))} |" for name, what in rows.items()]
+    lines += [f"| {what} | {shown_time(1 / run.rate(name))} |" for name, what in rows.items()]
     return "\n".join(lines)
 
 
@@ -257,10 +144,13 @@ BLOCKS: dict[str, Callable[[Run], str]] = {
     "highlights": highlights,
     "sample": lambda _: sample(),
     "models": lambda _: model_table(),
-    "models-speed": lambda run: f"{shipped_speed(run.every_median())}\n{_measured(run)}",
-    "kinds": lambda run: f"{kinds_table(run.every_median())}\n\n{_measured(run)}",
+    "models-speed": lambda run: f"{shipped_speed(run.every_median())}\n{measured(run)}",
+    "kinds": lambda run: f"{kinds_table(run.every_median())}\n\n{measured(run)}",
     "speed": speed_table,
     "peers": peer_table,
+    "frameworks": framework_table,
+    "small": small_table,
+    "sets": set_table,
     "batch": batch_table,
     "start": start_table,
     "other": other_table,
@@ -286,17 +176,6 @@ def read_pages() -> dict[Path, str]:
     return {page: page.read_text(encoding="utf-8") for page in PAGES}
 
 
-def _measured(run: Run) -> str:
-    return f"Measured on {run.machine}."
-
-
-def _time(seconds: float) -> str:
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds / 1e-9:.3g} ns"
-
-
 def main() -> None:
     """Fill in the pages, draw the plots, and print the time of every benchmark."""
     with needed(__name__):
@@ -310,13 +189,13 @@ def main() -> None:
         pages = fill(pages, name, write(run))
     for page, text in pages.items():
         page.write_text(text, encoding="utf-8")
-    plot_sizes(run.rate, PICTURES / "speed-by-size.svg")
+    plot_sizes(run.every_median(), run.bests("bench_limits"), PICTURES / "speed-by-size.svg")
     plot_places(run.rate, PICTURES / "speed-by-position.svg")
     plot_kinds(run.every_median(), PICTURES / "kinds.svg")
     for name in run.results:
-        print(f"{name:48} {_time(1 / run.rate(name)):>9} {run.rate(name):>15,.1f} {run.unit(name)}/s")
+        print(f"{name:48} {shown_time(1 / run.rate(name)):>9} {run.rate(name):>15,.1f} {run.unit(name)}/s")
         for what, seconds in run.results[name]["extra_info"].get("medians", {}).items():
-            print(f"  {what:46} {_time(seconds):>9}")
+            print(f"  {what:46} {shown_time(seconds):>9}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ ROUNDS = 21
 
 
 def take_turns(benchmark: BenchmarkFixture, once: Callable[[], dict[str, float]], rounds: int = ROUNDS) -> None:
-    """Run rounds of `once`, which returns seconds by name; record the median of each name."""
+    """Run rounds of `once`, which returns seconds by name; record the median and the best of each name."""
     times = defaultdict(list)
 
     def run() -> None:
@@ -22,7 +22,8 @@ def take_turns(benchmark: BenchmarkFixture, once: Callable[[], dict[str, float]]
 
     benchmark.pedantic(run, rounds=rounds, warmup_rounds=1)
     medians = {name: statistics.median(each[-rounds:]) for name, each in times.items()}
-    benchmark.extra_info.update(unit="rounds", count=1, medians=medians)
+    bests = {name: min(each[-rounds:]) for name, each in times.items()}
+    benchmark.extra_info.update(unit="rounds", count=1, medians=medians, bests=bests)
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -30,3 +31,8 @@ def seconds(call: Callable[[], object]) -> float:
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
+
+
+def best(call: Callable[[], object], runs: int) -> float:
+    """Return the seconds of the fastest of several short runs."""
+    return min(seconds(call) for _ in range(runs))

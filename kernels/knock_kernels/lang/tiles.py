@@ -147,14 +147,15 @@ def make_code_linear(rows: int, largest: int, products: CodeProducts) -> Any:
     return linear_rows
 
 
-def make_wide_linear(products: CodeProducts, *, is_added: bool) -> Any:
+def make_wide_linear(products: CodeProducts, *, is_added: bool, columns: int = WIDE_COLUMNS) -> Any:
     """Return an intrinsic that computes out[n, :] = init + float32(correction[n] + w[:, n] @ x) * factor[n] * scale.
 
-    x are words of codes of WIDTH rows side by side, [K, WIDTH]. A tile has WIDE_COLUMNS columns n of weights.
+    x are words of codes of WIDTH rows side by side, [K, WIDTH]. A tile has several columns n of weights.
 
     Args:
         products: of two words.
         is_added: whether the outputs are added to `out`; otherwise they start from the bias of their column.
+        columns: of the tile.
     """
 
     @intrinsic
@@ -170,15 +171,15 @@ def make_wide_linear(products: CodeProducts, *, is_added: bool) -> Any:
             def of_column(numbers: Any, column: int, kind: Any) -> Any:
                 return _broadcast(builder, builder.load(builder.gep(numbers, [ir.Constant(_i64, column)])), kind)
 
-            starts = [ir.Constant(_words, [0] * REGISTER)] * (WIDE_COLUMNS * count)
+            starts = [ir.Constant(_words, [0] * REGISTER)] * (columns * count)
             if products.is_corrected:
-                starts = [of_column(correction, column, _words) for column, _ in _outputs(WIDE_COLUMNS, count)]
+                starts = [of_column(correction, column, _words) for column, _ in _outputs(columns, count)]
             sums = _sums(
-                builder, WIDE_COLUMNS, count, w, one, x, width, K, 1, starts, _words,
+                builder, columns, count, w, one, x, width, K, 1, starts, _words,
                 lambda weights, codes, total: products.add(builder, total, codes, weights), k_step=ldw,
             )  # fmt: skip
             scales = [_load(builder, _place(builder, scale, zero, 0, zero, v), _floats) for v in range(count)]
-            for (column, v), total in zip(_outputs(WIDE_COLUMNS, count), sums, strict=True):
+            for (column, v), total in zip(_outputs(columns, count), sums, strict=True):
                 place = _place(builder, out, width, column, zero, v)
                 start = _load(builder, place, _floats) if is_added else of_column(bias, column, _floats)
                 product = builder.fmul(builder.sitofp(total, _floats), of_column(factor, column, _floats))
