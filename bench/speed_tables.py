@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 
 from bench import bench_limits as limits
 from bench.bench_batch import MANY, SHORT, SIZES
+from bench.bench_first_block import LENGTH as COUNTS
+from bench.bench_first_block import TABLES
 from bench.bench_generate import LARGE, key
 from bench.bench_peers import SMALL_LENGTH
 from bench.limits import multiply_adds
@@ -67,6 +70,19 @@ def set_table(run: Run) -> str:
     for part in columns[0]:
         instructions, _, name = part.partition(": ")
         lines.append(_row(f"{name}, {instructions}", (f"{rates[part]:,.0f}" for rates in columns)))
+    return "\n".join([*lines, "", measured(run)])
+
+
+def first_block_table(run: Run) -> str:
+    """A first block of window 2 with its tables, and how many times as fast that is as without."""
+    columns = {f"{count} text{'s' * (count > 1)}": run.rates(f"bench_first_block[{count}]") for count in COUNTS}
+    lines = _head("tokens/s", columns)
+    for precision, table in itertools.product(PRECISIONS, TABLES):
+        name = key(table, precision)
+        cells = [
+            f"{rates[name]:,.0f} ({rates[name] / rates[key('none', precision)]:.2f}x)" for rates in columns.values()
+        ]
+        lines.append(_row(f"{precision}, {TABLES[table]}", cells))
     return "\n".join([*lines, "", measured(run)])
 
 

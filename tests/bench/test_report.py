@@ -29,7 +29,15 @@ from bench.kinds import kinds_table
 from bench.limits import bytes_read, multiply_adds
 from bench.report import BLOCKS, ROOT, fill, highlights, read_pages, start_table
 from bench.results import Run
-from bench.speed_tables import batch_table, framework_table, peer_table, set_table, small_table, speed_table
+from bench.speed_tables import (
+    batch_table,
+    first_block_table,
+    framework_table,
+    peer_table,
+    set_table,
+    small_table,
+    speed_table,
+)
 from knock import ModelConfig
 from knock.choices import DEFAULT_PRECISION, PRECISIONS
 
@@ -132,6 +140,20 @@ def test_small_table_has_every_precision_and_the_peer(run: Run) -> None:
     table = small_table(run)
     assert all(f"| {name} | 10 (3.0x) | 10 (3.0x) |" in table for name in KNOCK)
     assert "| JAX | 3 | 3 |" in table
+
+
+def test_first_block_table_compares_with_no_table(run: Run) -> None:
+    for count in (1, 256):
+        run.results[f"bench_first_block[{count}]"] = made(
+            {
+                key(table, precision): 0.1 * seconds
+                for precision in PRECISIONS
+                for table, seconds in (("none", 1), ("tokens", 0.8), ("pairs", 0.5))
+            }
+        )
+    table = first_block_table(run)
+    for precision in PRECISIONS:
+        assert f"| {precision}, table of pairs | 20 (2.00x) | 20 (2.00x) |" in table
 
 
 def test_set_table_has_a_row_for_each_build(run: Run) -> None:
