@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knock import ModelConfig, Sampling
-from knock.choices import PRECISIONS, Precision
+from knock.choices import HEAD_TYPES, PRECISIONS, HeadType, Precision
 from knock.engine import compiled_backend, packing
 from knock.engine.batch import Request, work_together
 from knock.engine.compiled_backend import CompiledBackend
@@ -19,7 +20,7 @@ from knock.engine.packed_model import PackedModel
 from knock.engine.packing import Table, pack
 from knock.weights import Weights
 from knock_kernels.cache.store import ROWS, SPAN, Model, entry_points
-from tests.cases import EVERY, models, random_tokens, random_weights
+from tests.cases import EVERY, SMALL, models, random_tokens, random_weights
 
 CONTROLS = [Sampling(), Sampling(temperature=0.7, top_p=0.9), Sampling(target_entropy=1.5), Sampling(temperature=0)]
 TABLES: tuple[Table, ...] = ("none", "tokens", "pairs")
@@ -92,6 +93,17 @@ def test_scores_in_several_calls(kind: str, precision: Precision, monkeypatch: p
 def test_streams(precision: Precision, weights: Weights, length: int, seed: int) -> None:
     request = Request(random_tokens(weights.config, length, seed), CONTROLS[seed % 4], None, 50, seed)
     assert all_equal(streamed(backend, request, (1, 30, 19)) for backend in backends(weights, precision))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("head_type", HEAD_TYPES)
+def test_prompts_read_in_several_passes(head_type: HeadType, precision: Precision) -> None:
+    """The window of the second block reaches over the ends of the passes."""
+    config = replace(SMALL["hybrid-relative"], T=(2, 3 * SPAN), head_type=head_type)
+    weights = random_weights(config, 0)
+    for length in (SPAN, SPAN + 1, SPAN + 2, SPAN + 3, 2 * SPAN + 5):
+        request = Request(random_tokens(config, length), CONTROLS[0], None, 9, 0)
+        assert all_equal(streamed(backend, request, (9,)) for backend in backends(weights, precision))
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
