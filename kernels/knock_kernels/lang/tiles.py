@@ -24,9 +24,9 @@ from knock_kernels.lang.layout import WIDTH
 from knock_kernels.lang.units import f32p, i32p
 from knock_kernels.lang.vector import add_quads, multiply_pairs
 
-# Width in vectors of a tile of each height: enough chains to hide the latency of a multiply-add, and few enough for the
-# 32 registers of AVX-512 and NEON or the 16 of AVX2.
-TILE_REGISTERS = {8: 3, 4: 6, 2: 6, 1: 12} if REGISTER != 8 else {8: 1, 4: 3, 2: 6, 1: 12}
+# Width in vectors of a tile of each height, the fastest by `python -m bench.tiles`: enough chains to hide the latency
+# of a multiply-add, and few enough for the 32 registers of AVX-512 and NEON or the 16 of AVX2.
+TILE_REGISTERS = {8: 3, 4: 6, 2: 6, 1: 12} if REGISTER != 8 else {8: 1, 4: 2, 2: 4, 1: 12}
 
 # Columns of a tile of WIDTH rows that lie side by side: a divisor of WIDTH, for as many accumulators as above.
 WIDE_COLUMNS = {16: 16, 8: 4, 4: 4}[REGISTER]

@@ -6,16 +6,17 @@ that uses it, and optimised there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from inspect import Parameter, Signature, get_annotations
+from collections.abc import Callable, Iterable
+from inspect import Parameter, Signature, get_annotations, signature
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from knock_kernels.lang.layout import Record
 from knock_kernels.lang.records import RecordPointer
+from knock_kernels.lang.translating import translate
 
 if TYPE_CHECKING:
     f32p = f64p = i16p = i32p = i64p = i64 = f64 = void = Any
@@ -29,12 +30,38 @@ else:
     f64 = types.float64
     void = types.void
 
-# Division follows IEEE 754: an error path for a zero divisor would prevent loops from being vectorised. Nothing is
-# contracted or reordered, so that results have the same bits on every CPU.
-OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 
-kernel = njit(**OPTIONS)
-inlined = njit(**OPTIONS, forceinline=True)  # by LLVM: Numba's own `inline="always"` takes twice as long to compile
+def _kernel(function: Callable[..., Any], *, is_inlined: bool) -> Any:
+    """Return the intrinsic that calls a function, which is translated for each set of types that it is called with."""
+
+    def typed(_context: Any, *arguments: Any) -> Any:
+        translated = translate(function, arguments, is_inlined=is_inlined)
+
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            context.active_code_library.add_linking_library(translated.library)
+            return context.call_internal(builder, translated.fndesc, signature, arguments)
+
+        return translated.signature, codegen
+
+    return _intrinsic(typed, function, signature(function).parameters)
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Declare a function that is compiled into each unit that uses it."""
+    return _kernel(function, is_inlined=False)
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Declare a function that is compiled into each place that calls it."""
+    return _kernel(function, is_inlined=True)
+
+
+def _intrinsic(typed: Any, function: Callable[..., Any], names: Iterable[str]) -> Any:
+    # Numba reads the number of arguments from the signature.
+    parameters = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in ("_context", *names)]
+    typed.__signature__ = Signature(parameters)
+    typed.__name__, typed.__doc__ = function.__name__, function.__doc__
+    return intrinsic(typed)
 
 
 class Unit(NamedTuple):
@@ -55,10 +82,10 @@ def unit(function: Callable[..., Any]) -> Any:
     """
     annotations = get_annotations(function, eval_str=True)
     result = annotations.pop("return")
-    signature = result(*map(_argument_type, annotations.values()))
+    types = result(*map(_argument_type, annotations.values()))
     symbol = f"knock_{function.__name__}"
-    UNITS.append(Unit(symbol, function, signature))
-    return _caller(symbol, signature)
+    UNITS.append(Unit(symbol, function, types))
+    return _caller(symbol, function, types)
 
 
 def _argument_type(annotation: Any) -> Any:
@@ -66,14 +93,14 @@ def _argument_type(annotation: Any) -> Any:
     return RecordPointer(annotation) if is_record else annotation
 
 
-def _caller(symbol: str, signature: Any) -> Any:
+def _caller(symbol: str, function: Callable[..., Any], types: Any) -> Any:
     """Return an intrinsic that calls a unit by Numba's own calling convention, `int status(result *, error **, ...)`.
 
     A wrapper in between would cost more than a small matrix product. The status is always 0: kernels do not raise.
     """
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        result = context.get_value_type(signature.return_type)
+    def codegen(context: Any, builder: Any, types: Any, arguments: Any) -> Any:
+        result = context.get_value_type(types.return_type)
         error = ir.IntType(8).as_pointer()
         function_type = ir.FunctionType(
             ir.IntType(32), [result.as_pointer(), error.as_pointer(), *(argument.type for argument in arguments)]
@@ -82,12 +109,9 @@ def _caller(symbol: str, signature: Any) -> Any:
         with builder.goto_entry_block():
             places = [builder.alloca(result), builder.alloca(error)]
         builder.call(function, [*places, *arguments])
-        return builder.load(places[0]) if signature.return_type != void else context.get_dummy_value()
+        return builder.load(places[0]) if types.return_type != void else context.get_dummy_value()
 
-    def call(_context: Any, *_arguments: Any) -> Any:
-        return signature, codegen
+    def typed(_context: Any, *_arguments: Any) -> Any:
+        return types, codegen
 
-    # Numba reads the number of arguments from the signature.
-    names = ["_context", *(f"argument{i}" for i in range(len(signature.args)))]
-    call.__signature__ = Signature([Parameter(name, Parameter.POSITIONAL_ONLY) for name in names])  # type: ignore[attr-defined]
-    return intrinsic(call)
+    return _intrinsic(typed, function, signature(function).parameters)
