@@ -121,13 +121,13 @@ def test_patterns_average_over_full_windows(kind: str, length: int) -> None:
         rows = [t for t in rows if t >= weights.config.longest_window - 1] or rows
         for j in range(attention.weights.shape[-1]):
             seen = [t for t in rows if j <= t]
-            values = attention.weights[1, 2, seen, j]
+            values = attention.weights[-1, 2, seen, j]
             assert result.inputs[j] == len(seen)
-            if seen and j < weights.config.windows[1]:
-                assert result.mean[1, 2, j] == pytest.approx(values.mean(), abs=1e-12)
-                assert result.spread[1, 2, j] == pytest.approx(values.std(), abs=1e-12)
+            if seen and j < weights.config.windows[-1]:
+                assert result.mean[-1, 2, j] == pytest.approx(values.mean(), abs=1e-12)
+                assert result.spread[-1, 2, j] == pytest.approx(values.std(), abs=1e-12)
             else:
-                assert math.isnan(result.mean[1, 2, j])
+                assert math.isnan(result.mean[-1, 2, j])
     with pytest.raises(ValueError, match="have no"):
         attend(random_weights(SMALL["content-absolute"], 0), np.zeros(3, np.int32)).patterns("reweight")
 
@@ -153,14 +153,14 @@ def test_patterns_by_distance_and_mean_distance(kind: str, length: int) -> None:
         rows = [t for t in range(length) if token in (None, attention.read[t])]
         rows = [t for t in rows if t >= weights.config.longest_window - 1] or rows
         for distance in range(1, attention.weights.shape[-1] + 1):
-            values = [attention.weights[1, 2, t, j] for t in rows for j in np.flatnonzero(back[t] == distance)]
+            values = [attention.weights[-1, 2, t, j] for t in rows for j in np.flatnonzero(back[t] == distance)]
             assert result.inputs[distance - 1] == len(values)
-            if values and distance <= weights.config.windows[1]:
-                assert result.mean[1, 2, distance - 1] == pytest.approx(np.mean(values), abs=1e-12)
-                assert result.spread[1, 2, distance - 1] == pytest.approx(np.std(values), abs=1e-12)
+            if values and distance <= weights.config.windows[-1]:
+                assert result.mean[-1, 2, distance - 1] == pytest.approx(np.mean(values), abs=1e-12)
+                assert result.spread[-1, 2, distance - 1] == pytest.approx(np.std(values), abs=1e-12)
             else:
-                assert math.isnan(result.mean[1, 2, distance - 1])
-        of_rows = [float((attention.weights[1, 2, t] * back[t]).sum()) for t in rows]
+                assert math.isnan(result.mean[-1, 2, distance - 1])
+        of_rows = [float((attention.weights[-1, 2, t] * back[t]).sum()) for t in rows]
         assert distances[1, 2] == pytest.approx(np.mean(of_rows))
         assert distances.shape == (weights.config.n_blocks, 3)
 
