@@ -81,10 +81,10 @@ def _fold(w: Matrix, gain: Matrix, bias: Matrix) -> Folded:
 def by_halves(values: Matrix) -> Matrix:
     """Return the sum over the first axis, the second half added to the first until one is left: [K, ...] -> [...]."""
     n = 1 << (len(values) - 1).bit_length()
-    padded = np.zeros((n, *values.shape[1:]))
-    padded[: len(values)] = values
+    if len(values) < n:
+        values = np.concatenate([values, np.zeros((n - len(values), *values.shape[1:]))])
     while n > 1:
         n //= 2
-        padded = padded[:n] + padded[n:]
-    total: Matrix = padded[0]
+        values = values[:n] + values[n:]
+    total: Matrix = values[0]
     return total

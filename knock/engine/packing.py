@@ -242,10 +242,10 @@ def _pack_linear(record: RecordArray, layer: Layer) -> Any:
 def _words(codes: Codes) -> npt.NDArray[np.int32]:
     """Return the codes of adjacent rows in int32 words: of two rows [K, N] -> [ceil(K / 2), N], or of four."""
     (K, N), count = codes.shape, 4 // codes.itemsize
-    rows = np.zeros((-(-K // count) * count, N), codes.dtype)
-    rows[:K] = codes
-    adjacent = np.ascontiguousarray(rows.reshape(-1, count, N).swapaxes(1, 2))
-    return adjacent.view(np.int32)[:, :, 0]
+    words = np.zeros((-(-K // count), N, count), codes.dtype)
+    for i in range(count):
+        words[: len(codes[i::count]), :, i] = codes[i::count]
+    return words.view(np.int32)[:, :, 0]
 
 
 def panels(matrix: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
