@@ -117,25 +117,37 @@ def random_batch(
 ) -> tuple[Tensor, Tensor]:
     """Return inputs and targets from random offsets, both int64 [sequences, length].
 
-    A target is the token that follows its input. Items form a circle, so that each is drawn equally often, however
-    few there are: the last one ends with the boundary that begins the first. A sequence begins with an item, unless it
-    would begin inside one that it cannot hold.
+    A target is the token that follows its input. Arguments are those of `random_places`.
+    """
+    drawn = tokens[random_places(len(tokens), sequences, length, rng, boundaries)].long()
+    return drawn[:, :-1], drawn[:, 1:]
+
+
+def random_places(
+    count: int,
+    sequences: int,
+    length: int,
+    rng: np.random.Generator,
+    boundaries: npt.NDArray[np.intp] | None = None,
+) -> Tensor:
+    """Return the places in a text of random sequences and the token after each, int64 [sequences, length + 1].
+
+    Items form a circle, so that each is drawn equally often, however few there are: the last one ends with the boundary
+    that begins the first. A sequence begins with an item, unless it would begin inside one that it cannot hold.
 
     Args:
-        tokens: a text, or a stream of items, [N].
+        count: number of tokens of a text, or of a stream of items.
         sequences: number of sequences.
         length: their length.
         rng: chooses the offsets.
         boundaries: offsets of the boundaries in a stream of items, ascending; None for a text.
     """
     if boundaries is None:
-        starts = torch.from_numpy(rng.integers(len(tokens) - length, size=(sequences, 1)))
-        drawn = tokens[starts + torch.arange(length + 1)].long()
-    else:
-        period = len(tokens) - 1
-        offsets = torch.from_numpy(item_starts(boundaries, rng.integers(period, size=(sequences, 1)), length))
-        drawn = tokens[(offsets + torch.arange(length + 1)) % period].long()
-    return drawn[:, :-1], drawn[:, 1:]
+        starts = torch.from_numpy(rng.integers(count - length, size=(sequences, 1)))
+        return starts + torch.arange(length + 1)
+    period = count - 1
+    offsets = torch.from_numpy(item_starts(boundaries, rng.integers(period, size=(sequences, 1)), length))
+    return (offsets + torch.arange(length + 1)) % period
 
 
 def item_starts(

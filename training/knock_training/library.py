@@ -17,10 +17,11 @@ from knock.choices import Unknown
 from knock.config import ModelConfig
 from knock.cpus import available_threads
 from knock.errors import CheckpointError, ConfigError, TrainingError
-from knock.files.checkpoint import check_writable, write_checkpoint
+from knock.files.checkpoint import Checkpoint, check_writable, model_digest, read_checkpoint, write_checkpoint
 from knock.gpt import ReweightGPT
 from knock.hints import suggestion
 from knock.language_model import LanguageModel
+from knock.models import locate
 from knock.validation import real_number, shown, whole_number
 from knock.weights import Weights
 from knock.words import counted
@@ -34,6 +35,7 @@ from knock_training.reading import ItemKind, Source, Validation, items_of, read,
 from knock_training.recipe import Recipe
 from knock_training.run import WATCHED_BLOCKS
 from knock_training.sizes import SIZES, SMALLEST, shape_for, size_for
+from knock_training.teaching import Teachers, teach
 from knock_training.team import Team
 from knock_training.threads import Threads
 
@@ -97,6 +99,7 @@ def train(
     min_count: int = 1,
     threads: int | None = None,
     device: str | None = None,
+    teachers: LanguageModel | str | os.PathLike[str] | Iterable[LanguageModel | str | os.PathLike[str]] = (),
     progress: bool | Callable[[Progress], None] = False,
     out: str | os.PathLike[str] | None = None,
     **settings: Any,
@@ -124,6 +127,9 @@ def train(
         min_count: leave out characters that occur less often.
         threads: CPU threads; None times several numbers and uses the fastest.
         device: device to train on; a GPU if None and one is available.
+        teachers: models, or their names or files, to learn from besides the text: the loss is, to one half, the
+            cross-entropy to the mean of what they expect (`distillation=` sets the share). They must know the same
+            characters.
         progress: whether to print a line at each evaluation, or a function called after each step.
         out: model file to write whenever the validation loss improves, and at the end or on Ctrl-C. It is overwritten.
         **settings: fields of the shape, such as `T=16` or `T=(2, 32, 32, 512)`, and of the recipe, such as
@@ -157,18 +163,19 @@ def train(
         tuner = None
         if threads is None and team.size == 1 and team.device.type == "cpu":
             tuner = Threads(min(available_threads(), torch.get_num_threads()))
+        taught = _taught(teachers, data, team)
         watched, seconds = WATCHED_BLOCKS, None
         if minutes is None:
             name = size_for(len(data)) if size == "auto" else size
             config, recipe = _shape_and_recipe(data, name, overrides, seed, team)
         else:
             ends = started + 60 * minutes
-            config, planned = _timed(data, size, overrides, seed, ends, team, tuner)
+            config, planned = _timed(data, size, overrides, seed, ends, team, taught, tuner)
             recipe, watched = planned.recipe, planned.watched
             seconds = ends - planned.closing_seconds - time.perf_counter()
         try:
             result = trainer.train(
-                config, data, recipe, team=team, threads=tuner, seconds=seconds, watched=watched,
+                config, data, recipe, team=team, teachers=taught, threads=tuner, seconds=seconds, watched=watched,
                 report=_print if progress is True else progress or _ignore, keep=keep,
             )  # fmt: skip
         except trainer.Stopped as stopped:
@@ -180,6 +187,24 @@ def train(
     record = _as_written({**result.record, "evaluation": as_record(losses)})
     keep(result.weights, record)
     return _model(result.weights, data, record)
+
+
+def _taught(
+    teachers: LanguageModel | str | os.PathLike[str] | Iterable[LanguageModel | str | os.PathLike[str]],
+    corpus: Corpus,
+    team: Team,
+) -> Teachers | None:
+    """Return what models expect of the training text; None if there are no models."""
+    files = []
+    given = [teachers] if isinstance(teachers, LanguageModel | str | os.PathLike) else teachers
+    for number, teacher in enumerate(given, 1):
+        if isinstance(teacher, LanguageModel):
+            weights, vocab = teacher.model.weights, teacher.vocab
+            checkpoint = Checkpoint(weights=weights, vocab=vocab, digest=model_digest(weights, vocab))
+            files.append((f"model {number}", checkpoint))
+        else:
+            files.append((str(teacher), read_checkpoint(locate(teacher))))
+    return teach(files, corpus.train, corpus.vocab, team.device) if files else None
 
 
 def _interrupted(
@@ -250,6 +275,7 @@ def _timed(
     seed: int,
     ends: float,
     team: Team,
+    teachers: Teachers | None,
     threads: Threads | None,
 ) -> tuple[ModelConfig, Plan]:
     """Return the shape of a run that ends at a time, and its plan; "auto" is the largest size that has time to learn.
@@ -262,7 +288,10 @@ def _timed(
     def plan_for(name: str) -> tuple[ModelConfig, Plan]:
         config, recipe = _shape_and_recipe(corpus, name, overrides, seed, team)
         interval, left = overrides.get("eval_interval"), ends - time.perf_counter()
-        return config, plan(config, corpus, recipe, left, eval_interval=interval, team=team, threads=threads)
+        planned = plan(
+            config, corpus, recipe, left, eval_interval=interval, team=team, teachers=teachers, threads=threads
+        )
+        return config, planned
 
     name = size_for(len(corpus)) if size == "auto" else size
     config, planned = plan_for(name)

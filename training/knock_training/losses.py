@@ -85,8 +85,8 @@ def unigram_loss(train: Tensor, validation: Tensor, vocab_size: int) -> tuple[fl
     return train_loss, validation_loss
 
 
-def _logits(twin: Twin, inputs: Tensor) -> Iterator[tuple[Tensor, int]]:
-    """Yield the logits of [B, N] inputs in pieces [B, n, V], each with its first position.
+def all_logits(twin: Twin, inputs: Tensor) -> Iterator[tuple[Tensor, int]]:
+    """Yield the logits of all positions of [B, N] inputs in pieces [B, n, V], each with its first position.
 
     The pieces of a relative model are computed with a full receptive field of context, so they are exact.
     """
@@ -122,7 +122,7 @@ def _summed_loss(twin: Twin, inputs: Tensor, targets: Tensor, history: int = 0) 
     rows = max(1, _POSITIONS_AT_ONCE // inputs.shape[1])
     device = next(twin.parameters()).device
     for some, following in zip(torch.split(inputs, rows), torch.split(targets, rows), strict=True):
-        for logits, start in _logits(twin, some.long().to(device)) if len(some) else ():
+        for logits, start in all_logits(twin, some.long().to(device)) if len(some) else ():
             after = following[:, start : start + logits.shape[1]].long().to(device)
             losses = F.cross_entropy(logits.flatten(0, 1), after.flatten(), reduction="none").view(after.shape)
             total += losses[:, max(0, history - start) :].double().sum().item()

@@ -83,23 +83,32 @@ def native_precision(device: torch.device) -> Precision:
 
 
 def training_step(
-    twin: nn.Module, optimizers: Optimizers, batch: tuple[Tensor, Tensor], recipe: Recipe, step: int
+    twin: nn.Module,
+    optimizers: Optimizers,
+    batch: tuple[Tensor, Tensor],
+    recipe: Recipe,
+    step: int,
+    expected: Tensor | None = None,
 ) -> Tensor:
-    """Take one optimiser step and return the loss before it, in nats/char.
+    """Take one optimiser step and return the loss of the text before it, in nats/char.
 
     Args:
         twin: model to train, possibly wrapped for distributed training.
         optimizers: optimisers of its parameters.
         batch: inputs and targets, each [sequences, length].
-        recipe: precision, label smoothing and gradient clipping.
+        recipe: precision, label smoothing, distillation and gradient clipping.
         step: index of the step, from 0.
+        expected: the teachers' distribution of each target, [sequences, length, V]; None without teachers.
     """
     inputs, targets = batch
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
         logits = twin(inputs).flatten(0, 1)
-    loss = F.cross_entropy(logits.float(), targets.flatten(), label_smoothing=recipe.label_smoothing)
+    logits = logits.float()
+    loss = total = F.cross_entropy(logits, targets.flatten(), label_smoothing=recipe.label_smoothing)
+    if expected is not None:
+        total = torch.lerp(loss, F.cross_entropy(logits, expected.flatten(0, 1).float()), recipe.distillation)
     twin.zero_grad(set_to_none=True)
-    loss.backward()
+    total.backward()
     torch.nn.utils.clip_grad_norm_(twin.parameters(), recipe.grad_clip)
     optimizers.step(step)
     clamp_gates(twin.modules())

@@ -16,6 +16,7 @@ from knock_training.losses import block_loss
 from knock_training.model import Twin
 from knock_training.recipe import Recipe
 from knock_training.run import WATCHED_BLOCKS, Run
+from knock_training.teaching import Teachers
 from knock_training.team import Team
 from knock_training.threads import Threads
 
@@ -61,6 +62,7 @@ def plan(
     *,
     eval_interval: int | None = None,
     team: Team | None = None,
+    teachers: Teachers | None = None,
     threads: Threads | None = None,
 ) -> Plan:
     """Plan how many steps fit into a given time, by timing steps and evaluations on this machine.
@@ -74,6 +76,7 @@ def plan(
         seconds: time for everything from now on, including the timing itself.
         eval_interval: steps between evaluations; about 20 evaluations if None.
         team: processes that train together; only this one if None.
+        teachers: as for the run.
         threads: chooses the number of CPU threads for each step. Pass the same object to the run.
 
     Raises:
@@ -81,7 +84,8 @@ def plan(
     """
     team = team or Team()
     started = time.perf_counter()
-    step = _step_seconds(Run(config, corpus, replace(recipe, steps=2**53), None, team, threads=threads), seconds)
+    timed = Run(config, corpus, replace(recipe, steps=2**53), None, team, teachers=teachers, threads=threads)
+    step = _step_seconds(timed, seconds)
     block = _block_seconds(Run(config, corpus, recipe, None, team).average.twin, corpus)
     step, block, seconds = (
         team.mean(torch.tensor(each, dtype=torch.float64, device=team.device))

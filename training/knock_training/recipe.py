@@ -43,6 +43,8 @@ class Recipe:
         dropout: dropout probability for the outputs of embedding, attention and MLP.
         precision: precision of matrix products in a step. `"bfloat16"` takes half the time on processors that support
             it natively. Weights, sums and losses are always float32.
+        distillation: share of the loss that compares the model with what teachers expect, if there are any; the rest
+            compares it with the characters of the text.
         label_smoothing: probability mass of a target that is spread evenly over all characters.
         eval_interval: steps between evaluations of the validation loss.
         patience: number of evaluations without improvement after which training stops; None never stops early.
@@ -68,6 +70,7 @@ class Recipe:
     ema: float = 0.998
     dropout: float = 0.0
     precision: Precision = "float32"
+    distillation: float = 0.5
     label_smoothing: float = 0.0
     eval_interval: int = 250
     patience: int | None = None
@@ -97,6 +100,8 @@ class Recipe:
         for name in ("momentum", "ema", "dropout", "label_smoothing"):
             if not 0 <= real_number(getattr(self, name)) < 1:
                 raise ConfigError(f"{name} must be at least 0 and less than 1, got {shown(getattr(self, name))}")
+        if not 0 <= real_number(self.distillation) <= 1:
+            raise ConfigError(f"distillation must be from 0 to 1, got {shown(self.distillation)}")
         if not 0 < real_number(self.decay) <= 1:
             raise ConfigError(f"decay must be greater than 0 and at most 1, got {shown(self.decay)}")
         if len(self.betas) != 2 or not all(0 <= real_number(beta) < 1 for beta in self.betas):

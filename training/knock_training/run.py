@@ -17,12 +17,13 @@ from torch import Tensor
 from knock.config import ModelConfig
 from knock.errors import ConfigError, TextError, WeightsError
 from knock.weights import Weights
-from knock_training.data import Corpus, random_batch
+from knock_training.data import Corpus, random_places
 from knock_training.losses import block_loss, unigram_loss
 from knock_training.model import Twin
 from knock_training.optimizing import Average, Optimizers, training_step
 from knock_training.progress import Curve, Progress
 from knock_training.recipe import Recipe
+from knock_training.teaching import Teachers
 from knock_training.team import Team
 from knock_training.threads import Threads
 
@@ -106,6 +107,7 @@ class Run:
         recipe: training settings.
         start: initial weights; random if None.
         team: processes that train together.
+        teachers: what they expect of the training text; None without any.
         threads: chooses the number of CPU threads for each step; None keeps PyTorch's setting.
         seconds: time limit for all steps and their evaluations. The number of steps is adjusted to the measured speed.
             None keeps the recipe's number of steps.
@@ -134,6 +136,7 @@ class Run:
         start: Weights | None,
         team: Team,
         *,
+        teachers: Teachers | None = None,
         threads: Threads | None = None,
         seconds: float | None = None,
         watched: int = WATCHED_BLOCKS,
@@ -147,7 +150,7 @@ class Run:
         self._corpus = corpus
         self._config = config
         self.team, self.recipe = team, recipe
-        self._threads, self._watched = threads, watched
+        self._teachers, self._threads, self._watched = teachers, threads, watched
         weights = start or Weights.random(config, recipe.seed)
         self._twin = Twin(weights, recipe.dropout, boundary=corpus.vocab.boundary).to(team.device)
         self._wrapped = team.wrapped(self._twin)
@@ -178,7 +181,12 @@ class Run:
             "recipe": {
                 name: list(value) if isinstance(value, tuple) else value for name, value in vars(self.recipe).items()
             },
-        }
+        } | self._taught
+
+    @property
+    def _taught(self) -> dict[str, Any]:
+        """What identity and training record say about the teachers."""
+        return {} if self._teachers is None else {"teachers": self._teachers.record}
 
     def advance(self) -> bool:
         """Take one step and return whether its loss is finite."""
@@ -188,11 +196,14 @@ class Run:
         rng = np.random.default_rng((recipe.seed, self.step))
         sequences = max(1, recipe.batch_chars_at(self.step) // self._length)
         sequences = -(-sequences // team.size) * team.size
-        inputs, targets = random_batch(self._corpus.train, sequences, self._length, rng, self._corpus.boundaries)
+        tokens = self._corpus.train
+        places = random_places(len(tokens), sequences, self._length, rng, self._corpus.boundaries)
+        drawn = tokens[places].long()
         torch.manual_seed(int(rng.integers(2**63)) + team.rank)  # dropout
-        batch = team.share(inputs), team.share(targets)
+        batch = team.share(drawn[:, :-1]), team.share(drawn[:, 1:])
+        expected = None if self._teachers is None else team.share(self._teachers.targets[places[:, :-1]])
         with self._threads.step() if self._threads else contextlib.nullcontext():
-            loss = team.mean(training_step(self._wrapped, self._optimizers, batch, recipe, self.step))
+            loss = team.mean(training_step(self._wrapped, self._optimizers, batch, recipe, self.step, expected))
         self.average.update(self.step)
         self.losses.append(loss)
         self.step += 1
@@ -360,6 +371,7 @@ class Run:
                 "torch": torch.__version__,
             }
             | ({} if self.origin is None else {"from": self.origin})
+            | self._taught
         )
 
     def saved(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from knock_training.progress import Progress
 from knock_training.recipe import Recipe
 from knock_training.run import WATCHED_BLOCKS, Ended, Run
 from knock_training.state import check_same, read_state, write_state
+from knock_training.teaching import Teachers
 from knock_training.team import Team
 from knock_training.threads import Threads
 
@@ -70,6 +71,7 @@ def train(
     state: Path | None = None,
     resume: bool = False,
     team: Team | None = None,
+    teachers: Teachers | None = None,
     threads: Threads | None = None,
     seconds: float | None = None,
     watched: int = WATCHED_BLOCKS,
@@ -93,6 +95,8 @@ def train(
         state: state file from which the run can be resumed, written after each evaluation.
         resume: whether to resume the run from `state`.
         team: processes that train together; only this one if None. Only rank 0 reports and writes.
+        teachers: what other models expect of the training text, to learn from besides the text; None for the text
+            alone.
         threads: chooses the number of CPU threads for each step; None keeps PyTorch's setting.
         seconds: time limit for all steps and their evaluations. The number of steps, first planned by
             `knock_training.planning.plan`, is adjusted to the measured speed. None keeps the recipe's number of steps.
@@ -114,8 +118,9 @@ def train(
     if resume and state is None:
         raise TrainingError("resume=True needs a state to resume from, got state=None; pass the path of the state file")
     run = Run(
-        config, corpus, recipe or Recipe(), start, team or Team(), threads=threads, seconds=seconds, watched=watched
-    )
+        config, corpus, recipe or Recipe(), start, team or Team(), teachers=teachers, threads=threads, seconds=seconds,
+        watched=watched,
+    )  # fmt: skip
     if resume and state is not None:
         what, saved = read_state(state)
         check_same(what, run.identity, str(state))

@@ -75,6 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", "--vocab-from", dest="vocab_from", metavar="MODEL",
                         help="start from the weights of MODEL, keeping its vocabulary and shape; the learning rates "
                              "are a tenth")  # fmt: skip
+    parser.add_argument("--teacher", action="append", metavar="MODEL",
+                        help="learn, besides the text, what MODEL expects after each character; repeat for the mean of "
+                             "several. MODEL must know the characters of the corpus")  # fmt: skip
     add_reading_arguments(parser)
     parser.add_argument("--min-count", type=count, metavar="K",
                         help="leave out characters that occur fewer than K times, which makes the model of a text "
@@ -120,6 +123,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option(recipe, "--weight-decay", number, "X", "weight decay of matrices (default: 0.1)")
     option(recipe, "--ema", number, "X", "decay of the moving average of the weights; 0 disables it")
     option(recipe, "--dropout", number, "X", "dropout rate of embeddings, attention and MLP outputs")
+    option(recipe, "--distillation", number, "X",
+           "share of the loss that compares with the teachers, 0 to 1 (default: 0.5)")  # fmt: skip
     option(recipe, "--eval-interval", count, "N", "steps between evaluations (default: 250)")
     option(recipe, "--patience", count, "N", "stop after N evaluations without a lower validation loss")
     option(recipe, "--seed", whole_number(0, 2**64 - 1), "N", "seed of weights, batches and dropout (default: 42)",
@@ -152,6 +157,8 @@ def run(options: argparse.Namespace) -> int:
     if options.vocab_from is not None and (options.lowercase or given(options, SHAPE)):
         options.error("--from keeps the model's vocabulary and shape; drop --lowercase and the shape options")
     check_options(options)
+    if "distillation" in vars(options) and not options.teacher and not options.resume:
+        options.error("--distillation is the teachers' share of the loss; pass --teacher MODEL, or drop it")
     if options.minutes is not None and "steps" in vars(options):
         options.error("--minutes sets the number of steps; drop --steps")
     base = None if options.vocab_from is None else _base_model(options)
@@ -255,7 +262,7 @@ def _train(
     state, threads = state_path(options.out), step_threads(options, team)
     messages.doing("reading the corpus")
     if saved is not None:
-        job = resumed_job(options, state, saved, base)
+        job = resumed_job(options, state, saved, base, team, messages)
     else:
         job = new_job(options, team, base, threads, started, messages)
     _introduce(job, messages)
@@ -289,6 +296,7 @@ def _train(
             state=state,
             resume=options.resume,
             team=team,
+            teachers=job.teachers,
             threads=threads,
             seconds=None if job.ends is None else job.ends - time.monotonic(),
             watched=job.watched,

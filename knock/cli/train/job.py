@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from knock_training.data import Corpus
     from knock_training.planning import Plan
     from knock_training.recipe import Recipe
+    from knock_training.teaching import Teachers
     from knock_training.team import Team
     from knock_training.threads import Threads
 
 SHAPE = ("T", "n_emb", "nodes", "n_blocks", "n_heads", "head_type", "position", "alpha", "reweight_T")
 RECIPE = (
     "steps", "batch_chars", "windows", "optimizer", "learning_rate", "matrix_learning_rate", "schedule", "weight_decay",
-    "ema", "dropout", "precision", "eval_interval", "patience", "seed",
+    "ema", "dropout", "precision", "distillation", "eval_interval", "patience", "seed",
 )  # fmt: skip
 _SMALLEST = "nano"
 _MORE = 1.1  # how much longer than the time that was too short, at least, the one that is recommended
@@ -46,6 +47,7 @@ class Job:
         ends: deadline of the last step, by `time.monotonic`; None without a limit.
         watched: validation blocks per evaluation.
         closing_seconds: time limit of the final evaluation; None without a limit.
+        teachers: what other models expect of the text; None without any.
         comparison_seconds: time for the comparison with yardsticks, after it.
     """
 
@@ -55,6 +57,7 @@ class Job:
     ends: float | None
     watched: int
     closing_seconds: float | None
+    teachers: Teachers | None
     comparison_seconds: float = 0.0
 
     def seconds_left(self) -> float | None:
@@ -89,11 +92,28 @@ def new_job(
     from knock_training.sizes import size_for
 
     corpus = read_corpus(options, base.vocab if base else None, *reading(options, base))
+    teachers = _taught(options.teacher or [], corpus, team, messages)
     names = [size_for(len(corpus))] if options.size == "auto" else [options.size]
     if options.minutes is None:
         config, recipe = _shape_and_recipe(options, names[0], corpus, team, base)
-        return Job(corpus=corpus, config=config, recipe=recipe, ends=None, watched=WATCHED_BLOCKS, closing_seconds=None)
-    return _timed_job(options, names, corpus, team, base, threads, started, messages)
+        return Job(
+            corpus=corpus, config=config, recipe=recipe, ends=None, watched=WATCHED_BLOCKS, closing_seconds=None,
+            teachers=teachers,
+        )  # fmt: skip
+    return _timed_job(options, names, corpus, team, base, teachers, threads, started, messages)
+
+
+def _taught(names: list[str], corpus: Corpus, team: Team, messages: Messages) -> Teachers | None:
+    """Return what models expect of the training text; None if there are no models."""
+    if not names:
+        return None
+    from knock.files.checkpoint import read_checkpoint
+    from knock.models import locate
+    from knock_training.teaching import teach
+
+    messages.doing(f"reading the corpus with {counted(len(names), 'teacher')}")
+    files = [(name, read_checkpoint(locate(name))) for name in names]
+    return teach(files, corpus.train, corpus.vocab, team.device)
 
 
 def _timed_job(
@@ -102,6 +122,7 @@ def _timed_job(
     corpus: Corpus,
     team: Team,
     base: Checkpoint | None,
+    teachers: Teachers | None,
     threads: Threads | None,
     started: float,
     messages: Messages,
@@ -121,7 +142,10 @@ def _timed_job(
         config, recipe = _shape_and_recipe(options, name, corpus, team, base)
         interval = vars(options).get("eval_interval")
         left = ends - time.monotonic()
-        return config, plan(config, corpus, recipe, left, eval_interval=interval, team=team, threads=threads)
+        planned = plan(
+            config, corpus, recipe, left, eval_interval=interval, team=team, teachers=teachers, threads=threads
+        )
+        return config, planned
 
     messages.doing("timing training steps")
     name = names[0]
@@ -151,6 +175,7 @@ def _timed_job(
         ends=ends - planned.closing_seconds,
         watched=planned.watched,
         closing_seconds=planned.closing_seconds,
+        teachers=teachers,
         comparison_seconds=comparison,
     )
 
@@ -190,8 +215,10 @@ def _shape(size: str, corpus: Corpus) -> dict[str, Any]:
     return shape_for(size, None if corpus.text.items is None else corpus.text.longest)
 
 
-def resumed_job(options: argparse.Namespace, path: Path, state: State, base: Checkpoint | None) -> Job:
-    """Restore corpus, config and recipe from the saved state, which was read from `path`.
+def resumed_job(
+    options: argparse.Namespace, path: Path, state: State, base: Checkpoint | None, team: Team, messages: Messages
+) -> Job:
+    """Restore corpus, teachers, config and recipe from the saved state, which was read from `path`.
 
     Options override the restored values, so that `train` can reject those that differ.
     """
@@ -223,6 +250,7 @@ def resumed_job(options: argparse.Namespace, path: Path, state: State, base: Che
     recipe = what["recipe"] | {"betas": tuple(what["recipe"]["betas"])} | given(options, RECIPE)
     size = {} if options.size == "auto" or base is not None else _shape(options.size, corpus)
     left = saved["numbers"]["seconds_left"]
+    names = options.teacher or [teacher["name"] for teacher in what.get("teachers", [])]
     return Job(
         corpus=corpus,
         config=_config({**what["config"], **size, **given(options, SHAPE)}),
@@ -230,6 +258,7 @@ def resumed_job(options: argparse.Namespace, path: Path, state: State, base: Che
         ends=None if left is None else time.monotonic() + left,
         watched=WATCHED_BLOCKS,  # `train` restores this and closing_seconds from the state
         closing_seconds=None,
+        teachers=_taught(names, corpus, team, messages),
     )
 
 
