@@ -161,7 +161,7 @@ def test_patterns_by_distance_and_mean_distance(kind: str, length: int) -> None:
             else:
                 assert math.isnan(result.mean[-1, 2, distance - 1])
         of_rows = [float((attention.weights[-1, 2, t] * back[t]).sum()) for t in rows]
-        assert distances[1, 2] == pytest.approx(np.mean(of_rows))
+        assert distances[-1, 2] == pytest.approx(np.mean(of_rows))
         assert distances.shape == (weights.config.n_blocks, 3)
 
 
