@@ -31,13 +31,16 @@ MIXED = {
     "head types": replace(SMALL["hybrid-relative"], head_type=("reweight", "content")),
     "absolute": replace(SMALL["hybrid-absolute"], head_type=("content", "hybrid")),
     "reach": replace(SMALL["hybrid-relative"], reweight_T=2),
-    "one block": replace(SMALL["hybrid-relative"], n_blocks=1, T=2),
     "all": replace(
         SMALL["hybrid-relative"], n_blocks=4, T=(2, 3, 7, 5), reweight_T=(2, 2, 0, 4),
         head_type=("reweight", "hybrid", "content", "hybrid"),
     ),
 }  # fmt: skip
 EVERY = SMALL | MIXED
+ONE_BLOCK = replace(SMALL["hybrid-relative"], n_blocks=1, T=2)
+# The other models are narrower than two vectors, so that some partial sums have one term only.
+BROAD = ModelConfig(vocab_size=70, T=(5, 9), n_emb=68, nodes=70, n_blocks=2, n_heads=2)
+CASES = EVERY | {"one block": ONE_BLOCK, "broad": BROAD}
 RUNS: list[tuple[str, Backend]] = list(itertools.product(EVERY, ("numpy", "compiled")))
 
 

@@ -32,7 +32,7 @@ from knock.engine.quantizing import Codes, QuantizedModel, quantize
 from knock.generation.constraints.automaton import Rules, build
 from knock.sampling import TokenStats
 from knock.weights import Weights
-from tests.cases import EVERY, extreme_weights, float64, models, random_tokens, random_weights
+from tests.cases import CASES, EVERY, extreme_weights, float64, models, random_tokens, random_weights
 
 CONTROLS = [
     Sampling(),
@@ -47,9 +47,6 @@ CONTROLS = [
     Sampling(dry_multiplier=0.8, no_repeat_ngram=4, temperature=0.7),
 ]
 CODED: list[Precision] = [precision for precision in PRECISIONS if precision != "float32"]
-# The other models are narrower than two vectors, so that some partial sums have one term only.
-BROAD = ModelConfig(vocab_size=70, T=(5, 9), n_emb=68, nodes=70, n_blocks=2, n_heads=2)
-KINDS = EVERY | {"broad": BROAD}
 SHIPPED = ["shakespeare-hybrid", "shakespeare-nano", "shakespeare-classic", "names"]
 ROOT = Path(__file__).parents[2]
 
@@ -78,33 +75,36 @@ def test_logits_are_equal(precision: Precision, weights: Weights, length: int, s
 
 
 @pytest.mark.parametrize("precision", CODED)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CASES)
 def test_extreme_codes_do_not_saturate(kind: str, precision: Precision) -> None:
     """Nor in `test_every_instruction_set_has_the_same_bits`, on CPUs that add two products of int8 in 16 bits."""
-    weights = extreme_weights(KINDS[kind])
+    weights = extreme_weights(CASES[kind])
     model = quantize(weights, precision)
-    largest, tokens = model.scheme.weight_codes, random_tokens(KINDS[kind], 40)
+    largest, tokens = model.scheme.weight_codes, random_tokens(CASES[kind], 40)
     assert all((np.abs(codes) == largest).all() for codes in all_codes(model))
     compiled, portable = both(weights, precision)
     assert np.array_equal(portable.logits(tokens), compiled.logits(tokens))
 
 
 @pytest.mark.parametrize("precision", CODED)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CASES)
 def test_tokens_one_by_one_equal_the_full_pass(kind: str, precision: Precision) -> None:
-    weights = random_weights(KINDS[kind], 0)
-    model, tokens = PortableModel(weights, precision), random_tokens(KINDS[kind], KINDS[kind].longest_window)
+    weights = random_weights(CASES[kind], 0)
+    model, tokens = (
+        PortableModel(weights, precision),
+        random_tokens(CASES[kind], CASES[kind].longest_window),
+    )
     cache = model.empty_cache()
     steps = [model.step(int(token), cache) for token in tokens]
     assert np.array_equal(steps, model.forward(tokens))
 
 
 @pytest.mark.parametrize("precision", CODED)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CASES)
 def test_texts_and_statistics_are_equal(kind: str, precision: Precision) -> None:
-    compiled, portable = both(random_weights(KINDS[kind], 0), precision)
+    compiled, portable = both(random_weights(CASES[kind], 0), precision)
     for index, sampling in enumerate(CONTROLS):
-        request = Request(random_tokens(KINDS[kind], 17), sampling, None, 0, index)
+        request = Request(random_tokens(CASES[kind], 17), sampling, None, 0, index)
         assert drawn(portable, request, 60) == drawn(compiled, request, 60), sampling
 
 
@@ -143,7 +143,8 @@ def test_texts_of_shipped_models_are_equal(name: str, precision: Precision) -> N
     weights = load(name, backend="numpy").model.weights
     compiled, portable = both(weights, precision)
     request = Request(np.array([0], np.int32), Sampling(temperature=0.8, top_p=0.95), None, 0, 5)
-    assert drawn(portable, request, 2000) == drawn(compiled, request, 2000)
+    length = 2000 if weights.config.position == "relative" else 300  # NumPy recomputes an absolute window
+    assert drawn(portable, request, length) == drawn(compiled, request, length)
 
 
 def check_batch(engine: Engine, requests: list[Request], threads: int) -> None:
@@ -160,14 +161,14 @@ def check_batch(engine: Engine, requests: list[Request], threads: int) -> None:
 
 @pytest.mark.parametrize("precision", CODED)
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CASES)
 def test_batches_change_no_bit(kind: str, threads: int, precision: Precision) -> None:
     """More rows than lanes, of different lengths, that begin and end at different times."""
     requests = [
-        Request(random_tokens(KINDS[kind], 1 + 3 * (i % 20), i % 20), CONTROLS[i % len(CONTROLS)], None, 20 + i, i)
+        Request(random_tokens(CASES[kind], 1 + 3 * (i % 20), i % 20), CONTROLS[i % len(CONTROLS)], None, 20 + i, i)
         for i in range(40)
     ]
-    check_batch(Engine(random_weights(KINDS[kind], 0), "compiled", precision), requests, threads)
+    check_batch(Engine(random_weights(CASES[kind], 0), "compiled", precision), requests, threads)
 
 
 @settings(max_examples=60)

@@ -20,12 +20,12 @@ from knock.engine.packed_model import PackedModel
 from knock.engine.packing import Table, pack
 from knock.weights import Weights
 from knock_kernels.cache.store import ROWS, SPAN, Model, entry_points
-from tests.cases import EVERY, SMALL, models, random_tokens, random_weights
+from tests.cases import CASES, SMALL, models, random_tokens, random_weights
 
 CONTROLS = [Sampling(), Sampling(temperature=0.7, top_p=0.9), Sampling(target_entropy=1.5), Sampling(temperature=0)]
 TABLES: tuple[Table, ...] = ("none", "tokens", "pairs")
 PAIRS = {
-    kind: config for kind, config in EVERY.items() if config.position == "relative" and config.windows[0] == 2
+    kind: config for kind, config in CASES.items() if config.position == "relative" and config.windows[0] == 2
 }  # fmt: skip
 Arrays = tuple[npt.NDArray[np.float64], ...]
 
@@ -81,7 +81,7 @@ def test_logits_and_log_probs(precision: Precision, weights: Weights, length: in
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("kind", PAIRS)
 def test_scores_in_several_calls(kind: str, precision: Precision, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights, tokens = random_weights(EVERY[kind], 0), random_tokens(EVERY[kind], 5 * SPAN)
+    weights, tokens = random_weights(CASES[kind], 0), random_tokens(CASES[kind], 5 * SPAN)
     whole = scored(backends(weights, precision)[0], tokens)
     monkeypatch.setattr(compiled_backend, "_POSITIONS_AT_ONCE", SPAN + 3)
     assert all_equal(iter([whole, *(scored(backend, tokens) for backend in backends(weights, precision))]))
@@ -129,7 +129,7 @@ def test_threads_that_fill_the_table_together(precision: Precision) -> None:
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("kind", PAIRS)
 def test_rows_are_computed_when_they_are_needed(kind: str, precision: Precision) -> None:
-    config = EVERY[kind]
+    config = CASES[kind]
     packed = PackedModel(random_weights(config, 0), entry_points(), precision)
     V, tokens = config.vocab_size, random_tokens(config, 20)
     filled = rows_of(packed, "filled", V * (V + 1))
@@ -153,26 +153,26 @@ def rows_of(packed: PackedModel, name: str, count: int) -> npt.NDArray[np.int16]
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("kind", PAIRS)
 def test_replaced_block_has_no_cache(kind: str, precision: Precision) -> None:
-    weights = random_weights(EVERY[kind], 0)
+    weights = random_weights(CASES[kind], 0)
     sizes = {table: int(pack(weights, precision, table=table).model["cache_size"][0]) for table in TABLES}
     assert sizes["pairs"] < sizes["tokens"] == sizes["none"]
 
 
 @pytest.mark.parametrize("kind", PAIRS)
 def test_large_tables_are_not_kept(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = random_weights(EVERY[kind], 0)
+    weights = random_weights(CASES[kind], 0)
 
     def rows() -> int | None:
         tables = [arrays["table"] for arrays in pack(weights, "int16").memory if "table" in arrays]
         return len(tables[0]) if tables else None
 
-    V = EVERY[kind].vocab_size
+    V = CASES[kind].vocab_size
     by_pair = int(pack(weights, "int16").model["table_stride"][0]) * V * (V + 1)
     for most, expected in ((by_pair, V * (V + 1)), (by_pair - 1, V), (0, None)):
         monkeypatch.setattr(packing, "_TABLE_FLOATS", most)
         assert rows() == expected
 
 
-@pytest.mark.parametrize("kind", [kind for kind in EVERY if kind not in PAIRS])
+@pytest.mark.parametrize("kind", [kind for kind in CASES if kind not in PAIRS])
 def test_other_models_have_no_table_of_pairs(kind: str) -> None:
-    assert pack(random_weights(EVERY[kind], 0), "int16").model["first"][0] == 0
+    assert pack(random_weights(CASES[kind], 0), "int16").model["first"][0] == 0
