@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knock import LanguageModel, Vocab
@@ -43,6 +43,7 @@ WHOLE = {name: 0.0 - small(name, backend="compiled").score(LONG).log_probs / mat
 
 
 @pytest.mark.parametrize("name", SMALL)
+@settings(max_examples=40)
 @given(cuts=st.lists(st.integers(0, len(LONG)), max_size=8), span=st.integers(1, 300))
 def test_pieces_and_threads_give_identical_scores(name: str, cuts: list[int], span: int) -> None:
     reader = scorer_of(name, small(name, backend="compiled"), "error")
