@@ -145,4 +145,5 @@ class WideScratch:
         }
         self.record: RecordArray = Wide.array()
         self.arrays = allocate(Wide, self.record, shapes)
+        self.arrays["offsets"][:] = WIDTH * np.arange(WIDTH)
         self.arrays["z"][V:] = -np.inf  # behind the last token, as the sampler expects

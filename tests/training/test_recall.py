@@ -1,8 +1,8 @@
 """Multi-query associative recall (Arora et al. 2023, "Zoology"): what content attention is for, and reweight is not.
 
-A sequence is pairs of a key and its value, which is another in each sequence. After a key that was there before, only
-attention to where it was tells the value: the content logits of a second block find it if a first block has told each
-value its key.
+A sequence consists of pairs of a key and its value; each sequence has other values. After a key that occurred before,
+the value is known only to a model that attends to its earlier occurrence. The content logits of a second block can find
+it, once the first block has copied each key to the position of its value.
 """
 
 from __future__ import annotations

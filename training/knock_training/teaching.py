@@ -6,7 +6,7 @@ A model that learns them besides the text itself gets closer to the ensemble tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,6 @@ def teach(
     tokens: Tensor,
     vocab: Vocab,
     device: torch.device,
-    report: Callable[[float], None] = lambda share: None,
 ) -> Teachers:
     """Return the mean of the distributions that models expect after every token of a text.
 
@@ -53,7 +52,6 @@ def teach(
         tokens: a text, or a stream of items, [N].
         vocab: vocabulary of the text; that of every teacher.
         device: where to compute.
-        report: called with the share that is done.
 
     Raises:
         TrainingError: if a teacher has another vocabulary, or the targets would take too much memory.
@@ -67,12 +65,10 @@ def teach(
             f"than {_MOST_BYTES / 2**30:.0f}; train on less text, or leave out rare characters with a minimum count"
         )
     total = torch.zeros(len(tokens), vocab.vocab_size)
-    for number, (_, checkpoint) in enumerate(teachers):
+    for _, checkpoint in teachers:
         twin = Twin(checkpoint.weights, boundary=vocab.boundary).to(device).eval()
         for logits, start in all_logits(twin, tokens[None].long().to(device)):
-            end = start + logits.shape[1]
-            total[start:end] += torch.softmax(logits[0].float(), -1).cpu()
-            report((number + end / len(tokens)) / len(teachers))
+            total[start : start + logits.shape[1]] += torch.softmax(logits[0].float(), -1).cpu()
     record = [{"name": name, "digest": checkpoint.digest} for name, checkpoint in teachers]
     return Teachers((total / len(teachers)).half(), record)
 

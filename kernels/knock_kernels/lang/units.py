@@ -82,10 +82,10 @@ def unit(function: Callable[..., Any]) -> Any:
     """
     annotations = get_annotations(function, eval_str=True)
     result = annotations.pop("return")
-    types = result(*map(_argument_type, annotations.values()))
+    sig = result(*map(_argument_type, annotations.values()))
     symbol = f"knock_{function.__name__}"
-    UNITS.append(Unit(symbol, function, types))
-    return _caller(symbol, function, types)
+    UNITS.append(Unit(symbol, function, sig))
+    return _caller(symbol, function, sig)
 
 
 def _argument_type(annotation: Any) -> Any:
@@ -93,14 +93,14 @@ def _argument_type(annotation: Any) -> Any:
     return RecordPointer(annotation) if is_record else annotation
 
 
-def _caller(symbol: str, function: Callable[..., Any], types: Any) -> Any:
+def _caller(symbol: str, function: Callable[..., Any], sig: Any) -> Any:
     """Return an intrinsic that calls a unit by Numba's own calling convention, `int status(result *, error **, ...)`.
 
     A wrapper in between would cost more than a small matrix product. The status is always 0: kernels do not raise.
     """
 
-    def codegen(context: Any, builder: Any, types: Any, arguments: Any) -> Any:
-        result = context.get_value_type(types.return_type)
+    def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        result = context.get_value_type(sig.return_type)
         error = ir.IntType(8).as_pointer()
         function_type = ir.FunctionType(
             ir.IntType(32), [result.as_pointer(), error.as_pointer(), *(argument.type for argument in arguments)]
@@ -109,9 +109,9 @@ def _caller(symbol: str, function: Callable[..., Any], types: Any) -> Any:
         with builder.goto_entry_block():
             places = [builder.alloca(result), builder.alloca(error)]
         builder.call(function, [*places, *arguments])
-        return builder.load(places[0]) if types.return_type != void else context.get_dummy_value()
+        return builder.load(places[0]) if sig.return_type != void else context.get_dummy_value()
 
     def typed(_context: Any, *_arguments: Any) -> Any:
-        return types, codegen
+        return sig, codegen
 
     return _intrinsic(typed, function, signature(function).parameters)

@@ -75,8 +75,6 @@ def by_halves(partial) -> Vec:
 @unit
 def to_rows(x: f32p, n: i64, out: f32p, wide: Wide) -> void:
     """Transpose a wide array to rows: [n, WIDTH] -> [WIDTH, n]; n is a multiple of WIDTH."""
-    for i in range(WIDTH):
-        wide.offsets[i] = i * WIDTH
     for i in range(0, n, WIDTH):
         transpose(x + i * WIDTH, wide.offsets, out + i, n)
 
