@@ -22,7 +22,7 @@ from knock_training import losses as losses_module
 from knock_training import model as model_module
 from knock_training.data import Corpus, random_batch
 from knock_training.losses import block_loss, unigram_loss
-from knock_training.model import Twin
+from knock_training.model import Twin, dropped
 from knock_training.optimizing import Average, Optimizers, native_precision, training_step
 from knock_training.progress import Progress
 from knock_training.recipe import Recipe
@@ -252,6 +252,22 @@ def test_average_follows_the_weights_and_forgets_the_initial_ones() -> None:
         torch.testing.assert_close(copy.twin.state_dict()[name], twin.state_dict()[name])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("probability", [1e-300, 0.1, 0.5, 1 - 2**-16])
+def test_dropout(probability: float, dtype: torch.dtype) -> None:
+    """The share of zeros is the probability, the others are scaled, and gradients pass where values do."""
+    torch.manual_seed(0)
+    x = torch.ones(3, 7, 5_001, dtype=dtype, requires_grad=True)  # no multiple of the numbers drawn at a time
+    y = dropped(x, probability)
+    zeros = (y == 0).float().mean(-1)
+    assert zeros.numpy() == pytest.approx(probability, abs=5 * math.sqrt(probability * (1 - probability) / 5_001))
+    assert y.dtype == dtype
+    assert y[y != 0].detach().float().numpy() == pytest.approx(1 / (1 - probability), rel=0.01)
+    y.backward(torch.ones_like(y))
+    assert x.grad is not None
+    assert torch.equal(x.grad, y)
+
+
 def test_dropout_is_active_only_in_training() -> None:
     weights = random_weights(SMALL["hybrid-relative"], 0)
     tokens = torch.from_numpy(random_tokens(weights.config, 40)).long()[None]
@@ -370,8 +386,9 @@ def test_bfloat16_step() -> None:
 
 def test_native_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
-    assert native_precision(cpu) == "bfloat16"
+    for name in ("amx_bf16", "avx512_bf16"):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda name=name: {name: True}, raising=False)
+        assert native_precision(cpu) == "bfloat16"
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True}, raising=False)
     assert native_precision(cpu) == "float32"
     monkeypatch.delattr(torch.cpu, "get_capabilities")

@@ -75,11 +75,12 @@ class Average:
 
 
 def native_precision(device: torch.device) -> Precision:
-    """Return `"bfloat16"` if the device multiplies bfloat16 several times faster than float32, else `"float32"`."""
+    """Return `"bfloat16"` if the device has instructions that multiply it faster than float32, else `"float32"`."""
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # from PyTorch 2.10 on
-    return "bfloat16" if device.type == "cpu" and capabilities.get("amx_bf16") else "float32"
+    is_faster = device.type == "cpu" and any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
+    return "bfloat16" if is_faster else "float32"
 
 
 def training_step(

@@ -41,8 +41,8 @@ class Recipe:
         ema: decay of the exponential moving average of the weights, which is evaluated and saved; 0 disables it. In
             the first steps the decay is smaller.
         dropout: dropout probability for the outputs of embedding, attention and MLP.
-        precision: precision of matrix products in a step. `"bfloat16"` takes half the time on processors that support
-            it natively. Weights, sums and losses are always float32.
+        precision: precision of matrix products in a step. `"bfloat16"` takes about two thirds of the time on
+            processors that support it natively. Weights, sums and losses are always float32.
         distillation: share of the loss that compares the model with what teachers expect, if there are any; the rest
             compares it with the characters of the text.
         label_smoothing: probability mass of a target that is spread evenly over all characters.
