@@ -1,4 +1,4 @@
-"""Benchmarks of every head type and position mode, in the shapes of the trials, and of the shipped models."""
+"""Benchmarks of the models of the trials, by head type, position mode and window, and of the shipped models."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from knock.models import shipped
 from knock.weights import Weights
 from knock_kernels.cache.store import ROWS
 from tests.cases import random_weights
+from training.reach.arms import ARMS
 from training.trials import COMPARISONS
 
 SIZES = ("nano", "tiny")
@@ -36,6 +37,14 @@ def bench_kinds(benchmark: BenchmarkFixture, size: str) -> None:
         for arm in COMPARISONS[group]
     }
     _decode(benchmark, models)
+
+
+def bench_reach(benchmark: BenchmarkFixture) -> None:
+    """Generate with random weights in the shapes of the trial of far attention."""
+    _decode(
+        benchmark,
+        {name: random_weights(ModelConfig(vocab_size=65, **arm.shape), 0, scale=0.1) for name, arm in ARMS.items()},
+    )
 
 
 def bench_shipped(benchmark: BenchmarkFixture) -> None:

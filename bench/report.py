@@ -22,6 +22,7 @@ with needed(__name__):
     from bench.bench_generate import key
     from bench.bench_start import STAGE
     from bench.kinds import kinds_table, plot_kinds, shipped_speed
+    from bench.reach import plot_reach, reach_tables
     from bench.results import Run, measured, shown_time
     from bench.speed_tables import (
         COLUMNS,
@@ -147,6 +148,7 @@ BLOCKS: dict[str, Callable[[Run], str]] = {
     "models": lambda _: model_table(),
     "models-speed": lambda run: f"{shipped_speed(run.every_median())}\n{measured(run)}",
     "kinds": lambda run: f"{kinds_table(run.every_median())}\n\n{measured(run)}",
+    "reach": lambda run: f"{reach_tables(run.every_median())}\n\n{measured(run)}",
     "speed": speed_table,
     "peers": peer_table,
     "frameworks": framework_table,
@@ -194,6 +196,7 @@ def main() -> None:
     plot_sizes(run.every_median(), run.bests("bench_limits"), PICTURES / "speed-by-size.svg")
     plot_places(run.rate, PICTURES / "speed-by-position.svg")
     plot_kinds(run.every_median(), PICTURES / "kinds.svg")
+    plot_reach(PICTURES / "reach.svg")
     for name in run.results:
         print(f"{name:48} {shown_time(1 / run.rate(name)):>9} {run.rate(name):>15,.1f} {run.unit(name)}/s")
         for what, seconds in run.results[name]["extra_info"].get("medians", {}).items():
