@@ -1,15 +1,18 @@
 """Train the shipped models and write their model cards.
 
-    python training/shipped.py tinyshakespeare.txt shakespeare-nano --into knock/models
+    python training/shipped.py tinyshakespeare.txt teacher-near teacher-far teacher-hybrid --into teachers
+    python training/shipped.py tinyshakespeare.txt shakespeare-nano --teachers teachers --into knock/models
     python training/shipped.py training/data/names.txt names --into knock/models
 
-Training uses one CPU thread. The same machine and version of PyTorch reproduce a model file exactly.
+Teachers do not ship: others learn from them. Training uses one CPU thread. The same machine and version of PyTorch
+reproduce a model file exactly, but for teachers whose card says otherwise.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,12 +24,15 @@ from knock.errors import TrainingError
 from knock.files.checkpoint import read_checkpoint, write_checkpoint
 from knock.files.items import Items
 from knock.files.split import Split
+from knock.models import locate
+from knock.words import listed
 from knock_training.data import Corpus
 from knock_training.evaluate import as_record, evaluate
 from knock_training.progress import Progress
 from knock_training.recipe import Recipe
-from knock_training.sizes import SIZES, shape_for
+from knock_training.sizes import SIZES
 from knock_training.state import state_path
+from knock_training.teaching import Teachers, teach
 from knock_training.trainer import train
 
 
@@ -101,6 +107,7 @@ class Shipped(NamedTuple):
         recipe: fields of the recipe that differ from the defaults.
         stored: number format of the model file.
         data: what it is trained on.
+        teachers: models that it learns from, besides the data.
     """
 
     what: str
@@ -108,25 +115,60 @@ class Shipped(NamedTuple):
     recipe: dict[str, Any]
     stored: StoredType = "float32"
     data: Data = SHAKESPEARE
+    teachers: tuple[str, ...] = ()
 
 
 LONG = {"steps": 12_000, "matrix_learning_rate": 0.04, "eval_interval": 500}
+TEACHER = {"dropout": 0.1, "matrix_learning_rate": 0.02, "eval_interval": 500, "precision": "bfloat16"}
+TEACHERS = {
+    "teacher-hybrid": Shipped(
+        "a teacher with four hybrid blocks",
+        {"T": 64, "n_emb": 128, "nodes": 512, "n_blocks": 4, "n_heads": 4},
+        {**TEACHER, "steps": 6000, "precision": "float32"},
+    ),
+    "teacher-near": Shipped(
+        "a teacher with short windows",
+        {
+            "T": (2, 64, 64, 64, 64),
+            "head_type": ("reweight", "hybrid", "hybrid", "hybrid", "hybrid"),
+            "n_emb": 128,
+            "nodes": 512,
+            "n_blocks": 5,
+            "n_heads": 4,
+        },
+        {**TEACHER, "steps": 4000, "seed": 1},
+    ),
+    "teacher-far": Shipped(
+        "a teacher with a content block that sees 512 characters",
+        dict(SIZES["small"].shape),
+        {**TEACHER, "steps": 4000, "seed": 2, "windows": 2},
+    ),
+}
 MODELS = {
     "shakespeare-nano": Shipped(
-        "the best model of its size, almost as fast as the example shape",
+        "the fastest model, small enough for a web page",
         dict(SIZES["nano"].shape),
-        {**LONG, "learning_rate": 0.01},
+        {**LONG, "learning_rate": 0.01, "precision": "bfloat16", "distillation": 0.75},
+        teachers=(*TEACHERS, "shakespeare-small"),
     ),
     "shakespeare-small": Shipped(
         "the default model, with the lowest loss of all shipped models",
         dict(SIZES["small"].shape),
-        {**SIZES["small"].recipe, "eval_interval": 500},
+        {
+            **SIZES["small"].recipe,
+            "steps": 5000,
+            "eval_interval": 500,
+            "precision": "bfloat16",
+            "distillation": 0.75,
+        },
         "bfloat16",
+        teachers=("teacher-hybrid", "teacher-near"),
     ),
     "shakespeare-hybrid": Shipped(
         "the example shape, which the benchmarks use",
         {"T": 32, "n_emb": 64, "nodes": 64, "n_blocks": 3, "n_heads": 4},
-        LONG,
+        {**LONG, "precision": "bfloat16", "distillation": 0.75},
+        teachers=(*TEACHERS, "shakespeare-small"),
     ),
     "shakespeare-classic": Shipped(
         "the example shape with absolute positions and a sliding window",
@@ -135,12 +177,13 @@ MODELS = {
     ),
     "names": Shipped(
         "small and fast, for many new ones",
-        shape_for("nano", longest=14),
-        {**SIZES["nano"].recipe, "steps": 4000, "dropout": 0.15},
+        {"head_type": "reweight", "T": 16, "n_emb": 64, "nodes": 112, "n_blocks": 4, "n_heads": 2},
+        {"steps": 4000, "learning_rate": 0.01, "dropout": 0.15},
         "bfloat16",
         NAMES,
     ),
 }
+EVERY = {**TEACHERS, **MODELS}
 
 ROWS = {
     "description": "{models}: {what}",
@@ -153,14 +196,18 @@ ROWS = {
     "recipe": "{steps:,} steps of {batch_chars:,} characters in sequences of {sequence_length}; Muon with learning "
     "rate {matrix_learning_rate:g} for the matrices in blocks, AdamW with {learning_rate:g} for all other parameters; "
     "{warmup} steps of warm-up, then cosine decay to 0; weight decay {weight_decay:g}, dropout {dropout:g}, gradient "
-    "norm clipped to {grad_clip:g}; weights averaged with decay {ema:g}, best at step {best_step:,}",
+    "norm clipped to {grad_clip:g}; products in {precision}; weights averaged with decay {ema:g}, best at step "
+    "{best_step:,}",
+}
+TAUGHT = {
+    "teachers": "{share:.0%} of the loss compare with what {names} expect on average; `training/shipped.py` makes them"
 }
 TEXT = """
 {measured}
 
 Trained with PyTorch {torch} on one CPU thread in about {minutes:.0f} minutes:
 
-    python training/shipped.py {path} {name}
+    python training/shipped.py {path} {name}{options}
 
 {closing}
 """
@@ -168,7 +215,7 @@ Trained with PyTorch {torch} on one CPU thread in about {minutes:.0f} minutes:
 
 def card(name: str, path: Path) -> str:
     """Return the model card, in Markdown, for a model file."""
-    checkpoint, model = read_checkpoint(path), MODELS[name]
+    checkpoint, model = read_checkpoint(path), EVERY[name]
     record, config, vocab = checkpoint.training, checkpoint.weights.config, checkpoint.vocab
     assert vocab is not None
     of_data = {
@@ -176,7 +223,8 @@ def card(name: str, path: Path) -> str:
         for field, text in model.data._asdict().items()
         if isinstance(text, str)
     }
-    rows = {**ROWS, **model.data.losses, "digest": "`{digest}`"}
+    teachers = [f"`{each['name']}`" for each in record.get("teachers", [])]
+    rows = {**ROWS, **(TAUGHT if teachers else {}), **model.data.losses, "digest": "`{digest}`"}
     lines = ["# {name}", "", "| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows.items()), TEXT]
     return "\n".join(lines).format(
         name=name,
@@ -190,14 +238,32 @@ def card(name: str, path: Path) -> str:
         **record["evaluation"],
         best_step=record["best_step"],
         digest=checkpoint.digest,
+        share=record["recipe"].get("distillation", 0),
+        names=listed(teachers) if teachers else "",
+        options=" --teachers FOLDER" * bool(teachers),
         torch=record["torch"].partition("+")[0],
         minutes=record["seconds"] / 60,
     )
 
 
-def make(name: str, path_of_corpus: str, folder: Path) -> None:
-    """Train a model, resuming an interrupted run, and write the model file and its card."""
-    model, recipe = MODELS[name], Recipe(**MODELS[name].recipe)
+def taught(names: Sequence[str], corpus: Corpus, folder: Path) -> Teachers | None:
+    """Return what teachers, in a folder or shipped, expect of the training data; None without any."""
+    files = [
+        (name, read_checkpoint(folder / f"{name}.safetensors" if name in TEACHERS else locate(name))) for name in names
+    ]
+    return teach(files, corpus.train, corpus.vocab, torch.device("cpu")) if files else None
+
+
+def make(name: str, path_of_corpus: str, folder: Path, teachers: Path) -> None:
+    """Train a model, resuming an interrupted run, and write the model file and its card.
+
+    Args:
+        name: name of the model.
+        path_of_corpus: what it is trained on.
+        folder: where to write it.
+        teachers: folder with its teachers.
+    """
+    model, recipe = EVERY[name], Recipe(**EVERY[name].recipe)
     corpus = Corpus.read(path_of_corpus, items=model.data.items, split=model.data.split(recipe.seed))
     path, state = folder / f"{name}.safetensors", state_path(folder / f"{name}.safetensors")
 
@@ -207,7 +273,10 @@ def make(name: str, path_of_corpus: str, folder: Path) -> None:
             print(f"{name} {progress.step:,}/{progress.steps:,}  {losses}  {progress.seconds:.0f} s", flush=True)
 
     config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **model.shape)
-    result = train(config, corpus, recipe, state=state, resume=state.exists(), report=report)
+    result = train(
+        config, corpus, recipe, state=state, resume=state.exists(), report=report,
+        teachers=taught(model.teachers, corpus, teachers),
+    )  # fmt: skip
     if result.ended != "done":
         raise TrainingError(f"the run of {name} ended as {result.ended!r} instead of 'done'; change its recipe")
     # Evaluate the weights read back from the file, because they may have been rounded to bfloat16.
@@ -223,12 +292,15 @@ def main() -> None:
     """Train the models named on the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("corpus", help="path of the text that the models are trained on, as in their cards")
-    parser.add_argument("names", nargs="+", choices=MODELS, help="models to train")
+    parser.add_argument("names", nargs="+", choices=EVERY, help="models to train")
     parser.add_argument("--into", type=Path, default=Path(), help="folder to write to (default: the current one)")
+    parser.add_argument(
+        "--teachers", type=Path, default=Path(), help="folder with the teachers (default: the current one)"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     for name in options.names:
-        make(name, options.corpus, options.into)
+        make(name, options.corpus, options.into, options.teachers)
 
 
 if __name__ == "__main__":

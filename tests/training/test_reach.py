@@ -16,7 +16,7 @@ from knock.engine.engine import Engine
 from knock.weights import Weights
 from knock_training.model import Twin
 from tests.cases import random_weights
-from training.reach.arms import ARMS, BASELINE, RATES, Trial
+from training.reach.arms import ARMS, BASELINE, Trial
 from training.reach.corpora import LENGTH, corpora, log, python_sources
 from training.reach.matches import LONGEST, SHORTEST, Matches, find_matches, with_copies
 from training.reach.results import COLUMNS, RESULTS, Results, table
@@ -32,7 +32,7 @@ def longest_match(text: list[int], t: int, start: int, window: int) -> tuple[int
         size = 0
         while size < LONGEST and place - size > start and text[place - size - 1] == text[t - size - 1]:
             size += 1
-        if SHORTEST <= size and t - place + SHORTEST <= window and size > best:
+        if size >= SHORTEST and t - place + SHORTEST <= window and size > best:
             best, copied = size, text[place]
     return best, copied
 
@@ -90,14 +90,16 @@ def result(trial: Trial, loss: float) -> dict[str, object]:
     return {"trial": vars(trial), **dict.fromkeys(COLUMNS, loss), "stream_share": 0.25}
 
 
-def test_every_rate_is_tried_and_the_best_gets_more_seeds(tmp_path: Path) -> None:
+def test_every_rate_is_tried_and_the_best_gets_more_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = (0.03, 0.06)
+    monkeypatch.setattr("training.reach.results.RATES", rates)
     results = Results(tmp_path / "results.jsonl")
     first = results.wanted(["log"], [BASELINE], 2)
-    assert first == [Trial("log", BASELINE, rate, 0) for rate in RATES]
+    assert first == [Trial("log", BASELINE, rate, 0) for rate in rates]
     for trial, loss in zip(first, (1.5, 1.25), strict=True):
         results.add(result(trial, loss))
-    assert results.wanted(["log"], [BASELINE], 2) == [Trial("log", BASELINE, RATES[1], 1)]
-    results.add(result(Trial("log", BASELINE, RATES[1], 1), 1.75))
+    assert results.wanted(["log"], [BASELINE], 2) == [Trial("log", BASELINE, rates[1], 1)]
+    results.add(result(Trial("log", BASELINE, rates[1], 1), 1.75))
     again = Results(tmp_path / "results.jsonl")
     assert not again.wanted(["log"], [BASELINE], 2)
     shown = table(again, "log", {BASELINE: (1.0, 1.25)})

@@ -29,12 +29,19 @@ class Size:
 
 SIZES = {
     "nano": Size(
-        {"head_type": "reweight", "T": 32, "n_emb": 64, "nodes": 112, "n_blocks": 4, "n_heads": 2},
-        {"steps": 3000, "learning_rate": 0.01},
+        {"head_type": "reweight", "T": (2, 32, 32, 32), "n_emb": 64, "nodes": 96, "n_blocks": 4, "n_heads": 2},
+        {"steps": 4000, "learning_rate": 0.01},
     ),
     "small": Size(
-        {"T": 64, "n_emb": 128, "nodes": 512, "n_blocks": 4, "n_heads": 4},
-        {"steps": 6000, "dropout": 0.1, "matrix_learning_rate": 0.02},
+        {
+            "head_type": ("reweight", "hybrid", "hybrid", "hybrid", "content"),
+            "T": (2, 64, 64, 64, 512),
+            "n_emb": 128,
+            "nodes": 512,
+            "n_blocks": 5,
+            "n_heads": 4,
+        },
+        {"steps": 6000, "dropout": 0.1, "matrix_learning_rate": 0.02, "windows": 2},
     ),
 }
 
