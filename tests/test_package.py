@@ -131,13 +131,14 @@ def test_completion_offers_public_names_and_modules_alone() -> None:
 
 def test_shipped_models_match_their_cards_and_the_script_that_made_them() -> None:
     pytest.importorskip("torch")
-    from training.shipped import MODELS, card
+    from training.cards import card
+    from training.shipped import MODELS
 
     assert set(shipped()) == set(MODELS)
     assert DEFAULT in MODELS
     for name, path in shipped().items():
         checkpoint = read_checkpoint(path)
-        assert path.with_suffix(".md").read_text(encoding="utf-8") == card(name, path)
+        assert path.with_suffix(".md").read_text(encoding="utf-8") == card(name, path, MODELS[name])
         assert checkpoint.training["ended"] == "done"
         of_items = MODELS[name].data.items is not None
         assert checkpoint.vocab is not None
@@ -164,7 +165,7 @@ def test_trials_page_has_what_was_measured() -> None:
         measured = table(group, results)
         has_two_arms = measured.count("\n") > 2
         if has_two_arms or f"<!-- {group} -->" in page:
-            assert f"<!-- {group} -->\n{measured}\n<!-- end" in page, "run python training/trials.py write"
+            assert f"<!-- {group} -->\n{measured}\n<!-- end" in page, "run python -m training.trials write"
 
 
 def text_of(page: Path) -> str:

@@ -1,7 +1,7 @@
 """Controlled trials of recipes and shapes: run them and write the tables of `TRIALS.md`.
 
-    python training/trials.py run tinyshakespeare.txt optimizer schedule    # run the missing trials of these groups
-    python training/trials.py write                                          # write all tables into TRIALS.md
+    python -m training.trials run tinyshakespeare.txt optimizer schedule    # run the missing trials of these groups
+    python -m training.trials write                                         # write all tables into TRIALS.md
 
 The first arm of a group is its baseline. Every other arm changes one thing. The learning rate of each arm is tuned on a
 grid with seed 0. The best one then runs with four more seeds, unless the arm is so close to the baseline that no claim
@@ -21,6 +21,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ class Arm:
 
 
 REWEIGHT = {**NANO, "head_type": "reweight"}
+NEW_NANO = {**REWEIGHT, "T": [2, 32, 32, 32], "n_blocks": 4, "n_heads": 2}  # its rates are those of the shipped model
+CHOSEN = ({"matrix_learning_rate": 0.04, "learning_rate": 0.01},)
 DEEPER = {**REWEIGHT, "n_blocks": 4, "n_heads": 2, "nodes": 128}
 FLOAT32 = {"precision": "float32"}
 BASELINE = Arm("Muon, cosine, EMA 0.998")
@@ -78,6 +81,10 @@ GROUPS: dict[str, list[Arm]] = {
         Arm("4 blocks, 4 heads, nodes 96", shape={**REWEIGHT, "n_blocks": 4}),
         Arm("4 blocks, 2 heads, nodes 128", shape=DEEPER),
         Arm("4 blocks, 2 heads, nodes 128, AdamW at 0.01", {"learning_rate": 0.01}, DEEPER),
+    ],
+    "distillation": [
+        Arm("the text alone", {}, NEW_NANO, CHOSEN),
+        Arm("three teachers, three quarters of the loss", {"distillation": 0.75}, NEW_NANO, CHOSEN, "taught"),
     ],
     "precision": [Arm("float32", FLOAT32, NANO, COARSE), Arm("bfloat16", {}, NANO)],
     "average": [BASELINE, Arm("no EMA", {"ema": 0.0}), Arm("EMA 0.99", {"ema": 0.99})],
@@ -244,7 +251,16 @@ class Results:
         return [trial for trial in trials.values() if trial not in self]
 
 
-def run(trial: Trial, corpus_path: str) -> dict[str, Any]:
+@cache
+def _taught(corpus_path: str, folder: Path) -> Any:
+    """Return what the teachers of the shipped models expect of the training text."""
+    from knock_training.data import Corpus
+    from training.shipped import TEACHERS, taught
+
+    return taught(tuple(TEACHERS), Corpus.read(corpus_path), folder)
+
+
+def run(trial: Trial, corpus_path: str, teachers: Path) -> dict[str, Any]:
     """Train and evaluate a model, and return the result to store."""
     import torch
 
@@ -257,7 +273,10 @@ def run(trial: Trial, corpus_path: str) -> dict[str, Any]:
     corpus = Corpus.read(corpus_path)
     config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **trial.shape)
     recipe_type, start = _varied(trial.variation, Recipe)
-    result = train(config, corpus, recipe_type(**trial.recipe), start=start(config, trial.recipe["seed"]))
+    result = train(
+        config, corpus, recipe_type(**trial.recipe), start=start(config, trial.recipe["seed"]),
+        teachers=_taught(corpus_path, teachers) if trial.variation == "taught" else None,
+    )  # fmt: skip
     losses = evaluate(result.weights, corpus.validation)
     gates = [[round(float(gate), 3) for gate in result.weights[name]] for name in result.weights if "gate" in name]
     return {
@@ -294,14 +313,14 @@ def _varied(variation: str, recipe_type: Any) -> tuple[Any, Callable[..., Any]]:
     return (Growing if variation == "growing batch" else recipe_type), start
 
 
-def run_all(groups: list[str], corpus: str, jobs: int, results: Results) -> None:
+def run_all(groups: list[str], corpus: str, teachers: Path, jobs: int, results: Results) -> None:
     """Run all missing trials of some groups, including those that earlier results call for."""
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         running: dict[Any, Trial] = {}
         while True:
             wanted = [trial for trial in results.wanted(groups) if trial not in running.values()]
             for trial in wanted[: jobs - len(running)]:
-                running[pool.submit(run, trial, corpus)] = trial
+                running[pool.submit(run, trial, corpus, teachers)] = trial
             if not running:
                 return
             done = next(as_completed(running))
@@ -358,11 +377,12 @@ def main() -> None:
     runs.add_argument("corpus", help="path of tinyshakespeare.txt")
     runs.add_argument("groups", nargs="+", choices=GROUPS, help="groups to run")
     runs.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time (default: one per CPU)")
+    runs.add_argument("--teachers", type=Path, default=Path(), help="folder with the teachers of the shipped models")
     commands.add_parser("write", help="write the tables into TRIALS.md")
     options = parser.parse_args()
     results = Results(RESULTS)
     if options.command == "run":
-        run_all(options.groups, options.corpus, options.jobs, results)
+        run_all(options.groups, options.corpus, options.teachers, options.jobs, results)
         return
     text = TRIALS.read_text(encoding="utf-8")
     for group in GROUPS:
