@@ -16,6 +16,7 @@ from knock.config import ModelConfig
 from knock.engine.engine import Engine
 from knock.engine.portable.arithmetic import exp, exp_double, gelu, log_double
 from knock.engine.portable.sampler import sample
+from knock.errors import SamplingError
 from knock.sampling import SamplingOptions, TokenStats
 from knock.weights import Weights
 from tests.cases import CASES, extreme_weights, models, random_tokens, random_weights
@@ -251,3 +252,56 @@ def test_every_row_of_a_batch(tmp_path: Path) -> None:
         expected = lm.generate_batch(prompts, seed=seed, max_new_tokens=50, top_p=0.9, token_stats=True)
         for written, text in zip(results(jobs, folder, [lm]), expected, strict=True):
             check_text(written, text)
+
+
+def test_models_whose_numbers_could_overflow_run_without_vectors(tmp_path: Path) -> None:
+    """To the bits of the twin: finite, or not a number."""
+
+    def enlarged(config: ModelConfig, factor: float) -> Weights:
+        """Weights with a residual stream of this size."""
+        arrays = random_weights(config, 1)
+        return Weights(config, {n: a * factor if n.endswith(("embed", "pos", "w1")) else a for n, a in arrays.items()})
+
+    some = [enlarged(config, factor) for config in CASES.values() for factor in (1e20, 1e37)]
+    tokens = random_tokens(some[0].config, 12)  # all vocabularies have these
+    jobs = [
+        {"kind": "logits", "model": i, "tokens": tokens.tolist(), "plain": plain}
+        for i in range(len(some))
+        for plain in (False, True)
+    ]
+    found = results(jobs, tmp_path, [*map(with_characters, some)])
+    finite = []
+    for weights, fast, plain in zip(some, found[::2], found[1::2], strict=True):
+        with np.errstate(all="ignore"):
+            expected = Engine(weights, "numpy", "int16").logits(tokens).ravel()
+        assert fast == {"error": "WebAssembly is not used"}
+        assert np.array_equal(plain, expected, equal_nan=True), weights.config
+        finite.append(bool(np.isfinite(expected).all()))
+    assert {*finite} == {True, False}
+
+
+WRONG: list[dict[str, Any]] = [
+    {"temperature": -1}, {"temperature": 1e5}, {"temperature": "1"}, {"temperature": True}, {"top_k": 1.5},
+    {"top_k": -1}, {"top_p": 0}, {"top_p": 1.01}, {"min_p": -0.1}, {"typical_p": 0}, {"top_n_sigma": -1},
+    {"target_entropy": -1},
+    {"target_entropy": 1e-7}, {"target_entropy": 1, "temperature": 0.5}, {"entropy_rule": "other"}, {"min_temp": 0},
+    {"min_temp": 3}, {"mirostat": 0}, {"mirostat": 2, "top_p": 0.9}, {"mirostat": 2, "temperature": 0},
+    {"mirostat_eta": 0}, {"no_repeat_ngram": -1}, {"dry_multiplier": 1e5}, {"dry_base": 0.5}, {"dry_allowed_length": 0},
+    {"repetition_range": 0.5}, {"logit_bias": {9: 1}}, {"logit_bias": {0: 1e31}}, {"unknown": 1},
+    {"logit_bias": dict.fromkeys(range(5), -math.inf)},
+]  # fmt: skip
+
+
+def test_controls_out_of_range(tmp_path: Path) -> None:
+    """Those that the engine rejects."""
+    config = ModelConfig(vocab_size=5, T=1, n_emb=1, n_heads=1)
+    for controls in WRONG:
+        with pytest.raises(SamplingError):
+            Sampling.of(controls).bias_array(5)
+    lm, logits = with_characters(random_weights(config, 0)), encoded(np.zeros(5, np.float32))
+    job = {"kind": "draws", "model": 0, "logits": logits, "seed": "0", "index": "0", "context": []}
+    jobs = [job | {"controls": as_json(each)} for each in [*WRONG, *CONTROLS]]  # type: ignore[list-item]
+    found = results(jobs, tmp_path, [lm])
+    for controls, drawn in zip(WRONG, found, strict=False):
+        assert "error" in drawn, controls
+    assert not any("error" in drawn for drawn in found[len(WRONG) :])
