@@ -1,0 +1,200 @@
+// The page: it connects the text, the controls, the bars, the heads and the patterns.
+
+import { Sampler, decodeModel } from "../engine/index.js";
+import { announce, byId, element } from "./dom.js";
+import { Bars } from "./bars.js";
+import { ControlPanel, engineControls } from "./controls.js";
+import { TextActions } from "./actions.js";
+import { showGauge } from "./gauge.js";
+import { HeadsView } from "./heads.js";
+import { showPatterns } from "./patterns.js";
+import { Reader } from "./reader.js";
+import { Session } from "./session.js";
+import { Slices } from "./slices.js";
+import { opening, tourSteps } from "./steps.js";
+import { survey } from "./survey.js";
+import { TextView } from "./text.js";
+import { Tour } from "./tour.js";
+import { counted, grouped, label, labelsOf, listed, percent } from "./words.js";
+
+const SURVEY_DELAY = 150; // milliseconds without a change of the text
+
+/** The page as a whole. */
+class App {
+  #looking = new Slices();
+  #surveying = new Slices();
+  #timer = 0;
+  #surveyed = null;
+  #atStart = null; // what the model says before any text
+
+  constructor(model, page) {
+    this.model = model;
+    this.page = page;
+    this.plain = { temperature: 0.8, top_p: 0.95, min_p: 0, held: false, target: 1.5 };
+    this.session = new Session(model, engineControls(this.plain));
+    this.reader = new Reader(model);
+    this.text = new TextView(this.session);
+    this.bars = new Bars(model, labelsOf(model), (token) => this.session.pick(token));
+    this.heads = new HeadsView(model, (looked) => this.text.mark(looked));
+    this.panel = new ControlPanel(this.session, this.plain);
+    this.actions = new TextActions(model, this.session, page);
+    this.#describe();
+    this.#listen();
+    this.#begin();
+    this.tour = new Tour(tourSteps(this.#forTour(), this.session.text), () => this.#kept());
+  }
+
+  #describe() {
+    const { model, page } = this;
+    document.title = page.title;
+    byId("name").textContent = page.headline;
+    byId("about").textContent = page.about;
+    byId("source").textContent = page.source;
+    byId("source").hidden = !page.source;
+    byId("terms").replaceChildren(...page.terms.flatMap(([name, meaning]) => [element("dt", {}, name), element("dd", {}, meaning)]));
+    byId("chosen").append(
+      element("option", { value: "" }, "none"),
+      ...model.vocab.chars.map((char, token) => element("option", { value: token }, label(char))),
+    );
+    if (page.char !== null) byId("chosen").value = model.vocab.tokenOf(page.char);
+    byId("chosen").addEventListener("change", () => this.#surveyLater());
+  }
+
+  #listen() {
+    const { session } = this;
+    session.addEventListener("text", () => this.#surveyLater());
+    session.addEventListener("selection", () => this.#look());
+    session.addEventListener("controls", () => this.#look());
+    session.addEventListener("growth", () => {
+      if (session.pause) this.#look(); // otherwise it would be over before anyone could look
+    });
+    session.addEventListener("ending", () => this.#surveyLater());
+    session.addEventListener("activity", () => {
+      if (!session.isWriting) this.#surveyLater();
+    });
+    for (const name of ["text", "growth", "controls"]) session.addEventListener(name, () => this.#gauge());
+  }
+
+  /** Show the given text, or one that the model writes; look at the most surprising character of its middle. */
+  #begin() {
+    const { session, page } = this;
+    if (page.text) {
+      session.showText(page.text);
+      this.#surveyLater(() => this.#selectInteresting());
+    } else {
+      session.write();
+      session.addEventListener("ending", () => this.#selectInteresting(), { once: true });
+    }
+  }
+
+  #selectInteresting() {
+    const { letters } = this.session;
+    const third = Math.floor(letters.length / 3);
+    let best = Math.min(third, letters.length);
+    for (let at = third; at < letters.length - third; at++) {
+      if (letters[at].surprise > (letters[best].surprise || 0)) best = at;
+    }
+    this.session.select(best);
+  }
+
+  /** Ask the model about the selected place, and show what it says. */
+  #look() {
+    const { session, reader } = this;
+    const at = session.selected;
+    const place = session.placeBefore(at);
+    if (place < 0) {
+      this.#showPlace(at, this.#beforeAnyText(), true);
+      return;
+    }
+    reader.set(session.read);
+    this.#looking.run(reader.find(place), { onDone: (found) => this.#showPlace(at, found, session.fromStart) });
+  }
+
+  #beforeAnyText() {
+    if (this.#atStart === null) {
+      const state = this.model.state({ trace: true });
+      this.#atStart = { logits: state.read(this.model.vocab.start).slice(), trace: state.trace };
+    }
+    return this.#atStart;
+  }
+
+  #showPlace(at, { logits, trace }, hasStart) {
+    const { session, model } = this;
+    const letter = session.letters[at];
+    const stages = new Sampler(model, session.controls).stages(logits);
+    this.bars.show(stages, session.controls, { actual: letter?.token ?? null });
+    this.heads.show({ letters: session.letters, at, hasStart, trace });
+    const shown = letter === undefined ? "" : label(letter.char ?? "") ;
+    byId("next-title").textContent = letter === undefined ? "The next character" : `What was expected where ${letter.char === undefined ? "the item ends" : `${shown} stands`}`;
+    const facts = [];
+    if (letter !== undefined) {
+      const share = stages[0].probabilities[letter.token];
+      facts.push(`${letter.char === undefined ? "The end" : shown} had ${percent(share)}: ${(-Math.log2(share)).toFixed(1)} bits of surprise.`);
+    }
+    const temperature = stages.find((stage) => stage.temperature !== undefined)?.temperature;
+    if (session.controls.target_entropy !== undefined) facts.push(`The rule sets temperature ${temperature.toFixed(2)} here.`);
+    byId("next-facts").textContent = facts.join(" ");
+    byId("from-here").hidden = letter === undefined || at === 0;
+  }
+
+  /** Read the whole text again once it has stayed the same for a moment. */
+  #surveyLater(then = () => {}) {
+    clearTimeout(this.#timer);
+    this.#surveying.cancel();
+    this.#timer = setTimeout(() => this.#survey(then), SURVEY_DELAY);
+  }
+
+  #survey(then) {
+    const { session, model } = this;
+    if (session.isWriting) return;
+    const chosen = byId("chosen").value === "" ? null : Number(byId("chosen").value);
+    const shift = 1 - Number(session.fromStart);
+    const next = session.isOver ? model.vocab.boundary : undefined;
+    this.#surveying.run(survey(model, session.read, { chosen, next }), {
+      onSlice: (readings) => {
+        for (const { at, surprise, entropy } of readings) session.learn(at + shift, surprise, entropy);
+        this.text.paint(readings[0].at + shift, readings.at(-1).at + shift + 1);
+      },
+      onDone: (result) => {
+        this.#surveyed = result;
+        showPatterns(model, result, chosen === null ? null : model.vocab.chars[chosen], (head) => {
+          this.heads.choose(head);
+          byId("heads").scrollIntoView({ block: "nearest" });
+        });
+        this.actions.summarize();
+        then();
+      },
+    });
+  }
+
+  #gauge() {
+    const { session } = this;
+    const target = session.controls.target_entropy;
+    byId("gauge").hidden = target === undefined;
+    if (target === undefined) return;
+    const readings = session.letters.filter(({ held }) => held !== undefined);
+    showGauge(readings.map(({ entropy, held }) => ({ before: entropy, after: held })), target);
+  }
+
+  #forTour() {
+    const { model, session, panel, heads, plain, page } = this;
+    return {
+      model, session, panel, heads, plain, corpus: page.corpus, sample: session.snapshot(),
+      surveyed: () => this.#surveyed,
+    };
+  }
+
+  /** Remember the text and the controls; return what restores them. */
+  #kept() {
+    const { session, panel } = this;
+    const [text, settings, pause] = [session.snapshot(), panel.settings, session.pause];
+    return () => {
+      session.restore(text);
+      session.setPause(pause);
+      panel.set(settings);
+    };
+  }
+}
+
+const content = (id) => JSON.parse(byId(id).textContent);
+globalThis.knock = new App(decodeModel(content("model")), content("page"));

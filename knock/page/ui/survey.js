@@ -1,0 +1,92 @@
+// One reading of a whole text: the surprise of every character, and the patterns of every head over its places.
+
+import { probabilitiesOf, bitsOf } from "./words.js";
+
+/**
+ * Mean and standard deviation of the attention of each head, by distance.
+ * @typedef {Object} Pattern
+ * @property {number[]} mean index 0 is the last character read; NaN at distances that no place sees
+ * @property {number[]} spread
+ */
+
+/** Sums over places, for one kind of attention of one head. */
+class Sums {
+  #sum = [];
+  #squares = [];
+  #count = [];
+
+  /** Add the attention at a place that has read `seen` tokens. */
+  add(weights, seen) {
+    for (let j = 0; j < Math.min(seen, weights.length); j++) {
+      this.#sum[j] = (this.#sum[j] ?? 0) + weights[j];
+      this.#squares[j] = (this.#squares[j] ?? 0) + weights[j] ** 2;
+      this.#count[j] = (this.#count[j] ?? 0) + 1;
+    }
+  }
+
+  /** @returns {Pattern|null} null if nothing was added */
+  get pattern() {
+    if (!this.#sum.length) return null;
+    const mean = this.#sum.map((sum, j) => sum / this.#count[j]);
+    return { mean, spread: mean.map((m, j) => Math.sqrt(Math.max(0, this.#squares[j] / this.#count[j] - m * m))) };
+  }
+}
+
+/**
+ * Return the places to average over: those with the longest window full of characters, or all if there are none.
+ * @param {number[]} places
+ * @param {number} full tokens in the longest window
+ */
+function fullest(places, full) {
+  const filled = places.filter((place) => place >= full - 1);
+  return filled.length ? filled : places;
+}
+
+/**
+ * Read a text: an iterator with a step for each token.
+ * @param {Object} model
+ * @param {number[]} read the tokens of the text, as the model reads them
+ * @param {Object} [options]
+ * @param {number|null} [options.chosen] a token: patterns are also averaged over the places where it is read
+ * @param {number} [options.next] the token after the last one, if there is one that is not read: the end of an item
+ * @returns {Generator<{at: number, surprise: number, entropy: number}, Object>} at each token, the surprise of the next
+ *   one in bits, NaN if there is none, and the entropy of its prediction. At last: `places`, `chosenPlaces`, how many were
+ *   averaged over, and for each block and head the patterns `attention`, `reweight`, `content`, `chosen`, null where the
+ *   model has none, and the mean `distance`
+ */
+export function* survey(model, read, { chosen = null, next } = {}) {
+  const state = model.state({ trace: true });
+  const full = Math.max(...model.config.blocks.map(({ T }) => T));
+  const every = fullest([...read.keys()], full);
+  const those = chosen === null ? [] : fullest([...read.keys()].filter((at) => read[at] === chosen), full);
+  const [averaged, withChosen] = [new Set(every), new Set(those)];
+  const heads = [];
+  for (let at = 0; at < read.length; at++) {
+    const p = probabilitiesOf(state.read(read[at]));
+    const seen = at + 1;
+    state.trace.forEach((block, b) =>
+      block.forEach((head, h) => {
+        heads[b] ??= [];
+        const sums = (heads[b][h] ??= { attention: new Sums(), reweight: new Sums(), content: new Sums(), chosen: new Sums(), distance: 0 });
+        if (averaged.has(at)) {
+          sums.attention.add(head.weights, seen);
+          if (head.reweight) sums.reweight.add(head.reweight, seen);
+          if (head.content) sums.content.add(head.content, seen);
+          sums.distance += head.weights.reduce((sum, weight, j) => sum + weight * (j + 1), 0) / every.length;
+        }
+        if (withChosen.has(at)) sums.chosen.add(head.weights, seen);
+      }),
+    );
+    const following = read[at + 1] ?? next;
+    yield { at, surprise: following === undefined ? NaN : -Math.log2(p[following]), entropy: bitsOf(p) };
+  }
+  return {
+    places: every.length,
+    chosenPlaces: those.length,
+    heads: heads.map((block) =>
+      block.map(({ attention, reweight, content, chosen: when, distance }) => ({
+        attention: attention.pattern, reweight: reweight.pattern, content: content.pattern, chosen: when.pattern, distance,
+      })),
+    ),
+  };
+}

@@ -1,0 +1,96 @@
+// The tour: a panel that explains the page step by step. It opens only when asked for.
+
+import { bringIntoView, byId, element } from "./dom.js";
+
+const SEEN = "knock-tour-seen";
+
+/** Walks through the steps of a tour. */
+export class Tour {
+  #steps;
+  #at = 0;
+  #restore;
+  #opener = null;
+
+  /**
+   * @param {TourStep[]} steps
+   * @param {function(): function(): void} keep called when the tour opens; returns what restores the page
+   */
+  constructor(steps, keep) {
+    this.#steps = steps;
+    for (const opener of document.querySelectorAll(".take-tour")) {
+      opener.addEventListener("click", () => this.open(opener, keep));
+    }
+    byId("tour-next").addEventListener("click", () => this.#go(this.#at + 1));
+    byId("tour-back").addEventListener("click", () => this.#go(this.#at - 1));
+    byId("tour-close").addEventListener("click", () => this.close());
+    byId("hint-close").addEventListener("click", () => hideHint());
+    document.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && !byId("tour").hidden) this.close();
+    });
+    byId("hint").hidden = wasSeen();
+  }
+
+  /** Open the tour at its first step. */
+  open(opener, keep) {
+    hideHint();
+    this.#restore = keep();
+    this.#opener = opener;
+    byId("tour").hidden = false;
+    document.body.classList.add("touring");
+    this.#go(0);
+  }
+
+  /** Close the tour, and restore what the page showed before. */
+  close() {
+    byId("tour").hidden = true;
+    document.body.classList.remove("touring");
+    this.#light(null);
+    this.#restore();
+    byId("open-tour").focus();
+    bringIntoView(byId("open-tour"));
+  }
+
+  #go(at) {
+    if (at >= this.#steps.length) return this.close();
+    this.#at = at;
+    const step = this.#steps[at];
+    step.enter();
+    byId("tour-count").textContent = `Step ${at + 1} of ${this.#steps.length}`;
+    byId("tour-title").textContent = step.title;
+    byId("tour-text").replaceChildren(...step.say().map((paragraph) => element("p", {}, paragraph)));
+    byId("tour-tries").replaceChildren(...step.tries.map(({ name, run }) => {
+      const button = element("button", { type: "button" }, name);
+      button.addEventListener("click", run);
+      return button;
+    }));
+    byId("tour-back").disabled = at === 0;
+    byId("tour-next").textContent = at + 1 < this.#steps.length ? "Next" : "Done";
+    byId("tour-next").focus({ preventScroll: true });
+    this.#light(step.target);
+    return undefined;
+  }
+
+  #light(id) {
+    document.querySelector(".lit")?.classList.remove("lit");
+    if (id === null) return;
+    byId(id).classList.add("lit");
+    bringIntoView(byId(id), "start");
+  }
+}
+
+function hideHint() {
+  byId("hint").hidden = true;
+  try {
+    localStorage.setItem(SEEN, "yes");
+  } catch {
+    // Without storage, the hint returns at the next visit.
+  }
+}
+
+function wasSeen() {
+  try {
+    return localStorage.getItem(SEEN) !== null;
+  } catch {
+    return false;
+  }
+}
