@@ -1,7 +1,7 @@
 // The page: it connects the text, the controls, the bars, the heads and the patterns.
 
 import { Sampler, decodeModel } from "../engine/index.js";
-import { announce, byId, element } from "./dom.js";
+import { bringIntoView, byId, element } from "./dom.js";
 import { Bars } from "./bars.js";
 import { ControlPanel, engineControls } from "./controls.js";
 import { TextActions } from "./actions.js";
@@ -11,11 +11,11 @@ import { showPatterns } from "./patterns.js";
 import { Reader } from "./reader.js";
 import { Session } from "./session.js";
 import { Slices } from "./slices.js";
-import { opening, tourSteps } from "./steps.js";
+import { tourSteps } from "./steps.js";
 import { survey } from "./survey.js";
 import { TextView } from "./text.js";
 import { Tour } from "./tour.js";
-import { counted, grouped, label, labelsOf, listed, percent } from "./words.js";
+import { label, labelsOf, percent } from "./words.js";
 
 const SURVEY_DELAY = 150; // milliseconds without a change of the text
 
@@ -41,11 +41,12 @@ class App {
     this.#describe();
     this.#listen();
     this.#begin();
-    this.tour = new Tour(tourSteps(this.#forTour(), this.session.text), () => this.#kept());
+    this.tour = new Tour(() => this.#tourSteps(), () => this.#kept());
   }
 
   #describe() {
     const { model, page } = this;
+    byId("controls").open = !matchMedia("(max-width: 760px)").matches;
     document.title = page.title;
     byId("name").textContent = page.headline;
     byId("about").textContent = page.about;
@@ -78,12 +79,13 @@ class App {
   /** Show the given text, or one that the model writes; look at the most surprising character of its middle. */
   #begin() {
     const { session, page } = this;
+    const select = () => this.#surveyLater(() => this.#selectInteresting());
     if (page.text) {
       session.showText(page.text);
-      this.#surveyLater(() => this.#selectInteresting());
+      select();
     } else {
+      session.addEventListener("ending", () => queueMicrotask(select), { once: true });
       session.write();
-      session.addEventListener("ending", () => this.#selectInteresting(), { once: true });
     }
   }
 
@@ -99,6 +101,7 @@ class App {
 
   /** Ask the model about the selected place, and show what it says. */
   #look() {
+    if (this.#surveyed === null) return; // the page is opening
     const { session, reader } = this;
     const at = session.selected;
     const place = session.placeBefore(at);
@@ -124,12 +127,14 @@ class App {
     const stages = new Sampler(model, session.controls).stages(logits);
     this.bars.show(stages, session.controls, { actual: letter?.token ?? null });
     this.heads.show({ letters: session.letters, at, hasStart, trace });
-    const shown = letter === undefined ? "" : label(letter.char ?? "") ;
-    byId("next-title").textContent = letter === undefined ? "The next character" : `What was expected where ${letter.char === undefined ? "the item ends" : `${shown} stands`}`;
+    const shown = letter?.char === undefined ? "the end" : label(letter.char);
+    byId("next-title").textContent = letter === undefined ? "The next character" : `What was expected instead of ${shown}`;
     const facts = [];
     if (letter !== undefined) {
-      const share = stages[0].probabilities[letter.token];
-      facts.push(`${letter.char === undefined ? "The end" : shown} had ${percent(share)}: ${(-Math.log2(share)).toFixed(1)} bits of surprise.`);
+      const { probabilities } = stages[0];
+      const share = probabilities[letter.token];
+      const rank = 1 + probabilities.reduce((count, p) => count + Number(p > share), 0);
+      facts.push(`It is the model's number ${rank}, with ${percent(share)}: ${(-Math.log2(share)).toFixed(1)} bits of surprise.`);
     }
     const temperature = stages.find((stage) => stage.temperature !== undefined)?.temperature;
     if (session.controls.target_entropy !== undefined) facts.push(`The rule sets temperature ${temperature.toFixed(2)} here.`);
@@ -150,19 +155,25 @@ class App {
     const chosen = byId("chosen").value === "" ? null : Number(byId("chosen").value);
     const shift = 1 - Number(session.fromStart);
     const next = session.isOver ? model.vocab.boundary : undefined;
+    this.reader.set(session.read);
     this.#surveying.run(survey(model, session.read, { chosen, next }), {
       onSlice: (readings) => {
-        for (const { at, surprise, entropy } of readings) session.learn(at + shift, surprise, entropy);
+        for (const { at, surprise, entropy, ...found } of readings) {
+          session.learn(at + shift, surprise, entropy);
+          this.reader.remember(at, found);
+        }
         this.text.paint(readings[0].at + shift, readings.at(-1).at + shift + 1);
       },
       onDone: (result) => {
+        const isFirst = this.#surveyed === null;
         this.#surveyed = result;
         showPatterns(model, result, chosen === null ? null : model.vocab.chars[chosen], (head) => {
           this.heads.choose(head);
-          byId("heads").scrollIntoView({ block: "nearest" });
+          bringIntoView(byId("heads"));
         });
         this.actions.summarize();
         then();
+        if (isFirst) this.#look();
       },
     });
   }
@@ -176,12 +187,10 @@ class App {
     showGauge(readings.map(({ entropy, held }) => ({ before: entropy, after: held })), target);
   }
 
-  #forTour() {
+  #tourSteps() {
     const { model, session, panel, heads, plain, page } = this;
-    return {
-      model, session, panel, heads, plain, corpus: page.corpus, sample: session.snapshot(),
-      surveyed: () => this.#surveyed,
-    };
+    const surveyed = () => this.#surveyed;
+    return tourSteps({ model, session, panel, heads, plain, surveyed, corpus: page.corpus, sample: session.snapshot() });
   }
 
   /** Remember the text and the controls; return what restores them. */

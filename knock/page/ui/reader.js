@@ -1,6 +1,6 @@
 // What the model says at a place of a text: the logits of the next token, and where the heads looked.
 
-const KEPT = 512; // places whose results are remembered
+const KEPT = 2 ** 22; // numbers of attention that are remembered, some 16 megabytes for each kind
 const BEFORE = 32; // places before the one asked for that are read, too: the reader often moves to the left
 
 /** Reads a sequence of tokens, as little of it as the model needs. */
@@ -9,6 +9,7 @@ export class Reader {
   #read = [];
   #found = new Map(); // by place
   #state;
+  #places; // how many results are remembered
   #start = 0; // first token that the state has read
   #next = 0; // first token that it has not
 
@@ -16,6 +17,8 @@ export class Reader {
   constructor(model) {
     this.#model = model;
     this.#state = model.state({ trace: true });
+    const { blocks, n_heads: heads } = model.config;
+    this.#places = Math.max(2 * BEFORE, Math.floor(KEPT / blocks.reduce((sum, { T }) => sum + T * heads, 0)));
   }
 
   /**
@@ -46,15 +49,16 @@ export class Reader {
       while (this.#next <= place) {
         const at = this.#next++;
         const logits = this.#state.read(this.#read[at]).slice();
-        if (isExact(at)) this.#keep(at, { logits, trace: this.#state.trace });
+        if (isExact(at)) this.remember(at, { logits, trace: this.#state.trace });
         if (this.#next <= place) yield;
       }
     }
     return this.#found.get(place);
   }
 
-  #keep(place, result) {
+  /** Remember what a reading from the beginning found at a place. */
+  remember(place, result) {
     this.#found.set(place, result);
-    if (this.#found.size > KEPT) this.#found.delete(this.#found.keys().next().value);
+    if (this.#found.size > this.#places) this.#found.delete(this.#found.keys().next().value);
   }
 }

@@ -1,6 +1,6 @@
 // Long work in short slices, so that the page stays responsive.
 
-const SLICE = 10; // milliseconds of work between two frames
+const SLICE = 12; // milliseconds of work between two frames
 
 /** A lane for work of one kind: new work replaces what is still under way. */
 export class Slices {

@@ -24,21 +24,22 @@ const WORD = /\p{L}{5,}/gu;
  * @param {HeadsView} app.heads
  * @param {function(): Object|null} app.surveyed the latest survey of a text
  * @param {{characters: number|null}} app.corpus what the model was trained on
- * @param {string} sample a text of the model
+ * @param {Object} app.sample a snapshot of the session: the text to show and to begin like
  * @returns {TourStep[]}
  */
-export function tourSteps(app, sample) {
-  return [aCharacterModel(app, sample), aHeadsPattern(app), temperature(app, sample), theEntropyRule(app, sample), noKnowledge(app)];
+export function tourSteps(app) {
+  const prompt = opening(app.sample.letters.map(({ char }) => char ?? "").join(""));
+  return [aCharacterModel(app, prompt), aHeadsPattern(app), byTemperature(app, prompt), byEntropyRule(app, prompt), noKnowledge(app)];
 }
 
-function aCharacterModel({ model, session, panel, plain }, sample) {
+function aCharacterModel({ model, session, panel, plain }, prompt) {
   return {
     title: "It guesses the next character",
     target: "next",
     enter() {
       panel.set(plain);
       session.setPause(0);
-      session.setPrompt(opening(sample));
+      session.setPrompt(prompt);
     },
     say: () => [
       `This model knows ${counted(model.vocab.chars.length, "character")}. It reads the text so far and says how likely each ` +
@@ -47,7 +48,7 @@ function aCharacterModel({ model, session, panel, plain }, sample) {
         "Click a bar to choose one yourself, or let the model draw slowly and watch the bars.",
     ],
     tries: [
-      { name: "Draw slowly", run: () => drawSlowly(session, opening(sample)) },
+      { name: "Draw slowly", run: () => drawSlowly(session, prompt) },
       { name: "Stop", run: () => session.stop() },
     ],
   };
@@ -83,11 +84,11 @@ function aHeadsPattern({ model, session, heads, surveyed, sample }) {
   };
 }
 
-function temperature({ session, panel, plain }, sample) {
+function byTemperature({ session, panel, plain }, prompt) {
   const at = (degrees) => () => {
     panel.set({ ...plain, temperature: degrees, top_p: 1, held: false });
     session.setPause(0);
-    session.setPrompt(opening(sample));
+    session.setPrompt(prompt);
     session.write();
   };
   return {
@@ -104,11 +105,11 @@ function temperature({ session, panel, plain }, sample) {
   };
 }
 
-function theEntropyRule({ session, panel, plain }, sample) {
+function byEntropyRule({ session, panel, plain }, prompt) {
   const held = (target) => () => {
     panel.set({ ...plain, top_p: 1, held: true, target });
     session.setPause(0);
-    session.setPrompt(opening(sample));
+    session.setPrompt(prompt);
     session.write();
   };
   return {

@@ -32,6 +32,10 @@ class Sums {
   }
 }
 
+function emptySums() {
+  return { attention: new Sums(), reweight: new Sums(), content: new Sums(), chosen: new Sums(), distance: 0 };
+}
+
 /**
  * Return the places to average over: those with the longest window full of characters, or all if there are none.
  * @param {number[]} places
@@ -49,10 +53,10 @@ function fullest(places, full) {
  * @param {Object} [options]
  * @param {number|null} [options.chosen] a token: patterns are also averaged over the places where it is read
  * @param {number} [options.next] the token after the last one, if there is one that is not read: the end of an item
- * @returns {Generator<{at: number, surprise: number, entropy: number}, Object>} at each token, the surprise of the next
- *   one in bits, NaN if there is none, and the entropy of its prediction. At last: `places`, `chosenPlaces`, how many were
- *   averaged over, and for each block and head the patterns `attention`, `reweight`, `content`, `chosen`, null where the
- *   model has none, and the mean `distance`
+ * @returns {Generator<Object, Object>} at each token: its place `at`, the `surprise` of the next one in bits, NaN if there
+ *   is none, the `entropy` of its prediction, `logits` and `trace`. At last: `places` and `chosenPlaces`, how many were
+ *   averaged over, and in `heads`, [L][H], the patterns `attention`, `reweight`, `content`, `chosen`, null where the model
+ *   has none, and the mean `distance`
  */
 export function* survey(model, read, { chosen = null, next } = {}) {
   const state = model.state({ trace: true });
@@ -62,12 +66,13 @@ export function* survey(model, read, { chosen = null, next } = {}) {
   const [averaged, withChosen] = [new Set(every), new Set(those)];
   const heads = [];
   for (let at = 0; at < read.length; at++) {
-    const p = probabilitiesOf(state.read(read[at]));
+    const logits = state.read(read[at]).slice();
+    const p = probabilitiesOf(logits);
     const seen = at + 1;
     state.trace.forEach((block, b) =>
       block.forEach((head, h) => {
         heads[b] ??= [];
-        const sums = (heads[b][h] ??= { attention: new Sums(), reweight: new Sums(), content: new Sums(), chosen: new Sums(), distance: 0 });
+        const sums = (heads[b][h] ??= emptySums());
         if (averaged.has(at)) {
           sums.attention.add(head.weights, seen);
           if (head.reweight) sums.reweight.add(head.reweight, seen);
@@ -78,7 +83,8 @@ export function* survey(model, read, { chosen = null, next } = {}) {
       }),
     );
     const following = read[at + 1] ?? next;
-    yield { at, surprise: following === undefined ? NaN : -Math.log2(p[following]), entropy: bitsOf(p) };
+    const surprise = following === undefined ? NaN : -Math.log2(p[following]);
+    yield { at, surprise, entropy: bitsOf(p), logits, trace: state.trace };
   }
   return {
     places: every.length,

@@ -3,6 +3,8 @@
 import { announce, bringIntoView, byId, element } from "./dom.js";
 import { END_SIGN, label, spoken } from "./words.js";
 
+const LEAST_MARK = 0.05; // of the longest bar below the text; shorter ones would be a line
+
 /** Least surprise in bits of each colour; the same as in a terminal (knock/cli/ui/heat.py), with the same colours. */
 export const HEAT_STEPS = [0, 1, 2, 4, 6, 8];
 
@@ -55,7 +57,7 @@ export class TextView {
     this.#marked = [];
     for (const { at, share } of looked) {
       const span = at < 0 ? this.#start : this.#spans[at];
-      if (span === undefined || share < 0.005) continue;
+      if (span === undefined || share < LEAST_MARK * most) continue;
       span.style.setProperty("--look", share / most);
       this.#marked.push(span);
     }
@@ -99,11 +101,11 @@ export class TextView {
     if (!isWriting) this.#keepVisible(span);
   }
 
-  /** Scroll the text, not the page. */
+  /** Scroll the text, not the page: a letter that is not to be seen moves to the middle. */
   #keepVisible(span) {
     const [inner, outer] = [span.getBoundingClientRect(), this.#view.getBoundingClientRect()];
-    if (inner.top < outer.top) this.#view.scrollTop -= outer.top - inner.top + inner.height;
-    else if (inner.bottom > outer.bottom) this.#view.scrollTop += inner.bottom - outer.bottom + inner.height;
+    if (inner.top >= outer.top && inner.bottom <= outer.bottom) return;
+    this.#view.scrollTop += (inner.top + inner.bottom - outer.top - outer.bottom) / 2;
   }
 
   #pointed(event) {

@@ -6,19 +6,19 @@ const SEEN = "knock-tour-seen";
 
 /** Walks through the steps of a tour. */
 export class Tour {
-  #steps;
+  #plan;
+  #steps = [];
   #at = 0;
   #restore;
-  #opener = null;
 
   /**
-   * @param {TourStep[]} steps
+   * @param {function(): TourStep[]} plan called when the tour opens
    * @param {function(): function(): void} keep called when the tour opens; returns what restores the page
    */
-  constructor(steps, keep) {
-    this.#steps = steps;
+  constructor(plan, keep) {
+    this.#plan = plan;
     for (const opener of document.querySelectorAll(".take-tour")) {
-      opener.addEventListener("click", () => this.open(opener, keep));
+      opener.addEventListener("click", () => this.open(keep));
     }
     byId("tour-next").addEventListener("click", () => this.#go(this.#at + 1));
     byId("tour-back").addEventListener("click", () => this.#go(this.#at - 1));
@@ -31,10 +31,10 @@ export class Tour {
   }
 
   /** Open the tour at its first step. */
-  open(opener, keep) {
+  open(keep) {
     hideHint();
     this.#restore = keep();
-    this.#opener = opener;
+    this.#steps = this.#plan();
     byId("tour").hidden = false;
     document.body.classList.add("touring");
     this.#go(0);
