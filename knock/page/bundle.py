@@ -43,7 +43,9 @@ def modules(entries: Iterable[Path]) -> list[Path]:
             add(needed)
             lacking = {name.strip() for name in names.split(",")} - exported(needed) - {""}
             if lacking:
-                raise ValueError(f"{path.name} imports {', '.join(sorted(lacking))}, which {needed.name} does not export")
+                raise ValueError(
+                    f"{path.name} imports {', '.join(sorted(lacking))}, which {needed.name} does not export"
+                )
         ordered.append(open_.pop())
 
     for entry in entries:
