@@ -3,93 +3,95 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from knock.page.bundle import FOLDER, bundle
+from knock.page.terms import page_terms
 from knock.page.weights import page_model
 from knock.words import counted, listed
 
 if TYPE_CHECKING:
-    from knock.config import ModelConfig
     from knock.language_model import LanguageModel
 
-_END_SIGN = "∎"
+LONGEST_TEXT = 4096  # characters that a page shows at first
+_SHELL, _SCRIPT, _STYLE = FOLDER / "page.html", FOLDER / "ui" / "main.js", FOLDER / "page.css"
 
 
-def document(
-    lm: LanguageModel,
-    name: str,
-    *,
-    command_name: str | None = None,
-    text: str = "",
-    source: str = "",
-    title: str | None = None,
-    char: str | None = None,
-) -> bytes:
-    """Return the page of a model in UTF-8.
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """What a page shows first.
+
+    Attributes:
+        text: The text, as the model reads it; if empty, the model writes one.
+        source: Where the text comes from, in a sentence; may be empty.
+        headline: Headline of the page; None for the name of the model.
+        title: Title of the page; None for the headline.
+        char: A character: the patterns of the heads where it is read are shown, too.
+    """
+
+    text: str = ""
+    source: str = ""
+    headline: str | None = None
+    title: str | None = None
+    char: str | None = None
+
+
+def document(lm: LanguageModel, name: str, opening: Opening | None = None, *, file: str | None = None) -> bytes:
+    """Return the page of a model, in UTF-8.
 
     Args:
         lm: the model.
         name: what the page calls it.
-        command_name: how commands name it; None if that is the same.
-        text: the text to show first, as the model reads it; if empty, the model writes one.
-        source: where the text comes from, in a sentence.
-        title: title of the page; None for the name.
-        char: a character; the patterns of the heads where it is read are shown, too.
+        opening: what the page shows first.
+        file: how a command names the model; None for the name.
     """
-    config = lm.model.config
+    opening = opening or Opening()
+    headline = opening.headline or name
     page = {
-        "title": title or f"{name} · knock",
-        "headline": name,
-        "about": _about(lm),
-        "source": source,
-        "text": text,
-        "char": char,
-        "model": command_name or name,
+        "title": opening.title or f"{headline} · knock",
+        "headline": headline,
+        "about": _about(lm, name if headline != name else ""),
+        "source": opening.source,
+        "text": opening.text,
+        "char": opening.char,
+        "model": file or name,
         "fileName": f"{name}.txt",
-        "corpus": {"characters": _corpus_characters(lm.training)},
-        "terms": terms(config, has_boundary=lm.vocab.has_boundary),
+        "corpus": {"characters": _of_corpus(lm.training, "characters", int)},
+        "terms": page_terms(lm.model.config, has_boundary=lm.vocab.has_boundary),
     }
-    shell = (FOLDER / "page.html").read_text(encoding="utf-8")
     data = {"model": page_model(lm, name), "page": page}
-    return bundle(shell, [FOLDER / "ui" / "main.js"], styles=[FOLDER / "page.css"], data=data)
+    return bundle(_SHELL.read_text(encoding="utf-8"), [_SCRIPT], styles=[_STYLE], data=data)
 
 
-def terms(config: ModelConfig, *, has_boundary: bool) -> list[tuple[str, str]]:
-    """Return the words of an inspection and what they mean, in a line each."""
-    words = [("attention", "shares of a head's attention to the characters before, 100% in all")]
-    if config.has_reweight:
-        words.append(("reweight", "attention by distance, whatever stands there: a learned pattern"))
-    if config.has_content:
-        words.append(("content", "attention by likeness of what stands there (query and key)"))
-    if config.has_hybrid:
-        words.append(("gate", "share of reweight against content: 1 is only reweight, 0 only content"))
-    words.append(("distance", "mean number of characters back; 1 is the last one read"))
-    words.append(("surprise", "how unlikely a character was, in bits: 1 bit is a coin toss, 3 bits one of eight"))
-    words.append(("entropy", "the surprise to be expected of the next character, in bits"))
-    return [*words, *([(_END_SIGN, "the end of the item")] if has_boundary else [])]
+def beginning(text: str, source: str) -> tuple[str, str]:
+    """Return as much of a text as a page shows, and a sentence that says what it is.
+
+    Args:
+        text: the text.
+        source: where it comes from, such as the name of a file.
+    """
+    if len(text) <= LONGEST_TEXT:
+        return text, f"The text is {source}, {counted(len(text), 'character')}."
+    return text[:LONGEST_TEXT], f"The text is the first {LONGEST_TEXT:,} of {len(text):,} characters of {source}."
 
 
-def _about(lm: LanguageModel) -> str:
-    """Return one line about the model."""
+def _about(lm: LanguageModel, name: str) -> str:
+    """Return a line about the model, with its name if that is not empty."""
     config = lm.model.config
     kinds = listed(dict.fromkeys(config.head_types))
-    heads = f"{counted(config.n_blocks, 'block')} of {counted(config.n_heads, f'{kinds} head')}"
-    size = f"{lm.model.weights.n_parameters:,} numbers"
-    learned = _corpus_name(lm.training)
-    return (
-        f"A character-level language model, running in this page: {size}, {heads}; it sees the last "
-        f"{counted(config.receptive_field, 'character')}{learned and f'; trained on {learned}'}."
-    )
+    corpus = _of_corpus(lm.training, "name", str)
+    parts = [
+        f"{f'{name}, a' if name else 'A'} character-level language model that runs in this page",
+        f"{lm.model.weights.n_parameters:,} numbers in {counted(config.n_blocks, 'block')} of "
+        f"{counted(config.n_heads, f'{kinds} head')}",
+        f"it sees the last {counted(config.receptive_field, 'character')}",
+    ]
+    return "; ".join([*parts, *([f"trained on {corpus}"] if corpus else [])]) + "."
 
 
-def _corpus_name(training: Mapping[str, Any]) -> str:
+def _of_corpus(training: Mapping[str, Any], name: str, kind: type) -> Any:
+    """Return what a training record says about its corpus, None if it says nothing of that type."""
     corpus = training.get("corpus")
-    name = corpus.get("name") if isinstance(corpus, Mapping) else None
-    return name if isinstance(name, str) else ""
-
-
-def _corpus_characters(training: Mapping[str, Any]) -> int | None:
-    corpus = training.get("corpus")
-    count = corpus.get("characters") if isinstance(corpus, Mapping) else None
-    return count if isinstance(count, int) else None
+    value = corpus.get(name) if isinstance(corpus, Mapping) else None
+    return value if isinstance(value, kind) else None

@@ -83,16 +83,15 @@ export class Session extends EventTarget {
   setPrompt(prompt) {
     this.#slices.cancel();
     this.#become(prompt);
-    this.#emit("text");
-    this.select(this.letters.length);
-    this.#emit("activity");
+    this.#showAll();
   }
 
   /** Show a text that was not written here, such as one to inspect: it begins after the start token. */
   showText(text) {
-    this.setPrompt(text);
+    this.#slices.cancel();
+    this.#become(text);
     this.fromStart = true;
-    this.#emit("text");
+    this.#showAll();
   }
 
   /**
@@ -141,9 +140,7 @@ export class Session extends EventTarget {
     this.#slices.cancel();
     this.#remember();
     this.#become(this.letters.slice(0, at).map(({ char }) => char ?? "").join(""));
-    this.#emit("text");
-    this.select(this.letters.length);
-    this.#emit("activity");
+    this.#showAll();
   }
 
   /** Put a token where the selected letter is, in place of it and all that follows; the result is the new prompt. */
@@ -159,8 +156,7 @@ export class Session extends EventTarget {
       this.letters.push(this.#given(token));
       this.fromStart = this.#startsWithStart();
     }
-    this.#emit("text");
-    this.select(this.letters.length - Number(this.isOver));
+    this.#showAll();
   }
 
   /** Restore the text before the last change that was not typed. */
@@ -216,6 +212,12 @@ export class Session extends EventTarget {
   learn(at, surprise, entropy) {
     const letter = this.letters[at];
     if (letter !== undefined) Object.assign(letter, { surprise, entropy });
+  }
+
+  #showAll() {
+    this.#emit("text");
+    this.select(this.letters.length);
+    this.#emit("activity");
   }
 
   #become(prompt) {

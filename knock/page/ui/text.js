@@ -86,6 +86,7 @@ export class TextView {
     }
     this.#view.insertBefore(added, this.#end);
     this.paint(from, letters.length);
+    this.#view.classList.toggle("mixed", letters.some(({ isGiven }) => isGiven) && letters.some(({ isGiven }) => !isGiven));
     this.#end.hidden = this.#session.isOver;
     if (this.#session.isWriting) this.#view.scrollTop = this.#view.scrollHeight;
   }
