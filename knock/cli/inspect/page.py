@@ -21,11 +21,11 @@ def page(model: LanguageModel, path: Path, text: str, source: str, name: str, ch
         path: its file.
         text: the text, as the model reads it.
         source: description of the text's source.
-        name: the text in a word or two, for headline and title.
+        name: the text in a word or two, at the beginning of headline and title.
         char: the character given by `--char`, if any.
     """
     of_model = printable(path.stem)
-    headline = f"{name[0].upper()}{name[1:]}, read by {of_model}"
+    headline = f"{name}, read by {of_model}"
     opening = Opening(
         text=text, source=f"The text is {source}.", headline=headline, title=f"{headline} · knock inspect", char=char
     )

@@ -18,13 +18,15 @@ import { Tour } from "./tour.js";
 import { label, labelsOf, percent } from "./words.js";
 
 const SURVEY_DELAY = 150; // milliseconds without a change of the text
+const FIRST_SIGHT = 400; // characters of a text that are seen when the page opens
 
 /** The page as a whole. */
 class App {
   #looking = new Slices();
   #surveying = new Slices();
   #timer = 0;
-  #surveyed = null;
+  #surveyed = null; // the survey of the text; null before it is done
+  #isOpening = true; // until something is selected, by the page or its reader
   #atStart = null; // what the model says before any text
 
   constructor(model, page) {
@@ -40,6 +42,9 @@ class App {
     this.actions = new TextActions(model, this.session, page);
     this.#describe();
     this.#listen();
+    for (const kind of ["keydown", "pointerdown", "input"]) {
+      document.addEventListener(kind, () => this.#opened(), { capture: true, once: true });
+    }
     this.#begin();
     this.tour = new Tour(() => this.#tourSteps(), () => this.#kept());
   }
@@ -78,30 +83,28 @@ class App {
 
   /** Show the given text, or one that the model writes; look at the most surprising character of its middle. */
   #begin() {
-    const { session, page } = this;
-    const select = () => this.#surveyLater(() => this.#selectInteresting());
-    if (page.text) {
-      session.showText(page.text);
-      select();
-    } else {
-      session.addEventListener("ending", () => queueMicrotask(select), { once: true });
-      session.write();
-    }
+    if (this.page.text) this.session.showText(this.page.text);
+    else this.session.write();
   }
 
   #selectInteresting() {
     const { letters } = this.session;
-    const third = Math.floor(letters.length / 3);
-    let best = Math.min(third, letters.length);
-    for (let at = third; at < letters.length - third; at++) {
-      if (letters[at].surprise > (letters[best].surprise || 0)) best = at;
-    }
+    const third = Math.floor(Math.min(letters.length, FIRST_SIGHT) / 3);
+    let best = third;
+    for (let at = third; at < 2 * third; at++) if (letters[at].surprise > (letters[best].surprise || 0)) best = at;
+    this.#isOpening = false;
     this.session.select(best);
+  }
+
+  #opened() {
+    if (!this.#isOpening) return;
+    this.#isOpening = false;
+    this.#look();
   }
 
   /** Ask the model about the selected place, and show what it says. */
   #look() {
-    if (this.#surveyed === null) return; // the page is opening
+    if (this.#isOpening) return;
     const { session, reader } = this;
     const at = session.selected;
     const place = session.placeBefore(at);
@@ -143,13 +146,14 @@ class App {
   }
 
   /** Read the whole text again once it has stayed the same for a moment. */
-  #surveyLater(then = () => {}) {
+  #surveyLater() {
     clearTimeout(this.#timer);
     this.#surveying.cancel();
-    this.#timer = setTimeout(() => this.#survey(then), SURVEY_DELAY);
+    this.#surveyed = null;
+    this.#timer = setTimeout(() => this.#survey(), this.#isOpening ? 0 : SURVEY_DELAY);
   }
 
-  #survey(then) {
+  #survey() {
     const { session, model } = this;
     if (session.isWriting) return;
     const chosen = byId("chosen").value === "" ? null : Number(byId("chosen").value);
@@ -162,18 +166,18 @@ class App {
           session.learn(at + shift, surprise, entropy);
           this.reader.remember(at, found);
         }
-        this.text.paint(readings[0].at + shift, readings.at(-1).at + shift + 1);
+        const end = readings.at(-1).at + shift + 1;
+        this.text.paint(readings[0].at + shift, end);
+        if (this.#isOpening && end >= Math.min(session.letters.length, FIRST_SIGHT)) this.#selectInteresting();
       },
       onDone: (result) => {
-        const isFirst = this.#surveyed === null;
         this.#surveyed = result;
         showPatterns(model, result, chosen === null ? null : model.vocab.chars[chosen], (head) => {
           this.heads.choose(head);
           bringIntoView(byId("heads"));
         });
         this.actions.summarize();
-        then();
-        if (isFirst) this.#look();
+        this.tour?.surveyed();
       },
     });
   }

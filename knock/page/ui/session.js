@@ -91,7 +91,7 @@ export class Session extends EventTarget {
     this.#slices.cancel();
     this.#become(text);
     this.fromStart = true;
-    this.#showAll();
+    this.#showAll(0);
   }
 
   /**
@@ -111,8 +111,8 @@ export class Session extends EventTarget {
       pause: this.pause,
       onSlice: (written) => this.#extend(written),
       onDone: () => {
-        if (text.finishReason === "end") this.#extend([{ token: this.#model.vocab.boundary, surprise: NaN, entropy: NaN }]);
         this.finishReason = text.finishReason;
+        if (this.isOver) this.#extend([{ token: this.#model.vocab.boundary, surprise: NaN, entropy: NaN }]);
         this.#emit("ending");
         this.select(this.letters.length);
         this.#emit("activity");
@@ -214,9 +214,9 @@ export class Session extends EventTarget {
     if (letter !== undefined) Object.assign(letter, { surprise, entropy });
   }
 
-  #showAll() {
+  #showAll(selected = this.letters.length) {
     this.#emit("text");
-    this.select(this.letters.length);
+    this.select(selected);
     this.#emit("activity");
   }
 

@@ -1,7 +1,7 @@
 // The five steps of the tour: what each says, and what it does to the page.
 
 import { headName } from "./heads.js";
-import { counted, grouped } from "./words.js";
+import { counted, grouped, percent } from "./words.js";
 
 const QUESTION = "What is the capital of France?\n";
 const WORD = /\p{L}{5,}/gu;
@@ -12,6 +12,7 @@ const WORD = /\p{L}{5,}/gu;
  * @property {string} title
  * @property {string} target id of the part of the page that it is about
  * @property {function(): void} enter drives the page
+ * @property {function(): void} [surveyed] called when the text has been surveyed
  * @property {function(): string[]} say paragraphs
  * @property {{name: string, run: function(): void}[]} tries what the reader can try with a button
  */
@@ -22,7 +23,7 @@ const WORD = /\p{L}{5,}/gu;
  * @param {Session} app.session
  * @param {ControlPanel} app.panel
  * @param {HeadsView} app.heads
- * @param {function(): Object|null} app.surveyed the latest survey of a text
+ * @param {function(): Object|null} app.surveyed the survey of the text; null before it is done
  * @param {{characters: number|null}} app.corpus what the model was trained on
  * @param {Object} app.sample a snapshot of the session: the text to show and to begin like
  * @returns {TourStep[]}
@@ -35,7 +36,7 @@ export function tourSteps(app) {
 function aCharacterModel({ model, session, panel, plain }, prompt) {
   return {
     title: "It guesses the next character",
-    target: "next",
+    target: "expected",
     enter() {
       panel.set(plain);
       session.setPause(0);
@@ -62,8 +63,10 @@ function aHeadsPattern({ model, session, heads, surveyed, sample }) {
     enter() {
       session.stop();
       if (sample.letters.length) session.restore(sample);
+    },
+    surveyed() {
       const found = extremes(surveyed());
-      if (found !== null) heads.choose(found.farthest.of);
+      if (found !== null) heads.choose(found.far.of);
     },
     say() {
       const found = extremes(surveyed());
@@ -72,8 +75,8 @@ function aHeadsPattern({ model, session, heads, surveyed, sample }) {
         `Which earlier characters matter? ${counted(blocks * each, "head")}, in ${counted(blocks, "block")}, decide. Each ` +
           "panel shows where one head looks on average: on the left the character just read, then one back, two back.",
         found === null ? "" :
-          `${sentenceOf(found.nearest)}: it sees pairs of neighbours, the spelling. ${sentenceOf(found.farthest)}: ` +
-          "it sees words and lines.",
+          `${sentenceOf(found.near)} to the last three characters: it watches the spelling. ${sentenceOf(found.far)} to ` +
+          "what is more than eight back: earlier words, the shape of the lines.",
         hasGates
           ? "A dashed line is the learned pattern alone (reweight). The rest compares what stands there with what is " +
             "needed (content). The gate is the share of the pattern: 1 is only pattern, 0 only comparison."
@@ -93,7 +96,7 @@ function byTemperature({ session, panel, plain }, prompt) {
   };
   return {
     title: "Temperature: how boldly it draws",
-    target: "play",
+    target: "written",
     enter: at(0.2),
     say: () => [
       "Before a character is drawn, the temperature changes the bars. Below 1, likely characters become likelier still: safe, " +
@@ -131,7 +134,7 @@ function noKnowledge({ model, session, panel, plain, corpus }) {
   const prompt = knows(model, QUESTION) ? QUESTION : "";
   return {
     title: "Why it does not know things",
-    target: "play",
+    target: "written",
     enter() {
       panel.set(plain);
       session.setPause(0);
@@ -172,15 +175,22 @@ function knows({ vocab }, text) {
   return vocab.boundary === null && [...text].every((char) => vocab.tokenOf(char) !== undefined);
 }
 
-/** The heads that look nearest and farthest on average; null if there is no survey or only one head. */
-function extremes(surveyed) {
-  if (surveyed === null) return null;
-  const heads = surveyed.heads.flatMap((block, b) => block.map(({ distance }, h) => ({ of: [b, h], distance })));
-  heads.sort((x, y) => x.distance - y.distance);
-  return heads.length > 1 ? { nearest: heads[0], farthest: heads.at(-1) } : null;
+/** The heads that look most at what is near and at what is far; null if there is no survey, or only one head. */
+function extremes(result) {
+  if (result === null) return null;
+  const heads = result.heads.flatMap((block, b) => block.map(({ attention: { mean } }, h) => {
+    const share = (from, to) => mean.slice(from, to).reduce((sum, value) => sum + (value || 0), 0);
+    return { of: [b, h], near: share(0, 3), far: share(8) };
+  }));
+  if (heads.length < 2) return null;
+  const most = (name) => {
+    const head = heads.reduce((best, each) => (each[name] > best[name] ? each : best));
+    return { of: head.of, share: head[name] };
+  };
+  return { near: most("near"), far: most("far") };
 }
 
-function sentenceOf({ of: [b, h], distance }) {
+function sentenceOf({ of: [b, h], share }) {
   const name = headName(b, h);
-  return `${name[0].toUpperCase()}${name.slice(1)} looks ${distance.toFixed(1)} characters back on average`;
+  return `${name[0].toUpperCase()}${name.slice(1)} gives ${percent(share)} of its attention`;
 }

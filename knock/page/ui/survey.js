@@ -11,29 +11,45 @@ import { probabilitiesOf, bitsOf } from "./words.js";
 
 /** Sums over places, for one kind of attention of one head. */
 class Sums {
-  #sum = [];
-  #squares = [];
-  #count = [];
+  #sum;
+  #squares;
+  #count;
+  #reach = 0;
 
-  /** Add the attention at a place that has read `seen` tokens. */
-  add(weights, seen) {
-    for (let j = 0; j < Math.min(seen, weights.length); j++) {
-      this.#sum[j] = (this.#sum[j] ?? 0) + weights[j];
-      this.#squares[j] = (this.#squares[j] ?? 0) + weights[j] ** 2;
-      this.#count[j] = (this.#count[j] ?? 0) + 1;
+  /** @param {number} T window of the block */
+  constructor(T) {
+    this.#sum = new Float64Array(T);
+    this.#squares = new Float64Array(T);
+    this.#count = new Int32Array(T);
+  }
+
+  /** Add the attention at a place. */
+  add(weights) {
+    for (let j = 0; j < weights.length; j++) {
+      this.#sum[j] += weights[j];
+      this.#squares[j] += weights[j] * weights[j];
+      this.#count[j]++;
     }
+    this.#reach = Math.max(this.#reach, weights.length);
   }
 
   /** @returns {Pattern|null} null if nothing was added */
   get pattern() {
-    if (!this.#sum.length) return null;
-    const mean = this.#sum.map((sum, j) => sum / this.#count[j]);
+    if (!this.#reach) return null;
+    const mean = Array.from(this.#sum.subarray(0, this.#reach), (sum, j) => sum / this.#count[j]);
     return { mean, spread: mean.map((m, j) => Math.sqrt(Math.max(0, this.#squares[j] / this.#count[j] - m * m))) };
   }
-}
 
-function emptySums() {
-  return { attention: new Sums(), reweight: new Sums(), content: new Sums(), chosen: new Sums(), distance: 0 };
+  /** @type {number} the mean distance of the attention */
+  get distance() {
+    let total = 0;
+    let sum = 0;
+    this.#sum.forEach((weight, j) => {
+      total += weight * (j + 1);
+      sum += weight;
+    });
+    return total / sum;
+  }
 }
 
 /**
@@ -64,22 +80,21 @@ export function* survey(model, read, { chosen = null, next } = {}) {
   const every = fullest([...read.keys()], full);
   const those = chosen === null ? [] : fullest([...read.keys()].filter((at) => read[at] === chosen), full);
   const [averaged, withChosen] = [new Set(every), new Set(those)];
-  const heads = [];
+  const heads = model.config.blocks.map(({ T }) => Array.from({ length: model.config.n_heads }, () => ({
+    attention: new Sums(T), reweight: new Sums(T), content: new Sums(T), chosen: new Sums(T),
+  })));
   for (let at = 0; at < read.length; at++) {
     const logits = state.read(read[at]).slice();
     const p = probabilitiesOf(logits);
-    const seen = at + 1;
     state.trace.forEach((block, b) =>
       block.forEach((head, h) => {
-        heads[b] ??= [];
-        const sums = (heads[b][h] ??= emptySums());
+        const sums = heads[b][h];
         if (averaged.has(at)) {
-          sums.attention.add(head.weights, seen);
-          if (head.reweight) sums.reweight.add(head.reweight, seen);
-          if (head.content) sums.content.add(head.content, seen);
-          sums.distance += head.weights.reduce((sum, weight, j) => sum + weight * (j + 1), 0) / every.length;
+          sums.attention.add(head.weights);
+          if (head.reweight) sums.reweight.add(head.reweight);
+          if (head.content) sums.content.add(head.content);
         }
-        if (withChosen.has(at)) sums.chosen.add(head.weights, seen);
+        if (withChosen.has(at)) sums.chosen.add(head.weights);
       }),
     );
     const following = read[at + 1] ?? next;
@@ -90,8 +105,9 @@ export function* survey(model, read, { chosen = null, next } = {}) {
     places: every.length,
     chosenPlaces: those.length,
     heads: heads.map((block) =>
-      block.map(({ attention, reweight, content, chosen: when, distance }) => ({
-        attention: attention.pattern, reweight: reweight.pattern, content: content.pattern, chosen: when.pattern, distance,
+      block.map(({ attention, reweight, content, chosen: when }) => ({
+        attention: attention.pattern, reweight: reweight.pattern, content: content.pattern, chosen: when.pattern,
+        distance: attention.distance,
       })),
     ),
   };

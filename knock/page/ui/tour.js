@@ -57,7 +57,7 @@ export class Tour {
     step.enter();
     byId("tour-count").textContent = `Step ${at + 1} of ${this.#steps.length}`;
     byId("tour-title").textContent = step.title;
-    byId("tour-text").replaceChildren(...step.say().map((paragraph) => element("p", {}, paragraph)));
+    this.#say();
     byId("tour-tries").replaceChildren(...step.tries.map(({ name, run }) => {
       const button = element("button", { type: "button" }, name);
       button.addEventListener("click", run);
@@ -70,11 +70,25 @@ export class Tour {
     return undefined;
   }
 
+  /** Say what can be said now that the text has been surveyed. */
+  surveyed() {
+    if (byId("tour").hidden) return;
+    this.#steps[this.#at].surveyed?.();
+    this.#say();
+  }
+
+  #say() {
+    const said = this.#steps[this.#at].say();
+    const shown = [...byId("tour-text").children].map((paragraph) => paragraph.textContent);
+    if (said.join("\n") === shown.join("\n")) return;
+    byId("tour-text").replaceChildren(...said.map((paragraph) => element("p", {}, paragraph)));
+  }
+
   #light(id) {
     document.querySelector(".lit")?.classList.remove("lit");
     if (id === null) return;
     byId(id).classList.add("lit");
-    bringIntoView(byId(id), "start");
+    bringIntoView(byId(id));
   }
 }
 
