@@ -22,7 +22,7 @@ const NEAR = 0.02; // bits from the target that count as held
 export function showGauge(readings, target) {
   const shown = readings.slice(-LATEST);
   const highest = Math.max(target * 1.5, 1, ...shown.map(({ before, after }) => Math.max(before, after)));
-  const x = (i) => GAUGE_LEFT + (i * (GAUGE_WIDTH - GAUGE_LEFT - 4)) / Math.max(1, LATEST - 1);
+  const x = (i) => GAUGE_LEFT + (i * (GAUGE_WIDTH - GAUGE_LEFT - 4)) / Math.max(20, shown.length - 1);
   const y = (bits) => GAUGE_HEIGHT - 4 - (bits / highest) * (GAUGE_HEIGHT - 10);
   const line = (name, className) => drawn("polyline", {
     points: shown.map((reading, i) => `${x(i).toFixed(1)},${y(reading[name]).toFixed(1)}`).join(" "), class: className,

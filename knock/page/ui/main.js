@@ -49,6 +49,11 @@ class App {
     this.tour = new Tour(() => this.#tourSteps(), () => this.#kept());
   }
 
+  /** @type {boolean} whether everything that the page says is about the text as it is */
+  get isSettled() {
+    return this.#surveyed !== null && !this.#looking.isBusy;
+  }
+
   #describe() {
     const { model, page } = this;
     byId("controls").open = !matchMedia("(max-width: 760px)").matches;

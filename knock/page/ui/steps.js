@@ -75,8 +75,8 @@ function aHeadsPattern({ model, session, heads, surveyed, sample }) {
         `Which earlier characters matter? ${counted(blocks * each, "head")}, in ${counted(blocks, "block")}, decide. Each ` +
           "panel shows where one head looks on average: on the left the character just read, then one back, two back.",
         found === null ? "" :
-          `${sentenceOf(found.near)} to the last three characters: it watches the spelling. ${sentenceOf(found.far)} to ` +
-          "what is more than eight back: earlier words, the shape of the lines.",
+          `${sentenceOf(found.near)} to the last three characters: it watches the spelling.` +
+          (found.far.share < 0.1 ? "" : ` ${sentenceOf(found.far)} to what is more than eight back: earlier words, the shape of lines.`),
         hasGates
           ? "A dashed line is the learned pattern alone (reweight). The rest compares what stands there with what is " +
             "needed (content). The gate is the share of the pattern: 1 is only pattern, 0 only comparison."
