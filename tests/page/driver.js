@@ -2,6 +2,7 @@
 
 import { exp, expDouble, gelu, logDouble } from "../../knock/page/engine/arithmetic.js";
 import { decodeModel, Sampler, TextGenerator } from "../../knock/page/engine/index.js";
+import { SimdPass } from "../../knock/page/engine/simd.js";
 import { uniform, words } from "../../knock/page/engine/philox.js";
 
 const ARRAYS = { float32: Float32Array, float64: Float64Array, int32: Int32Array };
@@ -17,8 +18,9 @@ const JOBS = {
   uniform: ({ seed, index, steps }) =>
     Float64Array.from(steps, (step) => uniform(words(BigInt(seed)), words(BigInt(index)), step)),
   /** Logits after each token, [N * V]. */
-  logits: ({ model, tokens }) => {
-    const state = decoded[model].state();
+  logits: ({ model, tokens, plain }) => {
+    const state = decoded[model].state({ plain });
+    if (!plain && !(state.pass instanceof SimdPass)) throw new Error("WebAssembly is not used");
     const V = decoded[model].config.vocab_size;
     const out = new Float32Array(tokens.length * V);
     tokens.forEach((token, i) => out.set(state.read(token), i * V));

@@ -117,10 +117,17 @@ def test_random_numbers(tmp_path: Path) -> None:
 def check_logits(some: list[Weights], folder: Path, length: int = 40) -> None:
     """Compare the logits of models after each token of texts that are longer than windows."""
     tokens = [random_tokens(weights.config, length, i) for i, weights in enumerate(some)]
-    jobs = [{"kind": "logits", "model": i, "tokens": each.tolist()} for i, each in enumerate(tokens)]
-    for weights, each, logits in zip(some, tokens, results(jobs, folder, [*map(with_characters, some)]), strict=True):
-        expected = Engine(weights, "numpy", "int16").logits(each)
-        assert np.array_equal(logits, expected.ravel()), weights.config
+    jobs = [
+        {"kind": "logits", "model": i, "tokens": each.tolist(), "plain": plain}
+        for i, each in enumerate(tokens)
+        for plain in (False, True)
+    ]
+    found = results(jobs, folder, [*map(with_characters, some)])
+    for weights, each, fast, plain in zip(some, tokens, found[::2], found[1::2], strict=True):
+        expected = Engine(weights, "numpy", "int16").logits(each).ravel()
+        assert not isinstance(fast, dict), fast
+        assert np.array_equal(fast, expected), weights.config
+        assert np.array_equal(plain, expected), weights.config
 
 
 def test_logits_of_any_model(tmp_path: Path) -> None:
@@ -216,7 +223,8 @@ def test_texts_are_those_of_the_command(
         characters += len(expected.text)
         reasons.add(expected.finish_reason)
     assert characters >= least
-    assert reasons >= {"length", "stop"}
+    assert "stop" in reasons
+    assert len(reasons) >= 2
 
 
 def check_text(written: dict[str, Any], expected: Generation) -> None:

@@ -51,10 +51,12 @@ class Model {
   /**
    * Return the state of an empty text.
    *
-   * @param {{trace?: boolean}} options - whether to keep the attention of the last character read.
+   * @param {object} options
+   * @param {boolean} options.trace - whether to keep the attention of the last character read.
+   * @param {boolean} options.plain - whether to compute without WebAssembly, which gives the same.
    */
-  state({ trace = false } = {}) {
-    return new State(this, trace);
+  state({ trace = false, plain = false } = {}) {
+    return new State(this, trace, plain);
   }
 }
 

@@ -30,6 +30,11 @@ export class Layer {
     this.sums = new Float64Array(panels * PANEL);
   }
 
+  /** Return the code of a row and a column. */
+  code(k, m) {
+    return this.codes[(Math.floor(m / PANEL) * this.K + k) * PANEL + (m % PANEL)];
+  }
+
   /**
    * Multiply a row of codes into `sums`.
    *
