@@ -15,7 +15,7 @@ const HEADINGS = {
       ? temperature === 0
         ? ["greedy", "always the most likely character"]
         : [`temperature ${temperature}`, temperature < 1 ? "likely ones become likelier" : "rare ones become likelier"]
-      : [`held at ${target} bits`, "the temperature that gives this entropy"],
+      : [`entropy ${target}`, "at the temperature that brings the entropy to this, in bits"],
   top_k: ({ top_k: k }) => [`top-k ${k}`, `only the ${k} most likely`],
   typical_p: ({ typical_p: p }) => [`typical-p ${p}`, "only those of typical surprise"],
   top_p: ({ top_p: p }) => [`top-p ${p}`, `the most likely, up to ${percent(p)} together`],

@@ -12,10 +12,10 @@ import { Reader } from "./reader.js";
 import { Session } from "./session.js";
 import { Slices } from "./slices.js";
 import { tourSteps } from "./steps.js";
-import { survey } from "./survey.js";
+import { skim, survey } from "./survey.js";
 import { TextView } from "./text.js";
 import { Tour } from "./tour.js";
-import { label, labelsOf, percent } from "./words.js";
+import { bitsOf, label, labelsOf, percent } from "./words.js";
 
 const SURVEY_DELAY = 150; // milliseconds without a change of the text
 const FIRST_SIGHT = 400; // characters of a text that are seen when the page opens
@@ -47,6 +47,11 @@ class App {
     }
     this.#begin();
     this.tour = new Tour(() => this.#tourSteps(), () => this.#kept());
+  }
+
+  /** @type {Object|null} the survey of the text; null before it is done */
+  get surveyed() {
+    return this.#surveyed;
   }
 
   /** @type {boolean} whether everything that the page says is about the text as it is */
@@ -144,8 +149,12 @@ class App {
       const rank = 1 + probabilities.reduce((count, p) => count + Number(p > share), 0);
       facts.push(`It is the model's number ${rank}, with ${percent(share)}: ${(-Math.log2(share)).toFixed(1)} bits of surprise.`);
     }
-    const temperature = stages.find((stage) => stage.temperature !== undefined)?.temperature;
-    if (session.controls.target_entropy !== undefined) facts.push(`The rule sets temperature ${temperature.toFixed(2)} here.`);
+    const { target_entropy: target } = session.controls;
+    if (target !== undefined) {
+      const { temperature, probabilities } = stages.find(({ name }) => name === "temperature");
+      const isHeld = Math.abs(bitsOf(probabilities) - target) < 0.01;
+      facts.push(`The rule sets temperature ${temperature.toFixed(2)} here${isHeld ? "" : ": it can come no nearer to the target"}.`);
+    }
     byId("next-facts").textContent = facts.join(" ");
     byId("from-here").hidden = letter === undefined || at === 0;
   }
@@ -158,22 +167,35 @@ class App {
     this.#timer = setTimeout(() => this.#survey(), this.#isOpening ? 0 : SURVEY_DELAY);
   }
 
+  /** First the surprise of every character, which is soon done, then the patterns of the heads. */
   #survey() {
-    const { session, model } = this;
+    const { session, model, text } = this;
     if (session.isWriting) return;
-    const chosen = byId("chosen").value === "" ? null : Number(byId("chosen").value);
-    const shift = 1 - Number(session.fromStart);
+    const read = session.read;
+    const shift = 1 - Number(session.fromStart); // from a place to the letter that is predicted there
     const next = session.isOver ? model.vocab.boundary : undefined;
-    this.reader.set(session.read);
-    this.#surveying.run(survey(model, session.read, { chosen, next }), {
-      onSlice: (readings) => {
-        for (const { at, surprise, entropy, ...found } of readings) {
-          session.learn(at + shift, surprise, entropy);
-          this.reader.remember(at, found);
-        }
-        const end = readings.at(-1).at + shift + 1;
-        this.text.paint(readings[0].at + shift, end);
+    this.#surveying.run(skim(model, read, next), {
+      onSlice: (found) => {
+        for (const { at, surprise, entropy } of found) session.learn(at + shift, surprise, entropy);
+        const end = found.at(-1).at + shift + 1;
+        text.paint(found[0].at + shift, Math.min(end, session.letters.length));
         if (this.#isOpening && end >= Math.min(session.letters.length, FIRST_SIGHT)) this.#selectInteresting();
+      },
+      onDone: () => {
+        this.actions.summarize();
+        this.#surveyPatterns(read);
+      },
+    });
+  }
+
+  #surveyPatterns(read) {
+    const { model, reader } = this;
+    const chosen = byId("chosen").value === "" ? null : Number(byId("chosen").value);
+    reader.set(read);
+    const predicting = read.length > 1 ? read.slice(0, -1) : read; // nothing in the text follows the last token
+    this.#surveying.run(survey(model, predicting, chosen), {
+      onSlice: (found) => {
+        for (const { at, ...said } of found) reader.remember(at, said);
       },
       onDone: (result) => {
         this.#surveyed = result;
@@ -181,7 +203,6 @@ class App {
           this.heads.choose(head);
           bringIntoView(byId("heads"));
         });
-        this.actions.summarize();
         this.tour?.surveyed();
       },
     });

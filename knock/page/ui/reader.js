@@ -48,8 +48,9 @@ export class Reader {
       }
       while (this.#next <= place) {
         const at = this.#next++;
+        this.#state.isTraced = at > place - BEFORE; // a trace takes longer than all else
         const logits = this.#state.read(this.#read[at]).slice();
-        if (isExact(at)) this.remember(at, { logits, trace: this.#state.trace });
+        if (isExact(at) && this.#state.isTraced) this.remember(at, { logits, trace: this.#state.trace });
         if (this.#next <= place) yield;
       }
     }

@@ -1,6 +1,6 @@
 // The text on the page: what the model was given, what it wrote, and which character is looked at.
 
-import { TextGenerator } from "../engine/index.js";
+import { Sampler } from "../engine/index.js";
 import { Slices } from "./slices.js";
 import { bitsOf, probabilitiesOf } from "./words.js";
 
@@ -103,15 +103,12 @@ export class Session extends EventTarget {
     if (seed !== this.seed) this.setSeed(seed);
     this.#become(this.prompt);
     this.#emit("text");
-    const text = new TextGenerator(this.#model, {
-      prompt: this.letters.map(({ char }) => char).join(""), seed: this.seed, controls: this.controls, maxChars: this.length,
-    });
     this.selected = this.letters.length;
-    this.#slices.run(measured(text, this.controls), {
+    this.#slices.run(writing(this.#model, this), {
       pause: this.pause,
       onSlice: (written) => this.#extend(written),
-      onDone: () => {
-        this.finishReason = text.finishReason;
+      onDone: (finishReason) => {
+        this.finishReason = finishReason;
         if (this.isOver) this.#extend([{ token: this.#model.vocab.boundary, surprise: NaN, entropy: NaN }]);
         this.#emit("ending");
         this.select(this.letters.length);
@@ -262,10 +259,22 @@ export class Session extends EventTarget {
   }
 }
 
-/** Add the entropy that the rule held to the steps of a text, if there is a rule. */
-function* measured(text, { target_entropy: target }) {
-  for (const step of text) {
-    if (target !== undefined) step.held = bitsOf(probabilitiesOf(text.state.logits, step.temperature));
+/**
+ * Write a text: an iterator over its steps, as `Sampler.step` returns them, with the entropy that the rule held. At last,
+ * why the text ended: "length" or "end".
+ */
+function* writing(model, { read, controls, seed, length }) {
+  const state = model.state();
+  const sampler = new Sampler(model, controls, { seed, context: read });
+  let unread = read.slice(-model.config.receptive_field); // the next token depends on no earlier one
+  for (let i = 0; i < length; i++) {
+    let logits;
+    for (const token of unread) logits = state.read(token);
+    const step = sampler.step(logits);
+    if (step.token === model.vocab.boundary) return "end";
+    if (controls.target_entropy !== undefined) step.held = bitsOf(probabilitiesOf(logits, step.temperature));
+    unread = [step.token];
     yield step;
   }
+  return "length";
 }

@@ -1,4 +1,4 @@
-// One reading of a whole text: the surprise of every character, and the patterns of every head over its places.
+// Readings of a whole text: the surprise of every character, and the patterns of every head over its places.
 
 import { probabilitiesOf, bitsOf } from "./words.js";
 
@@ -63,18 +63,32 @@ function fullest(places, full) {
 }
 
 /**
- * Read a text: an iterator with a step for each token.
+ * Read a text for the surprise of its characters: an iterator with a step for each token.
  * @param {Object} model
  * @param {number[]} read the tokens of the text, as the model reads them
- * @param {Object} [options]
- * @param {number|null} [options.chosen] a token: patterns are also averaged over the places where it is read
- * @param {number} [options.next] the token after the last one, if there is one that is not read: the end of an item
- * @returns {Generator<Object, Object>} at each token: its place `at`, the `surprise` of the next one in bits, NaN if there
- *   is none, the `entropy` of its prediction, `logits` and `trace`. At last: `places` and `chosenPlaces`, how many were
- *   averaged over, and in `heads`, [L][H], the patterns `attention`, `reweight`, `content`, `chosen`, null where the model
- *   has none, and the mean `distance`
+ * @param {number} [next] the token after the last one, if there is one that is not read: the end of an item
+ * @returns {Generator<{at: number, surprise: number, entropy: number}>} at each token, the surprise of the next one in
+ *   bits, NaN if there is none, and the entropy of its prediction
  */
-export function* survey(model, read, { chosen = null, next } = {}) {
+export function* skim(model, read, next) {
+  const state = model.state();
+  for (let at = 0; at < read.length; at++) {
+    const p = probabilitiesOf(state.read(read[at]));
+    const following = read[at + 1] ?? next;
+    yield { at, surprise: following === undefined ? NaN : -Math.log2(p[following]), entropy: bitsOf(p) };
+  }
+}
+
+/**
+ * Read a text for the patterns of its heads: an iterator with a step for each token.
+ * @param {Object} model
+ * @param {number[]} read the tokens of the text, as the model reads them
+ * @param {number|null} [chosen] a token: patterns are also averaged over the places where it is read
+ * @returns {Generator<Object, Object>} at each token, its place `at`, `logits` and `trace`. At last: `places` and
+ *   `chosenPlaces`, how many were averaged over, and in `heads`, [L][H], the patterns `attention`, `reweight`, `content`,
+ *   `chosen`, null where the model has none, and the mean `distance`
+ */
+export function* survey(model, read, chosen = null) {
   const state = model.state({ trace: true });
   const full = Math.max(...model.config.blocks.map(({ T }) => T));
   const every = fullest([...read.keys()], full);
@@ -85,7 +99,6 @@ export function* survey(model, read, { chosen = null, next } = {}) {
   })));
   for (let at = 0; at < read.length; at++) {
     const logits = state.read(read[at]).slice();
-    const p = probabilitiesOf(logits);
     state.trace.forEach((block, b) =>
       block.forEach((head, h) => {
         const sums = heads[b][h];
@@ -97,9 +110,7 @@ export function* survey(model, read, { chosen = null, next } = {}) {
         if (withChosen.has(at)) sums.chosen.add(head.weights);
       }),
     );
-    const following = read[at + 1] ?? next;
-    const surprise = following === undefined ? NaN : -Math.log2(p[following]);
-    yield { at, surprise, entropy: bitsOf(p), logits, trace: state.trace };
+    yield { at, logits, trace: state.trace };
   }
   return {
     places: every.length,

@@ -74,8 +74,9 @@ export function bitsOf(probabilities) {
 export function probabilitiesOf(logits, temperature = 1) {
   let top = -Infinity;
   for (const z of logits) top = Math.max(top, z);
-  const p = Float64Array.from(logits, (z) => Math.exp((z - top) / temperature));
+  const p = new Float64Array(logits.length);
   let sum = 0;
-  for (const each of p) sum += each;
-  return p.map((each) => each / sum);
+  for (let i = 0; i < p.length; i++) sum += p[i] = Math.exp((logits[i] - top) / temperature);
+  for (let i = 0; i < p.length; i++) p[i] /= sum;
+  return p;
 }
