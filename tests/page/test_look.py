@@ -171,7 +171,9 @@ def test_a_block_without_a_kind_of_logits_shows_none(show: Show) -> None:
     browser = show(small("all"), text=ODD * 3)
     browser.settled()
     browser.click("input[value='content']")
-    lacking = "return [...document.querySelectorAll('#matrix .strip')].map((each) => each.classList.contains('lacking'))"
+    lacking = (
+        "return [...document.querySelectorAll('#matrix .strip')].map((each) => each.classList.contains('lacking'))"
+    )
     assert browser.run(lacking) == [False, *[True] * 3, *[False] * 9]  # the first block has reweight heads
 
 
@@ -180,11 +182,13 @@ def test_characters_and_colours_are_those_of_the_terminal(show: Show) -> None:
     assert browser.texts("#chosen option")[1:] == [label(char) for char in ODD]
     for number, (_, paper, ink) in enumerate(STEPS):
         style = browser.run(
-            "const it = document.querySelector('#text [data-at]'); document.querySelector('.current').classList.remove('current');"
+            "const it = document.querySelector('#text [data-at]'); document.querySelector('.current')?.classList.remove('current');"
             f"it.dataset.heat = {number}; const {{ backgroundColor, color }} = getComputedStyle(it); return [backgroundColor, color]"
         )
         if paper:
-            assert style == [f"rgb({', '.join(str(int(each[i : i + 2], 16)) for i in (1, 3, 5))})" for each in (paper, ink)]
+            assert style == [
+                f"rgb({', '.join(str(int(each[i : i + 2], 16)) for i in (1, 3, 5))})" for each in (paper, ink)
+            ]
         else:
             assert style[0] == "rgba(0, 0, 0, 0)"
     assert browser.texts("#heat-key b") == [f"{start:g}+" for start, _, _ in STEPS[1:]]

@@ -57,7 +57,9 @@ def test_the_page_writes_what_the_library_writes(show: Show, nano: LanguageModel
     assert expected.token_stats is not None
     surprise = browser.run("return knock.session.letters.slice(6).map(({ surprise }) => surprise)")
     np.testing.assert_allclose(surprise, expected.token_stats.surprise, atol=1e-4)
-    heat = browser.run("return [...document.querySelectorAll('#text [data-at]')].slice(6).map((each) => each.dataset.heat)")
+    heat = browser.run(
+        "return [...document.querySelectorAll('#text [data-at]')].slice(6).map((each) => each.dataset.heat)"
+    )
     assert heat == [str(np.searchsorted([1, 2, 4, 6, 8], bits, "right")) for bits in surprise]
     assert browser.run("return [...document.querySelectorAll('#text .given')].length") == 6
     browser.click("#again")
@@ -73,7 +75,7 @@ def test_the_page_writes_what_the_library_writes(show: Show, nano: LanguageModel
 @pytest.fixture
 def odd(nano: LanguageModel, tmp_path: Path) -> Path:
     """The page of a model that knows characters with a meaning in a shell, beside its file."""
-    characters = "".join(nano.vocab.characters).translate(str.maketrans("zZX", "\\\"`"))
+    characters = "".join(nano.vocab.characters).translate(str.maketrans("zZX", '\\"`'))
     LanguageModel(nano.model, Vocab(characters)).save(tmp_path / "odd one.safetensors")
     page = tmp_path / "odd.html"
     assert main(["page", str(tmp_path / "odd one.safetensors"), "--out", str(page), "--quiet"]) == 0
@@ -84,7 +86,7 @@ def odd(nano: LanguageModel, tmp_path: Path) -> Path:
     ("prompt", "settings"),
     [
         ("", {"#length": 50}),
-        ("it's \\n \"$HOME\" `ls`;&!", {"#length": 50}),
+        ('it\'s \\n "$HOME" `ls`;&!', {"#length": 50}),
         ("ROMEO:\n\\n", {"#seed": str(2**64 - 1), "#length": 40}),
         ("--seed", {"#temperature": 0, "#length": 50}),
         ("-", {"#top-p": 1, "#min-p": 0.1, "#length": 50}),
