@@ -15,7 +15,7 @@ from knock.cli.main import main
 from knock.cli.ui.heat import STEPS
 from knock.inspection import inspect_text
 from tests.cases import EVERY
-from tests.cli.inspect.command import ODD, saved, small
+from tests.cli.inspect.command import ODD, small
 from tests.page.browser import DOWN, HOME, LEFT, RIGHT, UP, Browser
 
 Show = Callable[..., Browser]
@@ -24,7 +24,8 @@ TEXT = "ROMEO:\nWhat light through yonder window breaks?\nIt is the east, and Ju
 LOOKED = """
 return [...document.querySelectorAll("#looked .looked")].map((list) => ({
   kind: list.className.split(" ")[1],
-  rows: [...list.querySelectorAll(".looked-row")].map((row) => [...row.children].slice(0, 3).map((each) => each.textContent)),
+  rows: [...list.querySelectorAll(".looked-row")].map((row) =>
+    [...row.children].slice(0, 3).map((each) => each.textContent)),
 }))
 """
 MARKED = "return [...document.querySelectorAll('#text [data-at]')].map((each) => each.style.getPropertyValue('--look'))"
@@ -182,8 +183,8 @@ def test_characters_and_colours_are_those_of_the_terminal(show: Show) -> None:
     assert browser.texts("#chosen option")[1:] == [label(char) for char in ODD]
     for number, (_, paper, ink) in enumerate(STEPS):
         style = browser.run(
-            "const it = document.querySelector('#text [data-at]'); document.querySelector('.current')?.classList.remove('current');"
-            f"it.dataset.heat = {number}; const {{ backgroundColor, color }} = getComputedStyle(it); return [backgroundColor, color]"
+            f"const it = document.querySelector('#text [data-at]'); it.dataset.heat = {number};"
+            "const { backgroundColor, color } = getComputedStyle(it); return [backgroundColor, color]"
         )
         if paper:
             assert style == [

@@ -84,7 +84,8 @@ def test_what_can_be_operated_has_a_name_and_a_place(show: Show, nano: LanguageM
     browser = show(nano)
     browser.settled()
     unnamed = """
-    return [...document.querySelectorAll("button, input, select, textarea, [role=radio], [role=group], [role=radiogroup], [role=dialog], svg[role=img]")]
+    return [...document.querySelectorAll("button, input, select, textarea, [role], svg[role=img]")]
+      .filter((each) => each.role !== "status")
       .filter((each) => !(each.getAttribute("aria-label") || each.getAttribute("aria-labelledby") || each.labels?.length
                           || each.textContent.trim()))
       .map((each) => each.outerHTML.slice(0, 80))
@@ -141,8 +142,8 @@ def test_colours_are_legible_in_both_schemes(show: Show, nano: LanguageModel) ->
       return 0.2126 * r + 0.7152 * g + 0.0722 * b;
     };
     const ratio = (a, b) => (Math.max(levels(a), levels(b)) + 0.05) / (Math.min(levels(a), levels(b)) + 0.05);
-    return [ratio("--ink", "--paper"), ratio("--soft", "--paper"), ratio("--soft", "--panel"), ratio("--accent", "--paper"),
-            ratio("--on-accent", "--accent"), ratio("--ink", "--raised")]
+    return [["--ink", "--paper"], ["--soft", "--paper"], ["--soft", "--panel"], ["--accent", "--paper"],
+            ["--on-accent", "--accent"], ["--ink", "--raised"]].map(([one, other]) => ratio(one, other))
     """
     for scheme in ("light", "dark"):
         browser.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
@@ -153,7 +154,7 @@ def test_colours_are_legible_in_both_schemes(show: Show, nano: LanguageModel) ->
 def test_components_are_named_in_the_readme_and_used() -> None:
     from knock.page.bundle import modules
 
-    files = {path for path in (FOLDER / "ui").glob("*.js")}
+    files = set((FOLDER / "ui").glob("*.js"))
     readme = (FOLDER / "ui" / "README.md").read_text(encoding="utf-8")
     assert [path.name for path in sorted(files) if f"`{path.name}`" not in readme] == []
     assert files <= {Path(path) for path in modules([FOLDER / "ui" / "main.js"])}
