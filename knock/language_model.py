@@ -8,12 +8,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from knock.choices import DEFAULT_PRECISION, Backend, Precision, Unknown
-from knock.errors import CheckpointError, SamplingError, SchemaError
+from knock.errors import CheckpointError, OutputError, SamplingError, SchemaError
 from knock.files.checkpoint import model_digest, read_checkpoint, write_checkpoint
 from knock.generation.batches import collected, sample
 from knock.generation.options import TextOptions, split
@@ -31,7 +32,7 @@ from knock.generation.stopping import StopStrings
 from knock.generation.streams import start_stream
 from knock.gpt import ReweightGPT
 from knock.hints import COUNTS, LENGTHS, OF_BATCHES, OF_ITEMS, PATTERNS, STOPS, hint_at
-from knock.models import locate
+from knock.models import SAFETENSORS, locate, shipped
 from knock.sampling import Sampling, each_sampling, resolve_seed
 from knock.validation import whole_number
 from knock.vocab import Vocab
@@ -518,6 +519,34 @@ class LanguageModel:
             CheckpointError: if the file cannot be written.
         """
         return write_checkpoint(path, self.model.weights, self.vocab, self.training)
+
+    def to_html(self, path: str | os.PathLike[str] | None = None, *, text: str = "", name: str = "model") -> str:
+        """Return a web page with the model inside, and write it to a file if a path is given.
+
+        The page is one HTML file that works offline. The model writes in it what `generate` writes in precision int16;
+        a reader sees what it expects next, where its heads look, and what they learned.
+
+        Args:
+            path: the file to write, which is replaced if it exists; None for none.
+            text: the text to show first, at most 4,096 characters of it; if empty, the model writes one.
+            name: what the page calls the model.
+
+        Raises:
+            VocabError: if the text has an unknown character.
+            OutputError: if the file cannot be written.
+        """
+        from knock.files.output import write_whole
+        from knock.page.document import Opening, beginning, document
+
+        shown, source = beginning(text, "a given text") if text else ("", "")
+        opening = Opening(text=self.vocab.decode(self.vocab.encode(shown)), source=source)
+        page = document(self, name, opening, file=None if name in shipped() else f"{name}{SAFETENSORS}")
+        if path is not None:
+            try:
+                write_whole(Path(path), page)
+            except (OSError, ValueError) as error:
+                raise OutputError(f"cannot write {os.fspath(path)!r}: {error}; choose another path") from error
+        return page.decode()
 
     def __repr__(self) -> str:
         return f"LanguageModel({self.model!r}, {self.vocab!r})"

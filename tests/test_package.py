@@ -53,6 +53,7 @@ def command(*arguments: str) -> str:
         (command("repl", "--help"), set()),
         (command("score", "--help"), set()),
         (command("inspect", "--help"), set()),
+        (command("page", "--help"), set()),
         (command("convert", "--help"), set()),
         (command("demo", "--help"), set()),
         (command("completion", "--help"), set()),

@@ -33,6 +33,7 @@ COMMANDS = {
     "train": "Train a model on a text.",
     "score": "Measure how well models predict a text: bits per character, perplexity, heat map.",
     "inspect": "Show what a model learned: its reweight patterns, its attention, its predictions on a text.",
+    "page": "Write a web page with a model inside: let it write, look into it, take a tour.",
     "info": "Show what a model file contains: shape, size, vocabulary, training record, losses.",
     "models": "List the models by name: size, loss, where they are.",
     "convert": "Convert a model file to another format.",

@@ -23,6 +23,7 @@ WRITE = {
     "sample txt": (["sample", "A", "--length", "3", "--out", "OUT"], "o.txt"),
     "sample parquet": (["sample", "A", "--length", "3", "--out", "OUT"], "o.parquet"),
     "inspect --html": (["inspect", "shakespeare-nano", "--text", "A", "--html", "OUT"], "o.html"),
+    "page": (["page", "shakespeare-nano", "--out", "OUT"], "o.html"),
     "inspect --plot": (["inspect", "shakespeare-nano", "--text", "A", "--plot", "OUT"], "o.svg"),
 }
 

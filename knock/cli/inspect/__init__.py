@@ -12,11 +12,12 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from knock.choices import UNKNOWN
+from knock.choices import DEFAULT_PRECISION, UNKNOWN
 from knock.cli.ui.options import add_force_argument, add_precision_argument, path_ending_in
-from knock.cli.ui.terminal import printable, read_input, say, write
+from knock.cli.ui.output_file import check_output, write_output
+from knock.cli.ui.terminal import printable, read_input, say
 from knock.escapes import unescape
 from knock.models import DEFAULT
 from knock.words import counted
@@ -51,65 +52,87 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="plot the patterns to FILE, .png or .svg, instead of printing them; needs "
                              "Matplotlib")  # fmt: skip
     parser.add_argument("--html", type=_path_of(".html", ".htm"), metavar="FILE",
-                        help="write an interactive, self-contained web page to FILE instead of printing")  # fmt: skip
+                        help="write a web page with the text and the model inside to FILE instead of printing, as "
+                             "knock page does")  # fmt: skip
     add_precision_argument(parser)
     add_force_argument(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the inspection, or write the requested files."""
-    writers = _writers(options)
-    subject = _subject(options)
-    for path, content in writers:
-        size = _write_file(path, content(subject))
-        write(f"{printable(str(path))}: {size:,} bytes\n")
-    if not writers:
-        from knock.cli.inspect.view import show
+    _check(options)
 
-        show(subject, is_full=options.full)
-    return 0
-
-
-def _writers(options: argparse.Namespace) -> list[tuple[Path, Callable[[Subject], bytes]]]:
-    """Return the files to write, each with a function that renders its content; check them before any work is done."""
-    from knock.errors import missing_package
-
-    writers: list[tuple[Path, Callable[[Subject], bytes]]] = []
-    if options.plot is not None:
-        from importlib.util import find_spec
-
-        _check_output(options.plot, options)
-        if find_spec("matplotlib") is None:
-            raise missing_package("--plot", "Matplotlib", "plot")
-        from knock.cli.inspect.plot import plot
-
-        writers.append((options.plot, lambda subject: plot(subject, options.plot.suffix.lower()[1:])))
-    if options.html is not None:
-        from knock.cli.inspect.page import page
-
-        _check_output(options.html, options)
-        writers.append((options.html, page))
-    return writers
-
-
-def _subject(options: argparse.Namespace) -> Subject:
-    """Load the model and compute what to show."""
-    from knock.cli.inspect.subject import Subject
-    from knock.inspection import inspect_text, with_character
     from knock.language_model import load
     from knock.models import locate
 
-    model = load(options.model, precision=options.precision)
+    path = locate(options.model)
+    model = load(path, precision=options.precision)
     char = None if options.char is None else _known(model, options.char)  # checked before any work is done
-    text, source = _text(options, model)
-    inspection = inspect_text(model, text, unknown=options.unknown)
+    text = _text(options, model)
+    if options.plot is not None or options.html is None:
+        subject = _subject(options, path, model, text, char)
+        if options.plot is None:
+            from knock.cli.inspect.view import show
+
+            show(subject, is_full=options.full)
+        else:
+            from knock.cli.inspect.plot import plot
+
+            write_output(options.plot, plot(subject, options.plot.suffix.lower()[1:]))
+    if options.html is not None:
+        from knock.cli.inspect.page import page
+
+        write_output(options.html, page(model, path, text.text, text.source, text.name, char))
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Check the files to write, before any work is done."""
+    from knock.errors import missing_package
+
+    inputs = [options.file or ""]
+    if options.plot is not None:
+        from importlib.util import find_spec
+
+        check_output(options.plot, force=options.force, inputs=inputs)
+        if find_spec("matplotlib") is None:
+            raise missing_package("--plot", "Matplotlib", "plot")
+    if options.html is not None:
+        if options.precision != DEFAULT_PRECISION:
+            options.error(
+                f"the model in a page computes with precision {DEFAULT_PRECISION}, got --precision "
+                f"{options.precision}; leave it out"
+            )
+        check_output(options.html, force=options.force, inputs=inputs)
+
+
+class _Text(NamedTuple):
+    """A text to inspect.
+
+    Attributes:
+        text: The text, as the model reads it.
+        source: Description of its source.
+        name: The text in a word or two.
+    """
+
+    text: str
+    source: str
+    name: str
+
+
+def _subject(options: argparse.Namespace, path: Path, model: LanguageModel, text: _Text, char: str | None) -> Subject:
+    """Compute what to show."""
+    from knock.cli.inspect.subject import Subject
+    from knock.inspection import inspect_text, with_character
+
+    inspection = inspect_text(model, text.text, unknown=options.unknown)
     char_attention = None
     if char is not None:
         char_attention, _ = with_character(model, inspection.attention, char)
     return Subject(
-        name=locate(options.model).stem,
+        name=path.stem,
         vocab=model.vocab,
-        source=source,
+        source=text.source,
         is_own=options.text is None and options.file is None,
         inspection=inspection,
         char=char,
@@ -134,8 +157,8 @@ def _known(model: LanguageModel, char: str) -> str:
     return known
 
 
-def _text(options: argparse.Namespace, model: LanguageModel) -> tuple[str, str]:
-    """Return the text as the model reads it, and a description of its source."""
+def _text(options: argparse.Namespace, model: LanguageModel) -> _Text:
+    """Return the text to inspect; one that is too long is truncated."""
     from knock.errors import TextError
     from knock.files.text import decode_utf8, read_text
     from knock.inspection import OWN_ITEMS, OWN_TEXT_SEED, longest_text, own_text
@@ -145,19 +168,21 @@ def _text(options: argparse.Namespace, model: LanguageModel) -> tuple[str, str]:
         if not text:
             raise TextError("all items that the model generates are empty; pass a --text to inspect")
         which = f", the longest of {OWN_ITEMS} items" if model.vocab.has_boundary else ""
-        return text, f"{counted(len(text), 'character')}{which} generated by the model, seed {OWN_TEXT_SEED}"
+        source = f"{counted(len(text), 'character')}{which} generated by the model, seed {OWN_TEXT_SEED}"
+        return _Text(text, source, "Its own text")
     if options.text is not None:
         # In a locale that is not UTF-8, Python represents undecodable bytes by surrogates; fsencode restores them.
-        given, source = decode_utf8(os.fsencode(options.text), "the text"), "the text"
+        given, source, name = decode_utf8(os.fsencode(options.text), "the text"), "the text", "A text"
     elif options.file == "-":
-        given, source = read_input(), "standard input"
+        given, source, name = read_input(), "standard input", "Standard input"
     else:
         given, source = read_text(options.file), printable(options.file)
+        name = printable(Path(options.file).name)
     if not given:
         raise TextError(f"{source} is empty; there is nothing to inspect")
-    longest = longest_text(model.model.config)
-    if len(given) > longest:
-        say(f"knock: only the first {longest:,} of {len(given):,} characters are inspected")
+    longest, total = longest_text(model.model.config), len(given)
+    if total > longest:
+        say(f"knock: only the first {longest:,} of {total:,} characters are inspected")
         given = given[:longest]
     text = model.vocab.decode(model.vocab.encode(given, unknown=options.unknown))
     if not text:
@@ -166,7 +191,8 @@ def _text(options: argparse.Namespace, model: LanguageModel) -> tuple[str, str]:
     if n_unknown:
         done = {"skip": "skipped", "replace": "replaced"}[options.unknown]
         say(f"knock: {done} {n_unknown:,} character{'s' * (n_unknown > 1)} that the model does not know")
-    return text, f"{source}, {len(text):,} character{'s' * (len(text) > 1)}"
+    length = f"the first {longest:,} of {total:,} characters" if total > longest else counted(len(text), "character")
+    return _Text(text, f"{source}, {length}", name)
 
 
 def _character(argument: str) -> str:
@@ -181,41 +207,3 @@ def _path_of(*suffixes: str) -> Callable[[str], Path]:
     """Return an argument type for paths with one of the suffixes."""
     checked = path_ending_in(*suffixes)
     return lambda argument: Path(checked(argument))
-
-
-def _check_output(path: Path, options: argparse.Namespace) -> None:
-    """Check that a file can be written.
-
-    Raises:
-        OutputError: if the path is a folder, is in a folder that does not exist, or must not be overwritten.
-    """
-    from knock.errors import OutputError
-    from knock.files.output import check_free
-
-    try:
-        if path.is_dir():
-            raise OutputError(f"{str(path)!r} is a folder; pass the path of a file")
-        if not path.parent.is_dir():
-            raise OutputError(
-                f"cannot write {str(path)!r}: the folder {str(path.parent)!r} does not exist; create it first"
-            )
-    except (OSError, ValueError) as error:  # no access to a folder, or NUL in the path
-        raise OutputError(f"cannot write {str(path)[:60]!r}: {error}; choose another path") from error
-    check_free(path, force=options.force, inputs=[options.file or ""])
-
-
-def _write_file(path: Path, content: bytes) -> int:
-    """Write a file; return its size in bytes.
-
-    Raises:
-        OutputError: if the file cannot be written.
-    """
-    from knock.errors import OutputError
-    from knock.files.output import write_whole
-
-    try:
-        write_whole(path, content)
-        return len(content)
-    except (OSError, ValueError) as error:
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise OutputError(f"cannot write {str(path)!r}: {reason}; choose another path") from error

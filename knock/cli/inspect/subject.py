@@ -13,6 +13,7 @@ import numpy.typing as npt
 from knock.cli.ui.terminal import END_SIGN, printable
 from knock.config import ModelConfig
 from knock.inspection import Attention, Inspection, Patterns
+from knock.page.terms import attention_terms
 from knock.vocab import Vocab
 from knock.words import listed
 
@@ -95,15 +96,7 @@ class Subject:
     @property
     def terms(self) -> list[tuple[str, str]]:
         """The words of every output and what they mean, in a line each."""
-        config = self.config
-        terms = [("attention", "shares of a head's attention to the characters before, 100% in all")]
-        if config.has_reweight:
-            terms.append(("reweight", "attention by distance, whatever stands there: a learned pattern"))
-        if config.has_content:
-            terms.append(("content", "attention by likeness of what stands there (query and key)"))
-        if config.has_hybrid:
-            terms.append(("gate", "share of reweight against content: 1 is only reweight, 0 only content"))
-        return [*terms, ("distance", "mean number of characters back; 1 is the last one read")]
+        return attention_terms(self.config)
 
     @property
     def labels(self) -> list[str]:

@@ -46,8 +46,8 @@ def test_predicted_ends_are_shown(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert "∎ is the end of the item" in out.replace("\n", " ")
     page = tmp_path / "page.html"
     assert run(capsys, "inspect", model, "--text", "badge", "--html", str(page))[0] == 0
-    data = json.loads(re.search(r'id="data">(.*?)</script>', page.read_text("utf-8"), re.DOTALL)[1])  # type: ignore[index]
-    assert data["tokens"] == [*LETTERS, "∎"]
+    data = json.loads(re.search(r'id="page">(.*?)</script>', page.read_text("utf-8"), re.DOTALL)[1])  # type: ignore[index]
+    assert data["text"] == "badge"
     assert data["terms"][-1] == ["∎", "the end of the item"]
 
 
