@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass
 
 from knock.cli.repl.settings import CONSTRAINTS, Settings
@@ -18,6 +18,7 @@ _TRIES = 50  # most texts drawn for each candidate
 # The beginning of a text that makes a piece, with the white space before it; and the most characters that are drawn to
 # find its end.
 _PIECES = {"word": (re.compile(r"\s*\S+"), 24), "line": (re.compile(r"\n*[^\n]+"), 200)}
+_ENDS = {"word": re.compile(r"\s|$"), "line": re.compile(r"\n|$")}  # what may follow a whole piece
 UNITS = tuple(_PIECES)
 
 
@@ -59,7 +60,7 @@ class Draws:
 
 def draw(
     model: LanguageModel, settings: Settings, unit: str, before: str, written: str, seed: int, step: int, *,
-    count: int, first: int = 0, is_whole: bool = False, known: Collection[Candidate] = (),
+    count: int, first: int = 0, ended: str | None = None, known: Collection[Candidate] = (),
 ) -> Draws:  # fmt: skip
     """Draw candidates for the next piece of a text: the first different ones in the order of their draws.
 
@@ -75,7 +76,7 @@ def draw(
         step: How many pieces were chosen before.
         count: How many candidates to draw.
         first: Number of the first text to draw, of those of this step.
-        is_whole: Whether a word or line has ended, so that candidates must not lengthen it.
+        ended: The unit that the text so far ends with, which candidates must not lengthen; None if they may.
         known: Candidates that are not to be drawn again.
 
     Raises:
@@ -98,8 +99,8 @@ def draw(
         drawn += 1
         candidate = _cut(text, pattern)
         key = candidate.text, candidate.ends
-        lengthens = is_whole and not (candidate.text[:1].isspace() or not candidate.text)
-        if any(key) and key not in excluded and not lengthens and not _has_banned(written, candidate.text, settings.ban):
+        may_follow = ended is None or _ENDS[ended].match(candidate.text)
+        if any(key) and key not in excluded and may_follow and not _has_banned(written, candidate.text, settings.ban):
             found.setdefault(key, candidate)
         if len(found) == count:
             break
@@ -122,7 +123,7 @@ def _has_banned(written: str, text: str, banned: Iterable[str]) -> bool:
     return any(string in written[len(written) - min(len(written), len(string) - 1) :] + text for string in banned)
 
 
-def joint(text: str, addition: str, unit: str, known: Collection[str]) -> str:
+def joint(text: str, addition: str, unit: str, known: Container[str]) -> str:
     """Return what belongs between a text and words that the user adds to it: a space, a newline or nothing.
 
     Args:

@@ -40,9 +40,10 @@ _SWITCH = {"on": True, "off": False}
 
 # What other programs call these commands.
 _ALSO_CALLED = {
-    "bye": "/quit", "exit": "/quit", "load": "/model", "q": "/quit", "regenerate": "/again",
-    "choose": "/pick", "done": "/pick", "more": "/pick", "stop": "/pick", "back": "/undo", "reload": "/model", "repeat": "/again", "retry": "/again", "set": "/config", "settings": "/config",
-    "show": "/config", "tokens": "/len", "write": "/save", "?": "/help", "h": "/help",
+    "back": "/undo", "bye": "/quit", "choose": "/pick", "done": "/pick", "exit": "/quit", "load": "/model",
+    "more": "/pick", "q": "/quit", "regenerate": "/again", "reload": "/model", "repeat": "/again", "retry": "/again",
+    "set": "/config", "settings": "/config", "show": "/config", "stop": "/pick", "tokens": "/len", "write": "/save",
+    "?": "/help", "h": "/help",
 }  # fmt: skip
 
 # Prompts on a terminal that are more likely meant as a command.
@@ -396,10 +397,9 @@ COMMANDS = {
                          "HOW", "unknown", values=UNKNOWN),
     "/escapes": _switch("read \\n, \\t and \\\\ in prompts as a newline, a tab and a backslash", "escapes"),
     "/again": Command(summary="repeat the last prompt with the next seed", run=_again),
-    "/pick": Command(summary="write with the model: choose each word or line among N, from PROMPT on, or where the last "
-                             "text ended; each has its surprise in bits", run=pick,
-                     arguments=("[N|off] [word|line] [PROMPT]",),
-                     values=lambda _: ("off", *(f"5 {unit}" for unit in UNITS))),
+    "/pick": Command(summary="write with the model: choose each word among N, or each line with /pick N line; the last "
+                             "text goes on, or /pick N word PROMPT begins with PROMPT", run=pick,
+                     arguments=("[N|off]...",), values=lambda _: ("off", *(f"5 {unit}" for unit in UNITS))),
     "/undo": Command(summary="take the last choice of /pick back", run=undo),
     "/save": Command(summary="save the last text to a file; --force FILE overwrites it", run=_save,
                      arguments=("FILE",), completes=lambda _: True),

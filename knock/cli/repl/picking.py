@@ -23,7 +23,7 @@ _COUNT, _UNIT = 5, "word"
 _LINES = 3  # of the text so far that are shown above the candidates
 _UNLIMITED = 10**6  # columns
 _MOST_DIGITS = 10
-_KEYS = "1-{}: choose; Enter: others; or type words of your own; /undo: one back; /pick off: done"
+_KEYS = "1-{} or your own words; Enter: others, /undo, /pick off: done"
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Piece:
     Attributes:
         text: Its characters.
         surprise: Surprise of each of them in bits; None if they were not chosen among candidates.
-        is_whole: Whether the next piece must not lengthen its last word.
+        ended: The unit that it ends with, which the next piece must not lengthen; None if it may.
     """
 
     text: str
     surprise: tuple[float, ...] | None = None
-    is_whole: bool = False
+    ended: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,8 @@ class Picking:
             self._offer_more()
         elif re.fullmatch(r"[0-9]+\s*", line):
             candidate = self._candidate(line)
-            self._append(Piece(candidate.text, candidate.surprise, candidate.is_whole), is_end=candidate.ends)
+            ended = self.unit if candidate.is_whole else None
+            self._append(Piece(candidate.text, candidate.surprise, ended), is_end=candidate.ends)
         else:
             own = line.removeprefix("/") if line.startswith("//") else line
             self._append_own(unescape(own) if self._session.settings.escapes else own)
@@ -146,7 +147,9 @@ class Picking:
         number, most = int(line[:9]), len(self._offer.candidates)
         if not 1 <= number <= most:
             numbers = f"a number from 1 to {most}" if most > 1 else "1" if most else "words of your own"
-            raise SamplingError(f"there is no candidate {shown(line.strip())}; enter {numbers}, or an empty line for others")
+            raise SamplingError(
+                f"there is no candidate {shown(line.strip())}; enter {numbers}, or an empty line for others"
+            )
         return self._offer.candidates[number - 1]
 
     def _append_own(self, own: str) -> None:
@@ -185,7 +188,7 @@ class Picking:
         earlier = (*before.earlier, *before.candidates)
         drawn = draw(
             session.model, settings, self.unit, self._prompt, written, self.seed, len(chosen), count=self.count,
-            first=before.next_draw, is_whole=bool(chosen) and chosen[-1].is_whole, known=earlier,
+            first=before.next_draw, ended=chosen[-1].ended if chosen else None, known=earlier,
         )  # fmt: skip
         return Offer(drawn.candidates, earlier, drawn.next_draw)
 
@@ -197,7 +200,7 @@ class Picking:
         text, width = self._prompt + self.text, columns() if sys.stderr.isatty() else _UNLIMITED
         for line in _tail(text, width):
             say(line, style="bold", is_essential=True)
-        say(f"    bits  next {self.unit}", style="dim", is_essential=True)
+        say(f"    bits  next {self.unit} (few bits: likely)", style="dim", is_essential=True)
         for number, candidate in enumerate(offer.candidates, 1):
             label = f"{number:>2} {candidate.bits:>5.1f}  "
             say(filled(_visible(candidate, text), width, label, " " * len(label)), is_essential=True)
