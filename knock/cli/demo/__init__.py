@@ -85,12 +85,13 @@ def _tour(options: argparse.Namespace) -> Tour:
 
     from knock.cli.demo.tour import Tour
     from knock.language_model import load
+    from knock.models import locate
 
     model = load(options.model, backend=options.backend, precision=options.precision)
     given = ["-m", options.model] if options.model != DEFAULT else []
     given += ["--precision", options.precision] if options.precision != DEFAULT_PRECISION else []
     return Tour(
-        name=options.model, model=model, prompt=_prompt(options.prompt, model), seed=options.seed,
+        name=locate(options.model).stem, model=model, prompt=_prompt(options.prompt, model), seed=options.seed,
         length=options.length or _LENGTH, options=shlex.join(given),
     )  # fmt: skip
 

@@ -54,8 +54,8 @@ def _chart(text: str, stats: TokenStats, target: float) -> None:
     hottest = float(stats.temperature.max(initial=0))
     say(
         "Here it is with three bars below each character. model: the entropy before the rule; drawn: the entropy of "
-        f"the draw. In both, a bar of half the height is {target:g} bits. temp: the temperature that the rule chose, up to "
-        f"{hottest:g}."
+        f"the draw. In both, a bar of half the height is {target:g} bits. temp: the temperature that the rule chose, "
+        f"up to {hottest:g}."
     )
     chars = [char if char == " " else sign(char) for char in text]
     for start in range(0, min(len(chars), _CHARTED), room):

@@ -62,7 +62,8 @@ def loops(tour: Tour) -> None:
         say(
             "Once a phrase has come back, the same beginning asks for the same continuation, and nothing leads out. "
             "Two penalties forbid or discourage repetition: --no-repeat-ngram and --dry-multiplier. Chance may lead "
-            "out, too: a temperature, or the entropy rule, which warms the model up where it is sure. What really helps:"
+            "out, too: a temperature, or the entropy rule, which warms the model up where it is sure. What really "
+            "helps:"
         )
     else:
         say("This one repeats little. Another prompt may have more of it; compare it with these:")

@@ -90,8 +90,8 @@ def heads(tour: Tour) -> None:
     scale = ", on a log scale" if len(edges) <= edges[-1] else ""
     say(
         f"Of {'each type' if len(kinds) > 1 else 'these'}, the head that looks nearest and the one that looks "
-        "farthest, on average over the text at temperature 1. The bars are how much it looks at each distance, from 1 character "
-        f"back at the left to {edges[-1]} at the right{scale}; the largest is a full bar."
+        "farthest, on average over the text at temperature 1. The bars are how much it looks at each distance, from 1 "
+        f"character back at the left to {edges[-1]} at the right{scale}; the largest is a full bar."
     )
     for b, h in _chosen(config.head_types, distance):
         pattern = attention.patterns(by="distance").mean[b, h]

@@ -28,7 +28,7 @@ class Tour:
     """What the tour shows.
 
     Attributes:
-        name: Name of the model, as given.
+        name: Name of the model.
         model: The model.
         prompt: The prompt of every text.
         seed: The seed of every text.

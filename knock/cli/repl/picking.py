@@ -23,7 +23,7 @@ _COUNT, _UNIT = 5, "word"
 _LINES = 3  # of the text so far that are shown above the candidates
 _UNLIMITED = 10**6  # columns
 _MOST_DIGITS = 10
-_KEYS = "1-{} or your own words; Enter: others, /undo, /pick off: done"
+_KEYS = "your own words; Enter: others, /undo, /pick off: done"
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,8 @@ class Picking:
         if len(offer.candidates) < self.count:
             say(f"no others in {counted(offer.next_draw, 'draw')}; /temp raises the temperature, and so the variety")
         if self._session.is_terminal:
-            say(_KEYS.format(len(offer.candidates)), style="dim")
+            most = len(offer.candidates)
+            say(("" if not most else "1 or " if most == 1 else f"1-{most} or ") + _KEYS, style="dim")
 
 
 def pick(session: Session, words: list[str]) -> None:
