@@ -10,15 +10,15 @@ import numpy.typing as npt
 from knock.cli.demo.page import Cell, command, note, quote, quoted, say, sign, width
 from knock.cli.demo.tour import Tour, mean, stats_of
 from knock.cli.ui.terminal import END, printable, write
-from knock.inspection import Inspection, inspect_text
 from knock.words import counted
 
 TEMPERATURES = (0.2, 0.8, 1.5)
 TOP_P = 0.9
 HOT = 1.2  # temperature of the text in which top-p leaves something out
-_SOON = 40  # characters after the prompt among which the least expected place is looked for
+_SOON = 40  # characters after the prompt among which the place of the largest entropy is looked for
 _LIKELIEST = 6  # characters whose chances are shown
 _LEAST = 0.01  # chance of a character that is shown
+_TINY = 1e-300  # chance whose logarithm is finite
 _BAR = 30  # columns of a bar, at most
 _WORDS = 8  # words that are listed
 
@@ -31,25 +31,27 @@ def next_character(tour: Tour) -> None:
         f"character at a time. After each, it says how likely every one of the {len(vocab.characters)} characters that "
         "it knows is to come next. That is all it does."
     )
-    text, start = tour.prompt + tour.basic[0].text[:_SOON] + vocab.characters[0], len(tour.prompt)
-    seen = inspect_text(tour.model, text, top=_LIKELIEST)
-    _chances(tour, seen, start)
-    unsure = start + int(seen.entropy[start:].argmax())
-    if unsure > start:
-        _chances(tour, seen, unsure)
+    text = tour.basic[0].text[:_SOON]
+    chances = tour.chances(text)
+    _show_chances(tour, "", chances[0])
+    unsure = int((-chances * np.log2(np.maximum(chances, _TINY))).sum(-1).argmax())  # by the entropy
+    if unsure:
+        _show_chances(tour, text[:unsure], chances[unsure])
     say(
         "To write, it draws a character by these chances, reads it, and asks itself again. A seed decides the draws: "
         f"this tour has seed {tour.seed}, and whoever has the same model and seed gets the same texts."
     )
 
 
-def _chances(tour: Tour, seen: Inspection, place: int) -> None:
-    """Write the likeliest characters at a place of a text, as bars."""
-    vocab, before, room = tour.model.vocab, seen.text[:place], min(_BAR, width() - 15)
+def _show_chances(tour: Tour, text: str, chances: npt.NDArray[np.float64]) -> None:
+    """Write the likeliest characters after the prompt and a text, as bars."""
+    vocab, before, room = tour.model.vocab, tour.prompt + text, min(_BAR, width() - 15)
     say(f"{f'After {quoted(before)}' if before else 'At the beginning'}, it expects:")
-    tokens, chances = seen.alternatives[place].tolist(), seen.probabilities[place].tolist()
-    rows = [(sign(END if token == vocab.boundary else vocab.characters[token]), chance)
-            for token, chance in zip(tokens, chances, strict=True) if chance >= _LEAST]  # fmt: skip
+    likeliest = [token for token in np.argsort(-chances, kind="stable")[:_LIKELIEST] if chances[token] >= _LEAST]
+    rows = [
+        (sign(END if token == vocab.boundary else vocab.characters[token]), float(chances[token]))
+        for token in likeliest
+    ]
     rows.append(("others", max(0.0, 1 - sum(chance for _, chance in rows))))
     write("".join(f"  {name:<6} {chance:>4.0%}  {'█' * round(chance * room)}".rstrip() + "\n" for name, chance in rows))
 
@@ -80,13 +82,11 @@ def temperature(tour: Tour) -> None:
 
 def top_p(tour: Tour) -> None:
     """Show which characters of a text top-p would not have drawn, and a text without such."""
-    texts = [each for each in tour.write(temperature=HOT) if tour.prompt + each.text]
-    start = len(tour.prompt)
+    texts = tour.write(temperature=HOT)
     marked = [
-        [Cell(char, is_marked=bool(is_out)) for char, is_out in zip(seen.text, _is_outside(tour, seen), strict=True)]
-        for seen in tour.inspect(texts)
+        [Cell(char, is_marked=bool(is_out)) for char, is_out in zip(each.text, outside(tour, each.text), strict=True)]
+        for each in texts
     ]
-    marked = [cells[start:] for cells in marked]
     count, total = sum(cell.is_marked for cells in marked for cell in cells), sum(map(len, marked))
     say(
         "At each step, most characters are wrong, and each has a small chance. Together, these chances are not small, "
@@ -111,15 +111,14 @@ def top_p(tour: Tour) -> None:
     note(f"largest surprise of a character: {before:.1f} bits before, {after:.1f} bits now")
 
 
-def _is_outside(tour: Tour, seen: Inspection) -> npt.NDArray[np.bool_]:
-    """Return which characters of a text top-p would not have drawn at the temperature of the text, [N]."""
-    tokens = tour.model.vocab.encode(seen.text)
-    rank = (seen.alternatives == tokens[:, None]).argmax(-1)
-    chances = seen.probabilities ** (1 / HOT)
+def outside(tour: Tour, text: str) -> npt.NDArray[np.bool_]:
+    """Return which characters after the prompt top-p would not have drawn at temperature `HOT`, [N]."""
+    tokens = tour.model.vocab.encode(text)
+    chances = tour.chances(text)[:-1] ** (1 / HOT)
     chances /= chances.sum(-1, keepdims=True)
-    before = np.cumsum(chances, -1) - chances  # chance of the more likely ones
-    outside: npt.NDArray[np.bool_] = before[np.arange(len(tokens)), rank] >= TOP_P
-    return outside
+    own = chances[np.arange(len(tokens)), tokens][:, None]
+    likelier: npt.NDArray[np.bool_] = np.where(chances > own, chances, 0).sum(-1) >= TOP_P
+    return likelier
 
 
 def _marked_words(texts: list[list[Cell]]) -> list[str]:

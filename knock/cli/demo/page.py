@@ -16,7 +16,8 @@ MARGIN = "  | "
 _NARROWEST = 20  # columns
 _QUOTED = 20  # characters of a text that are quoted in a paragraph
 _UNBROKEN = "\xa0"  # a space at which lines are not broken
-_HANGING = 2  # columns by which the later lines of a row are indented
+_HANGING = 2  # columns by which rows, and their later lines, are indented
+_BESIDE = 8  # columns of a text that is beside its label, at least
 
 
 class Cell(NamedTuple):
@@ -52,18 +53,22 @@ def say(text: str) -> None:
 def quoted(text: str) -> str:
     """Return the end of a text in quotes, for a paragraph."""
     tail = text[-_QUOTED:]
+    while len(repr(tail)) > _QUOTED + len("''"):  # escapes take more room
+        tail = tail[1:]
     return ("…" if len(text) > len(tail) else "") + repr(tail).replace(" ", _UNBROKEN)
 
 
 def row(label: str, text: str, start: int) -> None:
-    """Write a row of a list: a label, and a text in the column beside it."""
-    write(
-        textwrap.fill(
-            text, width(), initial_indent=f"  {label:<{start}}", subsequent_indent=" " * (start + 2 + _HANGING),
-            break_on_hyphens=False, break_long_words=False,
-        )
-        + "\n"
-    )  # fmt: skip
+    """Write a row of a list: a label, and a text in the column beside it, or below it if there is no room."""
+    is_beside = _HANGING + start + _BESIDE <= width()
+    if not is_beside:
+        write(f"{' ' * _HANGING}{label}".rstrip() + "\n")
+    rest = " " * (_HANGING + start + _HANGING if is_beside else 2 * _HANGING)
+    first = f"{' ' * _HANGING}{label:<{start}}" if is_beside else rest
+    lines = textwrap.fill(
+        text, width(), initial_indent=first, subsequent_indent=rest, break_on_hyphens=False, break_long_words=False
+    )
+    write(f"{lines}\n")
 
 
 def note(text: str) -> None:

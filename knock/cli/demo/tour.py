@@ -15,9 +15,11 @@ from knock.choices import Preset
 from knock.cli.demo.page import Cell
 from knock.cli.ui.terminal import END_SIGN, printable
 from knock.escapes import escape
+from knock.generation.requests import prompt_tokens
 from knock.generation.results import Generation
 from knock.inspection import Inspection, inspect_text, longest_text
 from knock.language_model import LanguageModel
+from knock.reference import log_softmax
 from knock.sampling import Sampling, TokenStats
 
 ITEMS = 12  # items in a text of a model of items
@@ -86,6 +88,20 @@ class Tour:
             what, size = "sample", f"-n {ITEMS} --format txt"
         words = ("knock", what, prompt, self.options, size, f"--sampling {sampling}", controls, f"-s {self.seed}")
         return printable(" ".join(filter(None, words)))
+
+    def chances(self, text: str) -> npt.NDArray[np.float64]:
+        """Return how likely each token is, at temperature 1, to follow the prompt and each character after it.
+
+        Args:
+            text: N characters after the prompt.
+
+        Returns:
+            Probabilities, [N + 1, V].
+        """
+        model = self.model
+        before = prompt_tokens(self.prompt, model.vocab, "error")
+        logits = model.model.logits(np.append(before, model.vocab.encode(text)))[len(before) - 1 :]
+        return np.exp(log_softmax(logits.astype(np.float64)))
 
     def inspect(self, texts: Sequence[Generation]) -> list[Inspection]:
         """Return what the model expected at each character of texts, prompt included, and what its heads looked at.

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from knock import LanguageModel, Vocab
-from knock.cli.demo.drawing import HOT, TOP_P, _is_outside
+from knock.cli.demo.drawing import HOT, TOP_P, outside
 from knock.cli.demo.repetition import share_repeated
 from knock.cli.demo.tour import ITEMS, Tour
 from knock.cli.main import main
@@ -143,18 +143,17 @@ def test_numbers_are_those_of_the_library(capsys: pytest.CaptureFixture[str], to
 @pytest.mark.parametrize("seed", range(3))
 def test_carets_are_what_top_p_leaves_out(tour: Tour, seed: int) -> None:
     other = Tour(name=NANO, model=tour.model, prompt="ROMEO:", seed=seed, length=400)
-    (free,) = other.inspect(other.write(temperature=HOT))
-    (safe,) = other.inspect(other.write(temperature=HOT, top_p=TOP_P))
-    assert _is_outside(other, free)[6:].sum() > 0
-    assert not _is_outside(other, safe)[6:].any()
+    (free,), (safe,) = other.write(temperature=HOT), other.write(temperature=HOT, top_p=TOP_P)
+    assert outside(other, free.text).any()
+    assert not outside(other, safe.text).any()
 
 
 def test_carets_stand_below_what_is_counted(capsys: pytest.CaptureFixture[str], tour: Tour) -> None:
     out = demo(capsys, "--model", NANO, "--seed", "3", "--length", "120")
-    (seen,) = tour.inspect(tour.write(temperature=HOT))
-    outside = _is_outside(tour, seen)[6:]
+    (text,) = tour.write(temperature=HOT)
+    is_outside = outside(tour, text.text)
     step = out.partition("\n4 of")[2].partition("words that have")[0]
-    assert f"{outside.sum()} of 120 characters (^)" in re.sub(r"\s+", " ", step)
+    assert f"{is_outside.sum()} of 120 characters (^)" in re.sub(r"\s+", " ", step)
     rows = step.splitlines()
     marked = [
         above[column]
@@ -162,7 +161,7 @@ def test_carets_stand_below_what_is_counted(capsys: pytest.CaptureFixture[str], 
         for column in (match.start() for match in re.finditer(r"\^", line))
         if re.fullmatch(r"  \|[ ^]*\^", line)
     ]
-    assert marked == [char for char, is_out in zip(seen.text[6:], outside, strict=True) if is_out and char != "\n"]
+    assert marked == [char for char, is_out in zip(text.text, is_outside, strict=True) if is_out and char != "\n"]
 
 
 def test_default_prompt(capsys: pytest.CaptureFixture[str], items: Path, tmp_path: Path) -> None:
