@@ -100,9 +100,9 @@ def top_p(tour: Tour) -> None:
         more = f" and {len(words) - _WORDS} more" if len(words) > _WORDS else ""
         note(f"words that have one within: {', '.join(words[:_WORDS])}{more}")
     say(
-        "A caret is not a mistake: a daring word has one, too. But almost every misspelt word has one, at its wrong "
-        f"letter or before. Top-p {TOP_P:g} draws only from the likeliest characters that share {TOP_P:.0%} of the "
-        "chances, so this text has no such character:"
+        "A caret is not a mistake: a daring word has one, too. But most misspelt words have one, at their wrong letter "
+        f"or before. Top-p {TOP_P:g} draws only from the likeliest characters that share {TOP_P:.0%} of the chances, "
+        "so this text has no such character:"
     )
     safer = tour.write(temperature=HOT, top_p=TOP_P)
     command(tour.as_typed(f"-t {HOT:g} -p {TOP_P:g}"))
