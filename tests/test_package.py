@@ -68,6 +68,7 @@ def command(*arguments: str) -> str:
         (command("models"), {"numpy", "safetensors"}),
         (command("score", str(ROOT / "LICENSE"), "--unknown", "skip"), GENERATES),
         (command("inspect", "--text", "A"), GENERATES | {"rich"}),
+        (command("demo", "--length", "5"), GENERATES | {"rich"}),
         ("import knock; knock.load('shakespeare-hybrid').generate('A')", GENERATES),
     ],
 )

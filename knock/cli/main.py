@@ -38,7 +38,7 @@ COMMANDS = {
     "models": "List the models by name: size, loss, where they are.",
     "convert": "Convert a model file to another format.",
     "help": "Show the help of knock or of one of its commands.",
-    "demo": "Take a two-minute tour: three sampling methods, three types of heads.",
+    "demo": "Take a tour of a model: temperature, loops, top-p, entropy, surprise, heads.",
     "completion": "Print a shell completion script.",
     "warmup": "Compile the kernels for this machine and print where they are.",
 }

@@ -11,14 +11,13 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from knock.cli.inspect.subject import Series, Subject
+from knock.cli.ui.bars import Edges, bars_of, edges_of
 
-_BARS = " ▁▂▃▄▅▆▇█"
 _NARROW = 60  # cells; on narrower terminals, labels are above and below the bars instead of beside them
 _SCALE = 20  # cells for the scale of a row
 _FEWEST = 6  # cells for bars
 
 Array = npt.NDArray[np.float64]
-Edges = npt.NDArray[np.int64]
 
 
 def heads_in_short(subject: Subject, width: int, has_colours: bool) -> Iterator[Text]:
@@ -30,7 +29,7 @@ def heads_in_short(subject: Subject, width: int, has_colours: bool) -> Iterator[
         gap, tables = " ", [_short_table(subject, each, is_narrow=True) for each in shown]
     sizes = _sizes(tables)
     room = width - sum(sizes) - len(gap) * len(sizes)
-    edges = _edges(subject.distances, room) if room >= _FEWEST else None
+    edges = edges_of(subject.distances, room) if room >= _FEWEST else None
 
     terms = [("head", "block and head, counted from 1"), *subject.terms]
     terms.append(("peak", "the largest share of attention, and its distance"))
@@ -48,7 +47,7 @@ def heads_in_short(subject: Subject, width: int, has_colours: bool) -> Iterator[
             if edges is None or place is None:
                 yield Text(line)
             else:
-                bars = Text(_bars(series.patterns.mean[place], edges), series.colour if has_colours else "")
+                bars = Text(bars_of(series.patterns.mean[place], edges), series.colour if has_colours else "")
                 yield Text.assemble(line, gap, bars)
 
 
@@ -71,7 +70,7 @@ def heads_in_full(subject: Subject, width: int, has_colours: bool) -> Iterator[T
     names = max(cell_len(each.name) for each in series)
     beside = 6 + 10 * (gates is not None)  # cells
     room = width if width < _NARROW else width - beside - names - 1 - _SCALE
-    edges = _edges(subject.distances, room)
+    edges = edges_of(subject.distances, room)
     yield from _wrapped(f"Bars by distance, {_range(edges)}: {'; '.join(each.meaning for each in series)}.", width)
     yield from _wrapped(
         "Beside them, the largest share, its standard deviation and its distance; it is a full bar in its row.", width
@@ -82,7 +81,7 @@ def heads_in_full(subject: Subject, width: int, has_colours: bool) -> Iterator[T
         if width < _NARROW:
             yield Text(head.rstrip())
         for each in (each for each in series if each.has(b)):
-            bars = Text(_bars(each.patterns.mean[b, h], edges), each.colour if has_colours else "")
+            bars = Text(bars_of(each.patterns.mean[b, h], edges), each.colour if has_colours else "")
             if width < _NARROW:
                 yield from (Text(each.name), bars, Text(_scale(each, b, h)))
             else:
@@ -113,28 +112,8 @@ def _sizes(tables: list[list[list[str]]]) -> list[int]:
     return [max(map(len, column)) for column in zip(*(row for table in tables for row in table), strict=True)]
 
 
-def _edges(distances: int, cells: int) -> Edges:
-    """Return the boundaries of at most `cells` ranges of distances, [cells + 1]: one each, or else on a log scale."""
-    edges: Edges = np.arange(distances + 1)
-    if distances <= cells:
-        return edges
-    for count in range(cells, distances + 2):  # close distances share a boundary, so more boundaries may fit
-        rounded = np.unique(np.rint(np.geomspace(1, distances + 1, count + 1)).astype(np.int64)) - 1
-        if len(rounded) - 1 > cells:
-            break
-        edges = rounded
-    return edges
-
-
 def _range(edges: Edges) -> str:
     return f"1 to {edges[-1]:,}" + (", log scale" if len(edges) <= edges[-1] else "")
-
-
-def _bars(values: Array, edges: Edges) -> str:
-    """Return a row of bars; each cell is the largest value in its range, scaled to the largest of all."""
-    cells = np.maximum.reduceat(np.nan_to_num(values), edges[:-1])
-    heights = np.rint(cells / (cells.max() or 1) * (len(_BARS) - 1)).astype(int)
-    return "".join(_BARS[height] for height in heights)
 
 
 def _scale(series: Series, b: int, h: int) -> str:

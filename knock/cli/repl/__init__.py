@@ -34,6 +34,7 @@ EXAMPLES = r"""examples:
 """
 
 _PROMPT = "> "
+_PICKING = "pick> "
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,11 +76,13 @@ def _run_interactively(session: Session) -> int:
         except KeyboardInterrupt:
             if interrupts.is_terminated():
                 raise
+            session.end_picking()
         except KnockError as error:
             say_failure(error)
         except MemoryError as error:
             say_failure(f"not enough memory: {error}; generate a shorter text or load a smaller model")
         except (Quit, EOFError):
+            session.end_picking()
             return 0
 
 
@@ -96,23 +99,28 @@ def _run_script(session: Session) -> int:
             failed = True
         except Quit:
             break
+    session.end_picking()
     return int(failed)
 
 
 def _reader(session: Session) -> Callable[[], str]:
     """Return a function that reads a line from the terminal and raises EOFError on Ctrl-D."""
     if os.environ.get("TERM") == "dumb":
-        return _read_plain
+        return lambda: _read_plain(_prompt(session))
     from knock.cli.repl.prompt import reader
 
-    return reader(session, _PROMPT)
+    return reader(session, lambda: _prompt(session))
 
 
-def _read_plain() -> str:
+def _prompt(session: Session) -> str:
+    return _PROMPT if session.picking is None else _PICKING
+
+
+def _read_plain(prompt: str) -> str:
     """Read a line from a terminal without line editing."""
     content = b""
     try:
-        write(_PROMPT)
+        write(prompt)
         content = sys.stdin.buffer.readline()
     finally:
         if not content:  # the terminal prints no newline after Ctrl-C or Ctrl-D

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from knock.choices import ENTROPY_RULES, PRESET_NAMES, UNKNOWN
+from knock.cli.repl.candidates import UNITS
 from knock.cli.repl.notices import filled, say_row
+from knock.cli.repl.picking import pick, undo
 from knock.cli.repl.session import Session
 from knock.cli.repl.settings import Settings
 from knock.cli.ui.greedy import blank_notice
@@ -38,15 +40,24 @@ _SWITCH = {"on": True, "off": False}
 
 # What other programs call these commands.
 _ALSO_CALLED = {
-    "bye": "/quit", "exit": "/quit", "load": "/model", "q": "/quit", "regenerate": "/again",
-    "reload": "/model", "repeat": "/again", "retry": "/again", "set": "/config", "settings": "/config",
-    "show": "/config", "tokens": "/len", "write": "/save", "?": "/help", "h": "/help",
+    "back": "/undo", "bye": "/quit", "choose": "/pick", "done": "/pick", "exit": "/quit", "load": "/model",
+    "more": "/pick", "q": "/quit", "regenerate": "/again", "reload": "/model", "repeat": "/again", "retry": "/again",
+    "set": "/config", "settings": "/config", "show": "/config", "stop": "/pick", "tokens": "/len", "write": "/save",
+    "?": "/help", "h": "/help",
 }  # fmt: skip
 
 # Prompts on a terminal that are more likely meant as a command.
 _PLAIN_WORDS = {
     **dict.fromkeys(("quit", "exit", "q", ":q", ":q!", ":wq", "quit()", "exit()"), "/quit or Ctrl-D ends the session"),
     **dict.fromkeys(("help", "?", "help()"), "/help lists the commands"),
+}
+
+# The same while the user writes a text with the model.
+_WHILE_PICKING = {
+    **_PLAIN_WORDS,
+    **dict.fromkeys(("done", "stop", "end"), "/pick off ends the text"),
+    **dict.fromkeys(("more", "other", "others"), "an empty line shows other candidates"),
+    **dict.fromkeys(("undo", "back"), "/undo takes the last choice back"),
 }
 
 
@@ -101,14 +112,22 @@ def handle(session: Session, line: str) -> None:
     refused, session.refused = session.refused, None
     if line.startswith("/") and not line.startswith("//"):
         _run_command(session, line)
-    elif session.is_terminal and line != refused and (meant := _PLAIN_WORDS.get(line.strip().lower())):
+    elif session.is_terminal and line != refused and (meant := _meant(session, line.strip().lower())):
         session.refused = line
-        say(f"{meant}; enter {line.strip()} again to use it as a prompt")
+        use = "write it" if session.picking else "use it as a prompt"
+        say(f"{meant}; enter {line.strip()} again to {use}")
+    elif session.picking is not None:
+        session.picking.take(line)
     elif line:
         prompt = line.removeprefix("/")
         _write(session, unescape(prompt) if session.settings.escapes else prompt)
     else:
         _write(session, session.last.prompt if session.last and not session.has_items else "")
+
+
+def _meant(session: Session, line: str) -> str | None:
+    """Return a hint for a line that is more likely meant as a command, or None."""
+    return (_WHILE_PICKING if session.picking else _PLAIN_WORDS).get(line)
 
 
 def _write(session: Session, prompt: str, seed: int | None = None) -> None:
@@ -147,6 +166,8 @@ def _run_command(session: Session, line: str) -> None:
         say(f"{name[1:]} {printable(command.now(session))}")
     if session.settings != before:
         _report_unused(session, command, before)
+        if session.picking is not None:
+            session.picking.offer()
 
 
 def _closest(name: str) -> str | None:
@@ -283,11 +304,13 @@ def _in_quotes(string: str) -> str:
 
 def _load(session: Session, words: list[str]) -> None:
     session.load(words[0])
+    session.end_picking()
 
 
 def _again(session: Session, _: list[str]) -> None:
     if session.last is None:
         raise CommandError("nothing has been generated yet; enter a prompt first")
+    session.end_picking()
     _write(session, session.last.prompt, (session.last.seed + 1) % 2**64)
 
 
@@ -374,6 +397,10 @@ COMMANDS = {
                          "HOW", "unknown", values=UNKNOWN),
     "/escapes": _switch("read \\n, \\t and \\\\ in prompts as a newline, a tab and a backslash", "escapes"),
     "/again": Command(summary="repeat the last prompt with the next seed", run=_again),
+    "/pick": Command(summary="write with the model: choose each word among N, or each line with /pick N line; the last "
+                             "text goes on, or /pick N word PROMPT begins with PROMPT", run=pick,
+                     arguments=("[N|off]...",), values=lambda _: ("off", *(f"5 {unit}" for unit in UNITS))),
+    "/undo": Command(summary="take the last choice of /pick back", run=undo),
     "/save": Command(summary="save the last text to a file; --force FILE overwrites it", run=_save,
                      arguments=("FILE",), completes=lambda _: True),
     "/heat": _switch("show the surprise of each character", "heat", _explain_heat),

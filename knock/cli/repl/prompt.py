@@ -14,7 +14,7 @@ from knock.cli.repl.history import history
 from knock.cli.repl.session import Session
 
 
-def reader(session: Session, prompt: str) -> Callable[[], str]:
+def reader(session: Session, prompt: Callable[[], str]) -> Callable[[], str]:
     """Return a function that reads a line from the terminal; several pasted lines are read as one.
 
     The function raises KeyboardInterrupt on Ctrl-C and EOFError on Ctrl-D.

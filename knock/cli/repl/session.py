@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from knock.generation.results import TextStream
 from knock.language_model import load
 from knock.sampling import Stats
 from knock.validation import shown
+
+if TYPE_CHECKING:
+    from knock.cli.repl.picking import Picking
 
 _MAX_PATH = 200  # characters of a path shown in a message
 
@@ -56,6 +59,7 @@ class Session:
         model: The model.
         settings: Settings of the next text.
         last: The last text; None before the first.
+        picking: The text that the user is writing with the model; None if there is none.
         refused: The last line, if it looked like a command and was not used as a prompt; otherwise None.
 
     Raises:
@@ -69,6 +73,7 @@ class Session:
         self.settings = settings
         self.is_terminal = is_terminal
         self.last: Text | None = None
+        self.picking: Picking | None = None
         self.refused: str | None = None
         self._backend, self._precision = backend, precision
         self.load(model)
@@ -113,7 +118,7 @@ class Session:
         """
         settings = self.settings
         stream = self._stream(prompt, settings.seed if seed is None else seed)
-        page, pieces = self._page(), [""]
+        page, pieces = self.page(), [""]
         with Interrupts() as interrupts:
             try:
                 page.begin(prompt)
@@ -185,7 +190,13 @@ class Session:
             raise OutputError(f"cannot write {named}: {reason}; choose another name") from error
         return path
 
-    def _page(self) -> Page:
+    def end_picking(self) -> None:
+        """End and write the text that the user is writing with the model, if there is one."""
+        if self.picking is not None:
+            self.picking.end()
+
+    def page(self) -> Page:
+        """Return a page for the next text."""
         if not self.settings.heat:
             return Page(self.is_terminal)
         from knock.cli.repl.heat_page import heat_page  # imports rich

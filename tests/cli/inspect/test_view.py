@@ -10,8 +10,8 @@ import pytest
 from rich.cells import cell_len
 
 from knock import LanguageModel, load
-from knock.cli.inspect.heads import _bars, _edges
 from knock.cli.inspect.subject import label
+from knock.cli.ui.bars import bars_of, edges_of
 from knock.inspection import character_patterns, inspect_text, own_text
 from tests.cases import EVERY
 from tests.cli.inspect.command import ODD, run, saved, small
@@ -104,7 +104,7 @@ def test_bars_are_to_scale(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
 
 @pytest.mark.parametrize(("distances", "cells"), [(1, 6), (6, 6), (7, 6), (64, 38), (512, 30), (4096, 6)])
 def test_ranges_of_bars(distances: int, cells: int) -> None:
-    edges = _edges(distances, cells)
+    edges = edges_of(distances, cells)
     sizes = np.diff(edges)
     assert (edges[0], edges[-1]) == (0, distances)
     assert len(sizes) <= cells
@@ -120,8 +120,8 @@ def test_ranges_of_bars(distances: int, cells: int) -> None:
 def test_bars_show_the_largest_value_of_their_range() -> None:
     values = np.full(64, 0.001)
     values[[2, 50]] = (0.4, 0.8)
-    edges = _edges(64, 20)
-    bars = _bars(values, edges)
+    edges = edges_of(64, 20)
+    bars = bars_of(values, edges)
     assert [i for i, bar in enumerate(bars) if bar != " "] == [2, int(np.searchsorted(edges, 50, "right")) - 1]
     assert sorted(bars.replace(" ", "")) == ["▄", "█"]
 

@@ -45,6 +45,8 @@ WRONG = {
     "/stats": ("ON", "1"),
     "/save": ("/", "x\0y", "nowhere/x", "a" * 5000),
     "/again": ("1",),
+    "/pick": ("0", "-1", "1.5", "21", "x", "9" * 5000, "5 page", "5 ROMEO:", "off now", "off"),
+    "/undo": ("1", ""),
     "/config": ("x",),
     "/help": ("/len",),
     "/quit": ("now",),
@@ -79,6 +81,10 @@ def test_invalid_arguments_are_reported_with_what_stays(script: Script, name: st
         ("/len", "/len: expected N, got nothing; it is still 300"),
         ("/again 1", "/again: expected no argument, got '1'"),
         ("/again", "/again: nothing has been generated yet; enter a prompt first"),
+        ("/pick 21", "/pick: N must be a whole number from 1 to 20, got 21"),
+        ("/pick ROMEO:", "/pick: N must be a whole number from 1 to 20, got 'ROMEO:'"),
+        ("/pick 5 ROMEO:", "/pick: expected word or line, got 'ROMEO:'; a prompt comes after it"),
+        ("/pick off", "/pick: no text is being written; /pick 5 begins one"),
         ("/heat red", "/heat: expected on, off or no argument, got 'red'; it is still off"),
         ("/sampling nucleus", "/sampling: sampling must be one of balanced, basic, top_k, top_p, entropy, "
                               "got 'nucleus'; it is still balanced"),
@@ -95,6 +101,7 @@ def test_message(script: Script, line: str, expected: str) -> None:
         ("/len5", "/len"),
         ("/top-p 1", "/topp"), ("/top_k 1", "/topk"), ("/target-entropy 1", "/entropy"), ("/max_temp 1", "/bounds"),
         ("/exit", "/quit"), ("/q", "/quit"), ("/?", "/help"), ("/modle x", "/model"), ("/retry", "/again"),
+        ("/done", "/pick"), ("/more", "/pick"), ("/pikc 5", "/pick"),
     ],
 )  # fmt: skip
 def test_misspelt_command(script: Script, typed: str, meant: str) -> None:
@@ -157,6 +164,7 @@ def test_completion(session: Session, tmp_path: Path, monkeypatch: pytest.Monkey
     assert completed("/bounds ") == {"/bounds 0.3 2"}
     assert completed("/stats ") == {"/stats on", "/stats off"}
     assert completed("/unknown s") == {"/unknown skip"}
+    assert completed("/pick 5 l") == {"/pick 5 line"}
     assert completed("/model shakespeare-n") == {f"/model {NANO}"}
     files = ("mine.safetensors", "older.npz", "folder")
     assert completed("/model ") == {f"/model {name}" for name in (*shipped(), *files)}

@@ -4,112 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import signal
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from knock import LanguageModel
 from knock.cli.repl.commands import COMMANDS
 from knock.language_model import load
-
-pty = pytest.importorskip("pty")
-termios = pytest.importorskip("termios")
+from tests.cli.pseudo_terminal import CTRL_C, CTRL_D, STEERING, TAB, UP, Terminal, pty, termios
 
 NANO = "shakespeare-nano"
-PATIENCE = 60.0  # seconds
-UP, TAB, CTRL_C, CTRL_D = "\x1b[A", "\t", "\x03", "\x04"
-STEERING = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\r|\x08")
 PROMPT = r"\n>"
-STYLED_BY = {"COLORTERM", "COLUMNS", "FORCE_COLOR", "LINES", "NO_COLOR", "TERM"}
-
-# Makes the terminal the controlling one of a new session, so that Ctrl-C sends SIGINT.
-START = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, sys.argv[1:])"
-
-
-class Terminal:
-    """Runs knock in a pseudo-terminal; types keys and reads the output.
-
-    The history of its user is an empty one, which is removed afterwards.
-    """
-
-    def __init__(self, *arguments: str, columns: int = 80, **variables: str) -> None:
-        self._main, side = pty.openpty()
-        termios.tcsetwinsize(side, (50, columns))
-        self._home = tempfile.TemporaryDirectory(prefix="knock-home-")
-        home = Path(self._home.name)
-        for state in (home / "knock", home / "Library" / "Application Support" / "knock"):
-            state.mkdir(mode=0o700, parents=True)
-            (state / "history").touch()  # otherwise, that of an earlier version would be moved here from the cache
-        inherited = {name: value for name, value in os.environ.items() if name not in STYLED_BY}
-        inherited["HOME" if sys.platform == "darwin" else "XDG_STATE_HOME"] = str(home)
-        environment = inherited | {"TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1"} | variables
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", START, sys.executable, "-m", "knock", *arguments],
-            stdin=side, stdout=side, stderr=side, start_new_session=True, env=environment,
-        )  # fmt: skip
-        os.close(side)
-        self._shown = self.raw = ""
-
-    def see(self, pattern: str) -> str:
-        """Wait for a pattern in the output; return the output up to its end, without escape sequences."""
-        start = time.monotonic()
-        while not (found := re.search(pattern, plain := STEERING.sub("", self._shown))):
-            assert time.monotonic() - start < PATIENCE, f"no {pattern!r} in {self._shown!r}"
-            assert self._process.poll() is None, f"ended with {self._shown!r}"
-            self._read()
-        self._shown = plain[found.end() :]
-        return plain[: found.end()]
-
-    def type(self, keys: str) -> None:
-        os.write(self._main, keys.encode("utf-8", "surrogateescape"))
-
-    def enter(self, line: str, pattern: str) -> str:
-        """Type a line; wait for the pattern and then the next prompt."""
-        self.type(line + "\r")
-        return self.see(rf"(?s){pattern}.*?(?<=\n)>")
-
-    def exit_code(self) -> int:
-        """Wait for the program to exit."""
-        start = time.monotonic()
-        while self._process.poll() is None:
-            assert time.monotonic() - start < PATIENCE, f"still running, after {self._shown!r}"
-            self._read()
-        return self._process.returncode
-
-    def signal(self, number: int) -> None:
-        """Send a signal to the program."""
-        self._process.send_signal(number)
-
-    @property
-    def modes(self) -> list[Any]:
-        """Terminal modes."""
-        modes: list[Any] = termios.tcgetattr(self._main)[:4]
-        return modes
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        os.close(self._main)
-        self._home.cleanup()
-
-    def _read(self) -> None:
-        if not select.select([self._main], [], [], 0.1)[0]:
-            return
-        try:
-            content = os.read(self._main, 65536).decode("utf-8", "replace")
-        except OSError:  # the other side is closed
-            content = ""
-        self._shown += content
-        self.raw += content
-
 
 Open = Callable[..., Terminal]
 
@@ -197,6 +106,31 @@ def test_session_with_every_command(terminal: Open, nano: LanguageModel, tmp_pat
     repl.enter("/help", r"\n  /quit ")
     repl.type("/quit\r")
     assert repl.exit_code() == 0
+
+
+@pytest.mark.parametrize(("columns", "term"), [(80, "xterm"), (40, "xterm"), (40, "dumb")])
+def test_picking(terminal: Open, columns: int, term: str) -> None:
+    repl = terminal("--seed", "3", columns=columns, TERM=term)
+    offer = r"(?s)\n    bits  next {} \(few bits: likely\)\n 1 .*?\n 2 .*?1-2 or your own words; .*done\npick> ?$"
+
+    def pick(line: str, unit: str = "word") -> str:
+        repl.type(line + "\r")
+        shown = repl.see(offer.format(unit)).partition("\n")[2].removesuffix("pick> ")
+        assert max(map(len, shown.split("\n"))) <= columns
+        return shown
+
+    first = pick("/pick 2 word ROMEO:")
+    assert first.startswith("ROMEO:\n")
+    pick("1")
+    pick("/pick line", "line")
+    assert "my own line\n" in pick("my own line", "line")
+    assert "my own line\n" not in pick("/undo", "line")
+    repl.type("half a li" + CTRL_C)
+    repl.see(rf"1 choice, seed 3{PROMPT}")
+    pick("/pick 2 word ROMEO:")
+    repl.type(CTRL_D)
+    assert repl.exit_code() == 0
+    assert STEERING.sub("", repl.raw).rstrip().endswith("ROMEO:\n0 characters, 0 choices, seed 3")
 
 
 def test_only_quit_and_ctrl_d_end_the_session(terminal: Open) -> None:

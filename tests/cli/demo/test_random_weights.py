@@ -1,4 +1,4 @@
-"""Tests of `knock demo`: its texts and statistics match the library."""
+"""Tests of `knock demo --random-weights`: its texts and statistics match the library."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import re
 import pytest
 
 from knock import ReweightGPT, Vocab
-from knock.cli.demo import PROMPT, TEXT
+from knock.cli.demo.random_weights import PROMPT, TEXT
 from knock.cli.main import main
 
 
 def demo(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    assert main(["demo", *arguments]) == 0
+    assert main(["demo", "--random-weights", *arguments]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
     return captured.out
@@ -58,7 +58,10 @@ def test_steps_are_named_and_fit_a_terminal(
     assert " ".join(notes).split() == " ".join(wide).split()  # no word is split
 
 
-@pytest.mark.parametrize("arguments", [["--length", "0"], ["--seed", "-1"], ["--seed", "x"], ["more"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--length", "0"], ["--seed", "-1"], ["--seed", "x"], ["more"], ["--prompt", "A"], ["--model", "names"]],
+)
 def test_invalid_arguments_are_usage_errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo", *arguments]) == 2
+    assert main(["demo", "--random-weights", *arguments]) == 2
     assert capsys.readouterr().err.count("\n") == 1

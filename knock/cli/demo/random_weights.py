@@ -1,7 +1,6 @@
-"""Take a two-minute tour: three sampling methods, three types of heads.
+"""A tour without a model file, of random weights: three sampling methods, three types of heads.
 
-The tour needs no model file: it uses the vocabulary of a short built-in text and random weights. The output is
-therefore noise; compare the statistics of the different settings.
+It uses the vocabulary of a short built-in text. The output is noise; compare the statistics of the different settings.
 """
 
 from __future__ import annotations
@@ -10,18 +9,12 @@ import argparse
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from knock.cli.ui.options import add_backend_argument, whole_number
 from knock.cli.ui.terminal import columns, wrapped, write
 
 if TYPE_CHECKING:
     from knock.gpt import ReweightGPT
     from knock.sampling import Stats
     from knock.vocab import Vocab
-
-EXAMPLES = """examples:
-  knock demo
-  knock demo --seed 7 --length 400
-"""
 
 # The opening of "A Tale of Two Cities" (Charles Dickens, 1859).
 TEXT = (
@@ -45,17 +38,8 @@ _HEADS = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
-    parser.add_argument("-s", "--seed", type=whole_number(0, 2**64 - 1), default=42, metavar="N",
-                        help="seed of the weights and of sampling (default: 42)")  # fmt: skip
-    parser.add_argument("--length", type=whole_number(1, 100_000), default=120, metavar="N",
-                        help="characters per text (default: 120)")  # fmt: skip
-    add_backend_argument(parser)
-
-
-def run(options: argparse.Namespace) -> int:
-    """Run the tour."""
+def tour_random_weights(options: argparse.Namespace) -> int:
+    """Run the tour; return the exit code."""
     from knock.gpt import ReweightGPT
     from knock.vocab import Vocab
 
