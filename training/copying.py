@@ -30,7 +30,7 @@ def copying(model: LanguageModel, training: str, held_out: str) -> dict[str, Any
         training: what it was trained on.
         held_out: other text of the same kind, for comparison.
     """
-    texts = model.generate_batch(["\n"] * _TEXTS, seed=0, max_new_tokens=_LENGTH)
+    texts = model.generate_batch([""] * _TEXTS, seed=0, max_new_tokens=_LENGTH)
     return {
         "run": RUN,
         "characters": _TEXTS * _LENGTH,

@@ -150,7 +150,7 @@ def measure(name: str, corpus: Corpus, path: Path) -> None:
     losses = as_record(evaluate(checkpoint.weights, corpus.validation, boundary=vocab.boundary))
     record = {**checkpoint.training, "evaluation": losses}
     if corpus.text.items is None:
-        model = LanguageModel(ReweightGPT(checkpoint.weights), vocab)
+        model = LanguageModel(ReweightGPT.from_weights(checkpoint.weights), vocab)
         texts = (vocab.decode(tokens.numpy()) for tokens in (corpus.train, corpus.validation))
         record["copying"] = copying(model, *texts)
     write_checkpoint(path, checkpoint.weights, vocab, record, stored=EVERY[name].stored)

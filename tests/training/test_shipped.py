@@ -1,0 +1,50 @@
+"""Tests of what makes the shipped models: copying, figures in the file and in its card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from knock import load
+from knock.files.checkpoint import read_checkpoint, write_checkpoint
+from knock_training.data import Corpus
+from tests.cases import SMALL, random_weights
+from training import shipped
+from training.cards import Shipped
+from training.copying import RUN, copied_share, copying
+
+ROMEO = "It is the east, and Juliet is the sun. Arise, fair sun, and kill the envious moon."
+
+
+def test_copied_share() -> None:
+    assert copied_share([ROMEO], ROMEO) == 1
+    assert copied_share([ROMEO.lower(), ROMEO[: RUN - 1]], ROMEO) == 0
+    assert copied_share(["x" * 90 + ROMEO[: RUN + 9]], ROMEO) == 10 / 100  # 90 runs begin with an x
+    assert copied_share([], ROMEO) == 0
+
+
+def test_copying_counts_what_the_model_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.copying._TEXTS", 2)
+    model = load("shakespeare-nano")
+    first, second = model.generate_batch([""] * 2, seed=0, max_new_tokens=2000)
+    found = copying(model, first.text + ROMEO, ROMEO)
+    assert found == {"run": 50, "characters": 4000, "share": 0.5, "share_of_held_out": 1}
+    assert copying(model, first.text + second.text, ROMEO)["share"] == 1
+
+
+def test_measuring_writes_the_file_and_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = Corpus.from_text(ROMEO * 40, "romeo.txt")
+    config = SMALL["hybrid-relative"].to_dict() | {"vocab_size": corpus.vocab.vocab_size}
+    weights = random_weights(type(SMALL["hybrid-relative"]).from_dict(config), 0)
+    given = read_checkpoint(Path(shipped.locate("shakespeare-hybrid"))).training
+    write_checkpoint(tmp_path / "m.safetensors", weights, corpus.vocab, {**given, "corpus": corpus.record})
+    monkeypatch.setitem(shipped.EVERY, "m", Shipped("a test", {}, {}))
+    monkeypatch.setattr("training.copying._TEXTS", 3)
+    shipped.measure("m", corpus, tmp_path / "m.safetensors")
+    record = read_checkpoint(tmp_path / "m.safetensors").training
+    assert record["evaluation"]["stream"]["characters"] == len(corpus.validation) - 1
+    assert record["copying"]["characters"] == 6000
+    card = (tmp_path / "m.md").read_text(encoding="utf-8")
+    assert f"| loss, stream | {record['evaluation']['stream']['nats_per_char']:.4f} nats/char" in card
+    assert "of the runs of 50 characters in 6,000 generated ones stand in the training data" in card
