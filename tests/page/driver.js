@@ -37,7 +37,8 @@ const JOBS = {
   /** Draws from rows of logits, one after the other. */
   draws: ({ model, logits, controls, seed, index, context }) => {
     const V = decoded[model].config.vocab_size;
-    const sampler = new Sampler(decoded[model], withBias(controls), { seed: BigInt(seed), index: BigInt(index), context });
+    const options = { seed: BigInt(seed), index: BigInt(index), context };
+    const sampler = new Sampler(decoded[model], withBias(controls), options);
     return recorded(logits.length / V, (i) => sampler.step(logits.subarray(i * V, (i + 1) * V)));
   },
   stages: ({ model, logits, controls, context }) =>

@@ -10,10 +10,9 @@ export const LOWEST = -87; // below, e**x counts as 0
 export const LN2 = 0.6931471805599453;
 export const WIDTH = 16; // partial sums
 
-const MAGIC_FLOAT = 12582912; // 1.5 * 2**23: adding it to a float32 rounds to an integer
-const MAGIC_DOUBLE = 6755399441055744; // 1.5 * 2**52, for float64
-const LOG2E_FLOAT = fround(1.4426950408889634);
-const LOG2E_DOUBLE = 1.4426950408889634;
+const MAGIC = 6755399441055744; // 1.5 * 2**52: adding it to a float64 rounds to an integer
+const LOG2E = 1.4426950408889634;
+const LOG2E_FLOAT = fround(LOG2E);
 const EXP_1 = fround(0.6931469776120429);
 const EXP_2 = fround(0.24022242145477116);
 const EXP_3 = fround(0.05550733776473714);
@@ -29,13 +28,13 @@ const POWERS = Float64Array.from({ length: 256 }, (_, i) => 2 ** (i - 127)); // 
 
 /** Return a number rounded to an integer, to an even one if two are as near: |x| < 2**51. */
 export function round(x) {
-  return (x + MAGIC_DOUBLE) - MAGIC_DOUBLE;
+  return (x + MAGIC) - MAGIC;
 }
 
 /** Return e**x for a float32 number of at most 88, as a float32 number. */
 export function exp(x) {
   const t = fround((x < LOWEST ? LOWEST : x) * LOG2E_FLOAT);
-  const n = fround(fround(t + MAGIC_FLOAT) - MAGIC_FLOAT);
+  const n = round(t);
   const r = fround(t - n);
   const square = fround(r * r);
   const high = fround(fround(fround(fround(EXP_5 * r) + EXP_4) * square) + fround(fround(EXP_3 * r) + EXP_2));
@@ -67,7 +66,7 @@ export function logDouble(x) {
 
 /** Return e**x for a float64 number between -700 and 700. */
 export function expDouble(x) {
-  const n = round(x * LOG2E_DOUBLE);
+  const n = round(x * LOG2E);
   const r = (x - n * LN2_HIGH) - n * LN2_LOW;
   let p = TAYLOR[0];
   for (let k = 1; k < TAYLOR.length; k++) p = p * r + TAYLOR[k];

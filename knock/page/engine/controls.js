@@ -53,7 +53,9 @@ const RANGES = {
  */
 export function checkedControls(options, vocab) {
   const unknown = Object.keys(options).filter((name) => !Object.hasOwn(DEFAULTS, name));
-  if (unknown.length) throw new RangeError(`unknown control ${unknown[0]}; the controls are ${Object.keys(DEFAULTS).join(", ")}`);
+  if (unknown.length) {
+    throw new RangeError(`unknown control ${unknown[0]}; the controls are ${Object.keys(DEFAULTS).join(", ")}`);
+  }
   const controls = { ...DEFAULTS, ...options };
   for (const [name, least] of Object.entries(WHOLE)) {
     const value = controls[name];
@@ -71,7 +73,7 @@ export function checkedControls(options, vocab) {
   if (controls.target_entropy !== null) {
     checkRange("target_entropy", controls.target_entropy, SMALLEST_ENTROPY, LARGEST, "always min_temp");
     if (controls.temperature !== 1) {
-      throw new RangeError("target_entropy sets the temperature, so another temperature would be ignored; give one of them");
+      throw new RangeError("target_entropy sets the temperature, so temperature would be ignored; give one of them");
     }
   }
   if (controls.mirostat !== null) {
@@ -99,7 +101,8 @@ function biasByToken(biases, vocab) {
   const bias = new Float64Array(vocab.size);
   for (const [key, value] of entries) {
     if (!(typeof value === "number" && (value === -Infinity || Math.abs(value) <= LARGEST))) {
-      throw new RangeError(`logit_bias of ${shown(key)} must be from ${-LARGEST} to ${LARGEST}, or -Infinity, got ${shown(value)}`);
+      const range = `from ${-LARGEST} to ${LARGEST}, or -Infinity (never)`;
+      throw new RangeError(`logit_bias of ${shown(key)} must be ${range}, got ${shown(value)}`);
     }
     const token = typeof key === "number" ? key : (vocab.tokenOf(key) ?? (/^\d+$/.test(key) ? Number(key) : -1));
     if (!(Number.isInteger(token) && token >= 0 && token < vocab.size)) {

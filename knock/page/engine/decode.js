@@ -46,6 +46,7 @@ class Model {
     this.pos = json.pos === null ? null : decodeNumbers(json.pos);
     this.blocks = json.blocks.map((block, b) => decodeBlock(block, config, config.blocks[b]));
     this.output = decodeLayer(json.output);
+    this.image = null; // of the weights in WebAssembly's memory, once there is one
   }
 
   /**

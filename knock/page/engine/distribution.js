@@ -40,6 +40,10 @@ export class Distribution {
   constructor(V) {
     this.z = new Float32Array(V);
     this.p = new Float32Array(V);
+    /** For the filters. */
+    this.scratch = {
+      order: new Float32Array(V), some: new Float32Array(V), someP: new Float32Array(V), kept: new Uint8Array(V),
+    };
     /** The sum of p, and the mean of z under p. */
     this.mass = 0;
     this.mean = 0;

@@ -36,8 +36,9 @@ export function keepTopK(distribution, k) {
 /** Keep the tokens whose surprise is nearest the entropy, up to a share of the mass. */
 export function keepTypical(distribution, share) {
   const mean = asFloat(distribution.mean);
-  const order = distribution.z.map((each) => -Math.abs(asFloat(each - mean)));
-  keepFirst(distribution, order, share * distribution.mass, false);
+  const { z, scratch } = distribution;
+  for (let i = 0; i < z.length; i++) scratch.order[i] = -Math.abs(asFloat(z[i] - mean));
+  keepFirst(distribution, scratch.order, share * distribution.mass, false);
 }
 
 /** Keep the most likely tokens, up to a share of the mass. */
@@ -87,8 +88,8 @@ function keepFirst(distribution, order, target, isCounted) {
     else high = middle;
   }
   const above = heldBy(order, p, V, high, true);
-  const some = new Float32Array(V);
-  const someP = isCounted ? null : new Float32Array(V);
+  const { some, kept } = distribution.scratch;
+  const someP = isCounted ? null : distribution.scratch.someP;
   let n = 0;
   for (let i = 0; i < V; i++) {
     if (low <= order[i] && order[i] <= high) {
@@ -103,7 +104,6 @@ function keepFirst(distribution, order, target, isCounted) {
   }
   let reached = above + heldBy(some, someP, n, edge, true);
   const isTied = order.indexOf(edge) !== order.lastIndexOf(edge);
-  const kept = new Uint8Array(V);
   for (let i = 0; i < V; i++) {
     kept[i] = order[i] >= edge ? 1 : 0;
     if (isTied && order[i] === edge) {

@@ -1,4 +1,4 @@
-// The engine of the page: a model, its state, a sampler, a text. Runs in a browser, a worker or Node; knows no document.
+// The engine of the page: a model, its state, a sampler, a text. It knows no document.
 
 export { decodeModel } from "./decode.js";
 export { State } from "./state.js";

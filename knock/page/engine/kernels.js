@@ -57,7 +57,8 @@ function normalize() {
   const [sum, mean, scale, deviation] = f.locals(V128, 4);
   const [count, at, masked] = f.locals(I32, 3);
   const variance = f.local(F32);
-  const restart = [count.set(groups.get), at.set(x.get), masked.set(mask.get), sums.map((each) => each.set(f32x4.const(0)))];
+  const zeros = sums.map((each) => each.set(f32x4.const(0)));
+  const restart = [count.set(groups.get), at.set(x.get), masked.set(mask.get), zeros];
   const centred = (i) => v128.and(f32x4.sub(v128.load(at.get, 16 * i), mean.get), v128.load(masked.get, 16 * i));
   const coded = (i) => f32x4.mul(centred(i), scale.get);
   const next = [at.step(64), masked.step(64)];

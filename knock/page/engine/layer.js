@@ -2,37 +2,35 @@
 
 const PANEL = 8; // columns that are summed together, in local variables
 
-/** A matrix product of codes, [K, M]. */
+/** The numbers of a matrix product, [K, M]: bias + sum of codes * factor. */
 export class Layer {
   /**
    * @param {number} K - rows.
    * @param {number} M - columns.
    * @param {Int16Array} codes - of the weights, [K, M].
    * @param {Float32Array} factor - of the sums, [M].
-   * @param {Float32Array} bias - [M].
+   * @param {Float32Array|null} bias - [M]; null if there is none.
    */
   constructor(K, M, codes, factor, bias) {
+    Object.assign(this, { K, M, codes, factor, bias });
+  }
+}
+
+/** The product of a layer in plain JavaScript. */
+export class PlainProduct {
+  /** @param {Layer} layer */
+  constructor({ K, M, codes, factor, bias }) {
     const panels = Math.ceil(M / PANEL);
-    this.K = K;
-    this.M = M;
-    this.factor = factor;
-    this.bias = bias;
-    this.panels = panels;
-    /** Codes by panel, row and column in the panel, [panels, K, PANEL]. */
+    Object.assign(this, { K, M, factor, bias });
+    /** Codes by panel, row and column in the panel, [panels, K, PANEL]. V8 multiplies float64 numbers fastest. */
     this.codes = new Float64Array(panels * K * PANEL);
     for (let k = 0; k < K; k++) {
       for (let m = 0; m < M; m++) {
-        const panel = Math.floor(m / PANEL);
-        this.codes[(panel * K + k) * PANEL + (m % PANEL)] = codes[k * M + m];
+        this.codes[(Math.floor(m / PANEL) * K + k) * PANEL + (m % PANEL)] = codes[k * M + m];
       }
     }
     /** The sums of the last product, [panels * PANEL]. */
     this.sums = new Float64Array(panels * PANEL);
-  }
-
-  /** Return the code of a row and a column. */
-  code(k, m) {
-    return this.codes[(Math.floor(m / PANEL) * this.K + k) * PANEL + (m % PANEL)];
   }
 
   /**

@@ -3,6 +3,7 @@
 // It defines what simd.js computes faster, and runs where that cannot.
 
 import { WIDTH, byHalves, exp, gelu, round } from "./arithmetic.js";
+import { PlainProduct } from "./layer.js";
 import { traceOf } from "./trace.js";
 
 const float = Math.fround;
@@ -21,6 +22,13 @@ export class PlainPass {
     this.logits = new Float32Array(config.vocab_size);
     this.isAbsolute = config.position === "absolute";
     const longest = Math.max(...config.blocks.map((block) => block.T));
+    this.blocks = model.blocks.map((block) => ({
+      ...block,
+      inputs: new PlainProduct(block.inputs),
+      w0: new PlainProduct(block.w0),
+      w1: new PlainProduct(block.w1),
+    }));
+    this.output = new PlainProduct(model.output);
     this.memories = model.blocks.map((block) => new Memory(block, config.n_emb));
     this.x = new Float32Array(config.n_emb);
     this.row = new Float64Array(config.n_emb); // codes
@@ -47,9 +55,9 @@ export class PlainPass {
    * @param {object[]|null} trace - list to which the attention of each block is added.
    */
   step(token, isLast, trace) {
-    const { model, x, memories, logits } = this;
+    const { x, blocks, output, memories, logits } = this;
     const C = x.length;
-    const { embed, pos, blocks, output } = model;
+    const { embed, pos } = this.model;
     const position = this.position++;
     for (let i = 0; i < C; i++) x[i] = embed[token * C + i];
     if (pos !== null) for (let i = 0; i < C; i++) x[i] += pos[position * C + i];

@@ -129,7 +129,10 @@ export class Sampler {
     if (temperature === 0) {
       state.token = z.indexOf(largestOf(z));
       state.sampledEntropy = 0;
-      if (stages !== null) note(stages, "temperature", z.map((_, i) => (i === state.token ? 0 : -Infinity)), temperature);
+      if (stages !== null) {
+        const only = z.map((_, token) => (token === state.token ? 0 : -Infinity));
+        note(stages, "temperature", only, temperature);
+      }
       return state;
     }
     if (changed || temperature !== 1) {
@@ -223,6 +226,8 @@ function note(stages, name, z, temperature) {
 function wholeWord(name, value) {
   const isWhole = typeof value === "bigint" || (typeof value === "number" && Number.isInteger(value));
   const number = isWhole ? BigInt(value) : -1n;
-  if (number < 0n || number >= 1n << 64n) throw new RangeError(`${name} must be a whole number from 0 to 2**64 - 1, got ${value}`);
+  if (number < 0n || number >= 1n << 64n) {
+    throw new RangeError(`${name} must be a whole number from 0 to 2**64 - 1, got ${value}`);
+  }
   return number;
 }

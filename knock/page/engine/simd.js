@@ -30,7 +30,7 @@ const upTo = (n, multiple) => Math.ceil(n / multiple) * multiple;
 export class SimdPass {
   /** Return whether a model can run: vectors are there, and its numbers stay finite. */
   static fits(model) {
-    return kernelModule() !== null && Math.max(...model.config.blocks.map(({ T }) => T)) <= LONGEST_WINDOW && isTame(model);
+    return kernelModule() !== null && model.config.blocks.every(({ T }) => T <= LONGEST_WINDOW) && isTame(model);
   }
 
   /** @param {Model} model */
@@ -54,21 +54,26 @@ export class SimdPass {
     const output = new Product(model.output, range(model.output.M), arena);
     this.memory = arena.memory();
     Object.assign(this, { row, x, mask, hidden, weights, z, attended, moved, query, plans, output });
-    for (const array of [x, mask, weights, z, attended, moved, logits]) array.view(this.memory);
-    mask.values.fill(0);
-    new Uint32Array(this.memory.buffer, mask.at, C).fill(0xffffffff);
-    for (const plan of plans) {
-      plan.projected.view(this.memory);
-      for (const each of [plan.inputs, plan.w0, plan.w1]) each.write(this.memory);
-      plan.keys.view(this.memory);
-      plan.values.view(this.memory);
-    }
-    output.write(this.memory);
+    for (const array of [x, weights, z, attended, moved, logits]) array.view(this.memory);
+    for (const plan of plans) for (const array of [plan.projected, plan.keys, plan.values]) array.view(this.memory);
+    this.#fill();
     this.kernels = new WebAssembly.Instance(kernelModule(), { env: { memory: this.memory } }).exports;
     /** Logits after the last token, [V]; overwritten by the next. */
     this.logits = logits.values.subarray(0, V);
     this.logitsAt = logits.at;
     this.reset();
+  }
+
+  /** Write the weights; the states of a model share a copy of the first one's memory. */
+  #fill() {
+    const { model, memory, mask, plans, output } = this;
+    const bytes = new Uint8Array(memory.buffer);
+    if (model.image === null) {
+      new Uint32Array(memory.buffer, mask.at, model.config.n_emb).fill(0xffffffff);
+      for (const { inputs, w0, w1 } of plans) for (const each of [inputs, w0, w1]) each.write(memory);
+      output.write(memory);
+      model.image = bytes.slice();
+    } else bytes.set(model.image);
   }
 
   /** Return a block's products, and memory for its keys and values: [rows, H * head]. */
@@ -232,12 +237,13 @@ class Product {
     const { layer, columns, pairs } = this;
     for (const array of [this.codes, this.factor, this.bias]) array.view(memory);
     columns.forEach((column, m) => {
-      if (column < 0) return;
+      if (column < 0) return; // padding
       this.factor.values[m] = layer.factor[column];
       if (layer.bias !== null) this.bias.values[m] = layer.bias[column];
       const panel = Math.floor(m / PANEL_COLUMNS) * pairs;
       for (let k = 0; k < layer.K; k++) {
-        this.codes.values[((panel + (k >> 1)) * PANEL_COLUMNS + (m % PANEL_COLUMNS)) * 2 + (k & 1)] = layer.code(k, column);
+        const pair = (panel + (k >> 1)) * PANEL_COLUMNS + (m % PANEL_COLUMNS);
+        this.codes.values[2 * pair + (k & 1)] = layer.codes[k * layer.M + column];
       }
     });
   }

@@ -3,8 +3,8 @@
 /**
  * Looks for stop strings in a growing text.
  *
- * The text ends where a stop string is first completed, and that string is cut off; of several that are completed at the
- * same character, the longest is cut off. The prompt does not count.
+ * The text ends where a stop string is first completed, and that string is cut off; of several that are completed at
+ * the same character, the longest is cut off. The prompt does not count.
  */
 export class StopStrings {
   /**

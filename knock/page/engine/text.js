@@ -24,18 +24,20 @@ export class TextGenerator {
   /**
    * @param {Model} model
    * @param {object} options
-   * @param {string} options.prompt - the text to continue. An empty one begins a new line. In a model of items, it is the
-   *   beginning of an item.
+   * @param {string} options.prompt - the text to continue. An empty one begins a new line. In a model of items, it is
+   *   the beginning of an item.
    * @param {number|bigint} options.seed - decides every draw.
    * @param {number|bigint} options.index - the text's number among those of the seed.
    * @param {object} options.controls - as `checkedControls` takes them.
    * @param {number} options.maxChars - most characters to generate.
    * @param {string[]} options.stop - stop strings.
    * @param {"error"|"skip"|"replace"} options.unknown - how to handle unknown characters of the prompt.
+   * @param {State} options.state - a state of the model to use again, which is reset; by default a new one.
    * @throws {RangeError} if an option is out of range, or a character of the prompt is unknown.
    */
   constructor(model, options = {}) {
-    const { prompt = "", seed = 0, index = 0, controls = {}, maxChars = 300, stop = [], unknown = "error" } = options;
+    const { prompt = "", seed = 0, index = 0, controls = {}, maxChars = 300 } = options;
+    const { stop = [], unknown = "error", state = model.state() } = options;
     if (!(Number.isInteger(maxChars) && maxChars >= 0)) {
       throw new RangeError(`maxChars must be a whole number of at least 0, got ${maxChars}`);
     }
@@ -45,7 +47,8 @@ export class TextGenerator {
     this.model = model;
     this.sampler = new Sampler(model, controls, { seed, index, context: tokens });
     this.stops = new StopStrings(stop, (string) => vocab.asWritten(string));
-    this.state = model.state();
+    this.state = state;
+    this.state.reset();
     this.unread = tokens.slice(-model.config.receptive_field); // the next token depends on no earlier one
     this.left = maxChars;
     this.held = []; // characters that may belong to a stop string

@@ -37,33 +37,41 @@ export class Vocabulary {
     if (!["error", "skip", "replace"].includes(unknown)) {
       throw new RangeError(`unknown must be one of error, skip, replace, got ${unknown}`);
     }
-    const spelled = this.respell(text);
     const replacement = this.tokens.get("?") ?? this.tokens.get(" ") ?? 0;
     const tokens = [];
-    for (const char of spelled) {
-      const token = this.tokenOf(char);
-      if (token !== undefined) tokens.push(token);
-      else if (unknown === "replace") tokens.push(replacement);
-      else if (unknown === "error") throw unknownCharacter(char, [...text].indexOf(char));
+    for (const { characters, offset } of this.#spelled(text)) {
+      characters.forEach((char, i) => {
+        const token = this.tokenOf(char);
+        if (token !== undefined) tokens.push(token);
+        else if (unknown === "replace") tokens.push(replacement);
+        else if (unknown === "error") throw unknownCharacter(char, offset + i);
+      });
     }
     return tokens;
   }
 
-  /** Return a text with the parts that are known only in their other Unicode normal form in that form. */
-  respell(text) {
+  /**
+   * Return the parts of a text, characters that belong together. What is known only in its other Unicode normal form is
+   * in that form.
+   */
+  #spelled(text) {
     const isKnown = (char) => this.tokenOf(char) !== undefined;
     const characters = [...text];
-    if (characters.every(isKnown)) return text;
+    if (characters.every(isKnown)) return [{ characters, offset: 0 }];
     const parts = [];
-    for (let start = 0; start < characters.length; ) {
-      let end = start + 1;
+    for (let start = 0, end; start < characters.length; start = end) {
+      end = start + 1;
       while (end < characters.length && joinsPrevious(characters[end])) end++;
       const part = characters.slice(start, end);
       const other = part.every(isKnown) ? undefined : otherForm(part, isKnown);
-      parts.push(other ?? part.join(""));
-      start = end;
+      parts.push({ characters: other === undefined ? part : [...other], offset: start });
     }
-    return parts.join("");
+    return parts;
+  }
+
+  /** Return a text with the parts that are known only in their other Unicode normal form in that form. */
+  respell(text) {
+    return this.#spelled(text).flatMap((part) => part.characters).join("");
   }
 
   /** Return a string as the model writes it: in lower case if it knows no other, in its normal form. */

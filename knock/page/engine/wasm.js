@@ -60,7 +60,8 @@ export const f32x4 = {
   splat: vectorOp(0x13),
   const: (value) => f32x4.splat(f32.const(value)),
   nearest: vectorOp(0x6a), abs: vectorOp(0xe0),
-  add: vectorOp(0xe4), sub: vectorOp(0xe5), mul: vectorOp(0xe6), div: vectorOp(0xe7), min: vectorOp(0xe8), max: vectorOp(0xe9),
+  add: vectorOp(0xe4), sub: vectorOp(0xe5), mul: vectorOp(0xe6), div: vectorOp(0xe7),
+  min: vectorOp(0xe8), max: vectorOp(0xe9),
   fromI32x4: vectorOp(0xfa),
 };
 
