@@ -20,13 +20,11 @@ def page(model: LanguageModel, path: Path, text: str, source: str, name: str, ch
         model: the model.
         path: its file.
         text: the text, as the model reads it.
-        source: description of the text's source.
+        source: where the text comes from, in a sentence.
         name: the text in a word or two, at the beginning of headline and title.
         char: the character given by `--char`, if any.
     """
     of_model = printable(path.stem)
     headline = f"{name}, read by {of_model}"
-    opening = Opening(
-        text=text, source=f"The text is {source}.", headline=headline, title=f"{headline} · knock inspect", char=char
-    )
+    opening = Opening(text=text, source=source, headline=headline, title=f"{headline} · knock inspect", char=char)
     return document(model, of_model, opening, file=file_name(path))

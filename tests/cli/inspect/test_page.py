@@ -28,7 +28,7 @@ def test_the_page_begins_with_the_text(capsys: pytest.CaptureFixture[str], tmp_p
     assert (said["text"], said["char"], said["model"]) == ("a <&", "<", "hybrid-relative.safetensors")
     assert said["headline"] == "A text, read by hybrid-relative"
     assert said["title"] == "A text, read by hybrid-relative · knock inspect"
-    assert said["source"] == "The text is the text, 4 characters."
+    assert said["source"] == "The text has 4 characters."
     assert said["about"].startswith("hybrid-relative, a character-level language model that runs in this page; ")
 
 
@@ -41,7 +41,8 @@ def test_headline_and_title_name_the_file(capsys: pytest.CaptureFixture[str], tm
     assert said["text"] == ("aa \n<" * 1000)[:4096]
     assert said["headline"] == "long.txt, read by hybrid-relative"
     assert said["title"] == "long.txt, read by hybrid-relative · knock inspect"
-    assert said["source"] == f"The text is {long}, the first 4,096 of 5,000 characters."
+    assert said["source"] == "The text is long.txt, the first 4,096 of 5,000 characters."
+    assert str(tmp_path) not in path.read_text(encoding="utf-8")  # the folder is private
 
 
 def test_without_a_text_it_is_one_of_the_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
