@@ -49,5 +49,7 @@ def plot_reach(path: Path) -> None:
             axes.set_yticks(range(len(arms)), [ARMS[arm].name for arm in arms])
         for axes in panels[2:]:
             axes.set_xlabel("nats a character, less is better")
+        for axes in panels[len(results.corpora) :]:
+            axes.set_axis_off()
         figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=3)
         save(figure, path)
