@@ -61,7 +61,8 @@ def inspect(folder: Path) -> None:
     if chromium is None:
         print("no chromium: inspect-page.png is unchanged")
         return
-    options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=900,760"]
+    options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1280,940"]
+    options.append("--virtual-time-budget=20000")  # milliseconds, in which the page reads the text
     picture = PICTURES / "inspect-page.png"
     subprocess.run([chromium, *options, f"--screenshot={picture}", page.as_uri()], check=True, capture_output=True)
 

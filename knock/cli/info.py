@@ -11,7 +11,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knock.cli.ui.shape import head_types, sizes
+from knock.cli.ui.shape import sizes
 from knock.cli.ui.terminal import columns, is_wrapped, printable, write
 from knock.errors import SchemaError
 from knock.models import DEFAULT, locate, shipped
@@ -125,7 +125,7 @@ def _facts(path: Path, checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
     yield "file", str(path)
     yield "size", f"{path.stat().st_size:,} bytes"
     yield "digest", checkpoint.digest
-    yield "heads", f"{head_types(config)}, {config.position} positions"
+    yield "heads", f"{', '.join(dict.fromkeys(config.head_types))}, {config.position} positions"
     yield "shape", sizes(config)
     if not config.is_uniform:
         yield from _blocks(config)

@@ -46,7 +46,7 @@ def test_blocks_that_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     )  # fmt: skip
     write_checkpoint(tmp_path / "m.safetensors", Weights.random(config), Vocab("abcde"))
     found = facts(run(capsys, "info", str(tmp_path / "m.safetensors"))[1])
-    assert found["heads"] == "reweight,reweight,reweight,hybrid, relative positions"
+    assert found["heads"] == "reweight, hybrid, relative positions"
     assert found["shape"] == "T=2,32,32,512 reweight_T=32 n_emb=64 nodes=64 n_blocks=4 n_heads=4"
     assert found["block 1"] == "reweight heads, a window of 2 characters"
     assert found["blocks 2-3"] == "reweight heads, a window of 32 characters"

@@ -203,7 +203,7 @@ def test_info_shows_shape_losses_and_digest(capsys: pytest.CaptureFixture[str]) 
         f"{checkpoint.weights.n_parameters:,}",
         "Muon at 0.02, AdamW at 0.003",
         checkpoint.digest,
-        "hybrid, relative",
+        f"{checkpoint.weights.config.position} positions",
         "65 characters",
         "tinyshakespeare.txt",
     ):

@@ -12,7 +12,7 @@ import pytest
 
 from knock import LanguageModel, Vocab, load
 from knock.errors import OutputError, VocabError
-from knock.files.checkpoint import write_checkpoint
+from knock.files.checkpoint import read_checkpoint, write_checkpoint
 from knock.models import shipped
 from tests.cases import EVERY, SMALL, random_weights
 from tests.cli.inspect.command import ODD, saved, small
@@ -41,7 +41,9 @@ def test_the_page_is_named_after_the_model(capsys: pytest.CaptureFixture[str]) -
     said = data(page)
     assert said["title"] == "shakespeare-nano · knock"
     assert said["model"] == said["headline"] == "shakespeare-nano"
-    assert "99,584 numbers in 4 blocks of 2 reweight heads; it sees the last 125 characters" in said["about"]
+    weights = read_checkpoint(shipped()["shakespeare-nano"]).weights
+    assert f"{weights.n_parameters:,} numbers in {weights.config.n_blocks} blocks of " in said["about"]
+    assert f"it sees the last {weights.config.receptive_field} characters" in said["about"]
     assert said["text"] == said["source"] == ""
     content = page.read_text(encoding="utf-8")
     assert "default-src 'none'" in content

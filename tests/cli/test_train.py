@@ -191,9 +191,8 @@ def test_size_option(
     options = ["--steps", "1", "--batch-chars", "64", "--alpha", "0.25", *given_options]
     assert run(capsys, "train", str(corpus_file), "--out", str(model), *options)[0] == 0
     checkpoint = read_checkpoint(model)
-    shape = checkpoint.weights.config.to_dict()
-    assert {name: shape[name] for name in SIZES[expected].shape} == SIZES[expected].shape
-    assert shape["alpha"] == 0.25
+    config = checkpoint.weights.config
+    assert config == ModelConfig(vocab_size=config.vocab_size, alpha=0.25, **SIZES[expected].shape)
     assert checkpoint.training["recipe"]["dropout"] == SIZES[expected].recipe.get("dropout", 0.0)
 
 
@@ -267,9 +266,12 @@ def test_blocks_that_differ_train_and_fine_tune(
         (["--T", "2,"], "argument --T: must be a whole number of at least 1, got ''"),
         (["--head-type", "reweight,x"], "argument --head-type: must be one of hybrid, reweight, content, got 'x'"),
         (["--reweight-T", "-1"], "argument --reweight-T: must be a whole number of at least 0"),
-        (["--reweight-T", "3"], "--reweight-T is for hybrid heads, but block 1 has reweight heads with --T 32"),
         (
-            ["--head-type", "hybrid", "--reweight-T", "33"],
+            ["--T", "32", "--reweight-T", "3"],
+            "--reweight-T is for hybrid heads, but block 1 has reweight heads with --T 32",
+        ),
+        (
+            ["--T", "32", "--head-type", "hybrid", "--reweight-T", "33"],
             "--reweight-T must be from 1 to the window, --T 32 in block 1",
         ),
         (["--T", "2,3,4,5", "--position", "absolute"], "absolute positions have one window"),

@@ -221,12 +221,12 @@ def test_few_and_long_items(tmp_path: Path, model: str, capsys: pytest.CaptureFi
     code, _, err = run(capsys, "train", str(path), "--lines", "--out", model, "--force", *RECIPE)
     assert code == 0
     assert "the longest item" not in err
-    assert read_checkpoint(model).weights.config.T == 32
+    assert read_checkpoint(model).weights.config.longest_window == 32
 
 
 def test_window_is_as_long_as_the_items(names: str, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "train", names, "--lines", "--out", model, *RECIPE)[0] == 0
-    assert read_checkpoint(model).weights.config.T == 8
+    assert read_checkpoint(model).weights.config.longest_window == 8
     assert run(capsys, "train", names, "--lines", "--out", model, "--force", "--T", "64", *RECIPE)[0] == 0
     assert read_checkpoint(model).weights.config.T == 64
 

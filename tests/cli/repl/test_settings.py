@@ -13,6 +13,7 @@ from knock import LanguageModel
 from knock.cli.repl.commands import COMMANDS, handle
 from knock.cli.repl.session import Session
 from knock.cli.repl.settings import Settings
+from knock.cli.ui.shape import sizes
 from knock.errors import KnockError, SamplingError
 from knock.sampling import PRESETS, Sampling
 from tests.cli.repl.script import NANO, Script
@@ -161,4 +162,4 @@ def test_config_shows_every_setting_and_the_shape(script: Script, nano: Language
     assert facts["/temp"].startswith("1 (no effect now: the entropy rule")
     assert facts["vocabulary"] == nano.vocab.describe(200)
     assert facts["parameters"] == f"{nano.model.weights.n_parameters:,}"
-    assert facts["shape"].startswith(f"T={nano.model.config.T} n_emb={nano.model.config.n_emb} ")
+    assert facts["shape"] == sizes(nano.model.config)
