@@ -20,7 +20,8 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture
 def browser(chromium: Browser) -> Iterator[Browser]:
-    """The browser; a test that leaves an error in its console, or a request on its network, fails."""
+    """The browser, as before the first visit; a test that leaves an error in its console, or a request, fails."""
+    chromium.devtools("Storage.clearDataForOrigin", origin="file://", storageTypes="local_storage")
     yield chromium
     assert chromium.console() == []
     assert chromium.requests() == []
