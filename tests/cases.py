@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from hypothesis import strategies as st
 
 from knock.choices import HEAD_TYPES, POSITIONS, Backend
 from knock.config import ModelConfig
+from knock.gpt import ReweightGPT
+from knock.language_model import LanguageModel
+from knock.vocab import Vocab
 from knock.weights import Weights, shapes
 
 EXAMPLE = ModelConfig(vocab_size=65)
@@ -121,3 +125,11 @@ def models(draw: st.DrawFn) -> Weights:
 
 def random_tokens(config: ModelConfig, length: int, seed: int = 0) -> npt.NDArray[np.int32]:
     return np.random.default_rng(seed).integers(0, config.vocab_size, length, np.int32)
+
+
+def save_items(folder: Path, characters: str) -> Path:
+    """Save a small model of items with random weights; return its path."""
+    path, vocab = folder / "items.safetensors", Vocab(characters, boundary=True)
+    gpt = ReweightGPT(vocab.vocab_size, T=8, n_emb=16, nodes=16, n_blocks=2, n_heads=2, seed=3)
+    LanguageModel(gpt, vocab).save(path)
+    return path

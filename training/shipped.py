@@ -5,7 +5,7 @@
     python -m training.shipped training/data/names.txt names --into knock/models
 
 Teachers do not ship: others learn from them. Training uses one CPU thread. The same machine and version of PyTorch
-reproduce a model file exactly, but for teachers whose card says otherwise.
+reproduce a model file exactly from the same teachers; README.md says how those of the shipped models came about.
 """
 
 from __future__ import annotations

@@ -57,6 +57,8 @@ def run(options: argparse.Namespace) -> int:
         text, described = beginning(given, source)
         text = lm.vocab.decode(lm.vocab.encode(text, unknown=options.unknown))
         opening = Opening(text=text, source=described)
+    if "schema" in lm.training:
+        say("knock: the page writes without the schema of the model's table, so its rows may not match it")
     write_output(out, document(lm, printable(path.stem), opening, file=file_name(path)))
     if options.open:
         _show(out)

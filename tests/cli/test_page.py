@@ -163,3 +163,15 @@ def test_errors_of_a_model_that_writes_its_page(tmp_path: Path) -> None:
         lm.to_html(text=ODD + "z")
     with pytest.raises(OutputError, match=r"cannot write .*none.*p.html.*choose another path"):
         lm.to_html(tmp_path / "none" / "p.html")
+
+
+def test_the_page_of_a_table_model_says_that_it_has_no_schema(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    vocab = Vocab("0123456789", boundary=True)
+    record = {"schema": {"format": "csv", "columns": [{"name": "a", "kind": "integer", "min": 1, "max": 5}]}}
+    write_checkpoint(tmp_path / "rows.safetensors", random_weights(SMALL["hybrid-relative"], 0), vocab, record)
+    code, out, err = run(capsys, "page", str(tmp_path / "rows.safetensors"))
+    assert (code, err.count("\n")) == (0, 1)
+    assert "the page writes without the schema of the model's table" in err
+    assert out.startswith("rows.html: ")

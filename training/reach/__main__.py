@@ -51,7 +51,7 @@ def main() -> None:
     runs.add_argument("--molecules", metavar="PATH", help="training molecules of MOSES, one in a line")
     runs.add_argument("--corpus", action="append", metavar="NAME", help="run on this corpus only; repeatable")
     runs.add_argument("--arm", action="append", choices=ARMS, help="run this model only; repeatable")
-    runs.add_argument("--seeds", type=int, default=len(SEEDS), help=f"runs of each model (default: {len(SEEDS)})")
+    runs.add_argument("--seeds", type=int, default=SEEDS, help=f"runs of each model (default: {SEEDS})")
     runs.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time (default: one per CPU)")
     commands.add_parser("table", help="print the tables")
     options = parser.parse_args()

@@ -12,7 +12,7 @@ from typing import Any
 
 RATES = (0.04,)  # learning rates of Muon to choose from
 RECIPE = {"steps": 1500, "eval_interval": 500, "precision": "bfloat16", "learning_rate": 0.01}
-SEEDS = range(5)
+SEEDS = 5
 
 
 @dataclass(frozen=True)

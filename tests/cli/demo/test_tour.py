@@ -19,7 +19,7 @@ from knock.cli.main import main
 from knock.files.checkpoint import write_checkpoint
 from knock.gpt import ReweightGPT
 from knock.language_model import load
-from tests.cases import EVERY, random_weights
+from tests.cases import EVERY, random_weights, save_items
 
 NANO = "shakespeare-nano"
 STEPS = 7
@@ -42,11 +42,7 @@ def quoted(out: str) -> Iterator[tuple[str, list[str]]]:
 @pytest.fixture(scope="module")
 def items(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Save a model of items, some of which are empty."""
-    path = tmp_path_factory.mktemp("items") / "items.safetensors"
-    vocab = Vocab("abc", boundary=True)
-    gpt = ReweightGPT(vocab.vocab_size, T=8, n_emb=16, nodes=16, n_blocks=2, n_heads=2, seed=3)
-    LanguageModel(gpt, vocab).save(path)
-    return path
+    return save_items(tmp_path_factory.mktemp("items"), "abc")
 
 
 @pytest.mark.parametrize("arguments", [(), ("--seed", "7", "--prompt", "KING\\ a\nb")], ids=["default", "prompt"])

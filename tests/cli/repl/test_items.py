@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from knock import LanguageModel, Vocab
 from knock.cli.repl.commands import CommandError, handle
 from knock.cli.repl.session import Session
 from knock.cli.repl.settings import Settings
-from knock.gpt import ReweightGPT
 from knock.language_model import load
+from tests.cases import save_items
 
 BALANCED = "balanced"
 
@@ -20,11 +19,7 @@ BALANCED = "balanced"
 @pytest.fixture(scope="module")
 def items(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Save a model of items."""
-    path = tmp_path_factory.mktemp("items") / "items.safetensors"
-    vocab = Vocab("abc", boundary=True)
-    gpt = ReweightGPT(vocab.vocab_size, T=8, n_emb=16, nodes=16, n_blocks=2, n_heads=2, seed=3)
-    LanguageModel(gpt, vocab).save(path)
-    return path
+    return save_items(tmp_path_factory.mktemp("items"), "abc")
 
 
 class Terminal:

@@ -14,7 +14,7 @@ from knock.cli.repl.commands import CommandError, handle
 from knock.cli.repl.session import Session
 from knock.cli.repl.settings import Settings
 from knock.errors import SamplingError
-from knock.gpt import ReweightGPT
+from tests.cases import save_items
 from tests.cli.repl.script import NANO, Script
 
 OFFER = re.compile(r"^ *(\d+) +(\d+\.\d)  (.*)$", re.MULTILINE)
@@ -25,11 +25,7 @@ ENDED = "ROMEO:\nWhat light through yonder window is the king"
 @pytest.fixture(scope="module")
 def items(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Save a model of items with several words."""
-    path = tmp_path_factory.mktemp("items") / "items.safetensors"
-    vocab = Vocab("ab \n", boundary=True)
-    gpt = ReweightGPT(vocab.vocab_size, T=8, n_emb=16, nodes=16, n_blocks=2, n_heads=2, seed=3)
-    LanguageModel(gpt, vocab).save(path)
-    return path
+    return save_items(tmp_path_factory.mktemp("items"), "ab \n")
 
 
 class Writer:
