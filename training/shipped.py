@@ -101,12 +101,12 @@ MODELS = {
 EVERY = {**TEACHERS, **MODELS}
 
 
-def taught(names: Sequence[str], corpus: Corpus, folder: Path) -> Teachers | None:
+def taught(names: Sequence[str], corpus: Corpus, folder: Path, device: torch.device) -> Teachers | None:
     """Return what teachers, in a folder or shipped, expect of the training data; None without any."""
     files = [
         (name, read_checkpoint(folder / f"{name}.safetensors" if name in TEACHERS else locate(name))) for name in names
     ]
-    return teach(files, corpus.train, corpus.vocab, torch.device("cpu")) if files else None
+    return teach(files, corpus.train, corpus.vocab, device) if files else None
 
 
 def read(name: str, path: str) -> Corpus:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from knock_training.model import Twin
+from knock_training.muon import Muon
 from knock_training.recipe import Precision, Recipe
 
 
@@ -33,20 +34,45 @@ class Optimizers:
             {"params": [p for p in rest if p.ndim >= 2], "weight_decay": recipe.weight_decay},
             {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
         ]
+        self._device = rest[0].device
         self.all: dict[str, torch.optim.Optimizer] = {
-            "adamw": torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
+            "adamw": torch.optim.AdamW(
+                groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True, capturable=self._device.type == "cuda"
+            )
         }
         if with_muon:
-            self.all["muon"] = torch.optim.Muon(
+            self.all["muon"] = Muon(
                 hidden, lr=recipe.matrix_learning_rate, weight_decay=recipe.weight_decay, momentum=recipe.momentum
             )
+        self._hold_rates()
 
-    def step(self, at: int) -> None:
-        """Update the parameters with the learning rates of step `at`."""
+    def _hold_rates(self) -> None:
+        """Keep the learning rates on a GPU, where a CUDA graph reads them."""
+        if self._device.type == "cuda":
+            for optimizer in self.all.values():
+                for group in optimizer.param_groups:
+                    group["lr"] = torch.tensor(float(group["lr"]), device=self._device)
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """Restore the states of the optimisers, by name."""
+        for name, optimizer in self.all.items():
+            optimizer.load_state_dict(saved[name])
+        self._hold_rates()
+
+    def set_rates(self, step: int) -> None:
+        """Set the learning rates to those of a step, counted from 0."""
         largest = {"adamw": self.recipe.learning_rate, "muon": self.recipe.matrix_learning_rate}
         for name, optimizer in self.all.items():
+            rate = largest[name] * self.recipe.rate_at(step)
             for group in optimizer.param_groups:
-                group["lr"] = largest[name] * self.recipe.rate_at(at)
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
+
+    def step(self) -> None:
+        """Update the parameters."""
+        for optimizer in self.all.values():
             optimizer.step()
 
 
@@ -101,6 +127,18 @@ def training_step(
         step: index of the step, from 0.
         expected: the teachers' distribution of each target, [sequences, length, V]; None without teachers.
     """
+    optimizers.set_rates(step)
+    return update(twin, optimizers, batch, recipe, expected)
+
+
+def update(
+    twin: nn.Module,
+    optimizers: Optimizers,
+    batch: tuple[Tensor, Tensor],
+    recipe: Recipe,
+    expected: Tensor | None,
+) -> Tensor:
+    """Do what `training_step` does, with the current learning rates."""
     inputs, targets = batch
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
         logits = twin(inputs).flatten(0, 1)
@@ -111,7 +149,7 @@ def training_step(
     twin.zero_grad(set_to_none=True)
     total.backward()
     torch.nn.utils.clip_grad_norm_(twin.parameters(), recipe.grad_clip)
-    optimizers.step(step)
+    optimizers.step()
     clamp_gates(twin.modules())
     return loss.detach()
 

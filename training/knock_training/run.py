@@ -18,6 +18,7 @@ from knock.config import ModelConfig
 from knock.errors import ConfigError, TextError, WeightsError
 from knock.weights import Weights
 from knock_training.data import Corpus, random_places
+from knock_training.graphs import StepGraph
 from knock_training.losses import block_loss, unigram_loss
 from knock_training.model import Twin
 from knock_training.optimizing import Average, Optimizers, training_step
@@ -155,6 +156,8 @@ class Run:
         self._twin = Twin(weights, recipe.dropout, boundary=corpus.vocab.boundary).to(team.device)
         self._wrapped = team.wrapped(self._twin)
         self._optimizers = Optimizers(self._twin, recipe)
+        is_alone_on_gpu = self.team.size == 1 and self.team.device.type == "cuda"
+        self._graph = StepGraph(self._twin, self._optimizers, recipe) if is_alone_on_gpu else None
         self.average = Average(self._twin, recipe.ema)
         self.step = self.best_step = self._seen = 0
         self.best: Weights | None = None
@@ -203,13 +206,18 @@ class Run:
         batch = team.share(drawn[:, :-1]), team.share(drawn[:, 1:])
         expected = None if self._teachers is None else team.share(self._teachers.targets[places[:, :-1]])
         with self._threads.step() if self._threads else contextlib.nullcontext():
-            loss = team.mean(training_step(self._wrapped, self._optimizers, batch, recipe, self.step, expected))
+            loss = team.mean(self._take_step(batch, expected))
         self.average.update(self.step)
         self.losses.append(loss)
         self.step += 1
         self._seen += sequences * self._length
         self._seconds += time.perf_counter() - started
         return math.isfinite(loss)
+
+    def _take_step(self, batch: tuple[Tensor, Tensor], expected: Tensor | None) -> Tensor:
+        if self._graph is not None:
+            return self._graph(batch, self.step, expected)
+        return training_step(self._wrapped, self._optimizers, batch, self.recipe, self.step, expected)
 
     @property
     def is_settled_on_threads(self) -> bool:
@@ -404,8 +412,7 @@ class Run:
         """Resume from a saved state."""
         self._twin.load_state_dict(saved["twin"])
         self.average.twin.load_state_dict(saved["average"])
-        for name, optimizer in self._optimizers.all.items():
-            optimizer.load_state_dict(saved["optimizers"][name])
+        self._optimizers.load(saved["optimizers"])
         best: dict[str, Tensor] | None = saved["best"]
         if best is not None:
             self.best = Weights(self._twin.config, {name: tensor.numpy() for name, tensor in best.items()})

@@ -18,6 +18,7 @@ from knock_training.evaluate import BLOCK
 from knock_training.losses import all_logits
 from knock_training.model import Twin
 from knock_training.recipe import Recipe
+from knock_training.team import Team
 from knock_training.trainer import train
 from training.reach.arms import ARMS, RECIPE, Trial
 from training.reach.corpora import corpora
@@ -35,7 +36,7 @@ def surprise(twin: Twin, tokens: Tensor) -> Floats:
         F.cross_entropy(logits.mT, tokens[:, start + 1 : start + 1 + logits.shape[1]].long(), reduction="none")
         for logits, start in all_logits(twin, tokens[:, :-1].long())
     ]
-    return torch.cat(parts, 1).double().numpy()
+    return torch.cat(parts, 1).double().cpu().numpy()
 
 
 def measure(twin: Twin, validation: Tensor) -> dict[str, float]:
@@ -43,13 +44,14 @@ def measure(twin: Twin, validation: Tensor) -> dict[str, float]:
 
     Those of positions that have a match in the far window, and of the others, are apart.
     """
+    device = next(twin.parameters()).device
     blocks = (len(validation) - 1) // BLOCK
     inputs = validation[: blocks * BLOCK + 1]
     rows = torch.stack([inputs[b * BLOCK : (b + 1) * BLOCK + 1] for b in range(blocks)])
     result = {}
     for kind, losses, tokens, block in (
-        ("block_256", surprise(twin, rows).ravel(), rows.numpy().ravel(), BLOCK + 1),
-        ("stream", surprise(twin, inputs[None]).ravel(), inputs.numpy(), None),
+        ("block_256", surprise(twin, rows.to(device)).ravel(), rows.numpy().ravel(), BLOCK + 1),
+        ("stream", surprise(twin, inputs[None].to(device)).ravel(), inputs.numpy(), None),
     ):
         is_predicted = np.arange(len(tokens)) % (block or len(tokens)) > 0
         near, cached = _matches(tokens.tobytes(), FAR, block), _matches(tokens.tobytes(), CACHED, block)
@@ -68,17 +70,19 @@ def _matches(tokens: bytes, window: int, block: int | None) -> Matches:
     return find_matches(np.frombuffer(tokens, np.uint8), window, block)
 
 
-def run(trial: Trial, shakespeare: str | None, molecules: str | None) -> dict[str, Any]:
-    """Train and evaluate a model on one thread; return the result to store."""
+def run(trial: Trial, shakespeare: str | None, molecules: str | None, device: str = "cpu") -> dict[str, Any]:
+    """Train and evaluate a model on one thread, or on another device; return the result to store."""
     torch.set_num_threads(1)
     corpus = Corpus.from_text(corpora(shakespeare, molecules)[trial.corpus](), trial.corpus)
     arm = ARMS[trial.arm]
     config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **arm.shape)
     settings = {**RECIPE, "steps": trial.steps, "matrix_learning_rate": trial.rate, "windows": arm.windows}
-    result = train(config, corpus, Recipe(**settings, seed=trial.seed))
+    with Team.here(device) as team:
+        result = train(config, corpus, Recipe(**settings, seed=trial.seed), team=team)
+        losses = measure(Twin(result.weights).to(team.device), corpus.validation)
     return {
         "trial": asdict(trial),
-        **measure(Twin(result.weights), corpus.validation),
+        **losses,
         "parameters": result.weights.n_parameters,
         "seconds": result.record["seconds"],
     }
