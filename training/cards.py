@@ -84,6 +84,7 @@ class Shipped(NamedTuple):
         stored: number format of the model file.
         data: what it is trained on.
         teachers: models that it learns from, besides the data.
+        written: share of the training sequences that are drawn from text that the teachers wrote.
     """
 
     what: str
@@ -92,6 +93,7 @@ class Shipped(NamedTuple):
     stored: StoredType = "float32"
     data: Data = SHAKESPEARE
     teachers: tuple[str, ...] = ()
+    written: float = 0.0
 
 
 ROWS = {

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,43 +22,56 @@ from knock.errors import TrainingError
 from knock.files.checkpoint import read_checkpoint, write_checkpoint
 from knock.gpt import ReweightGPT
 from knock.language_model import LanguageModel
-from knock.models import locate
 from knock_training.data import Corpus
 from knock_training.evaluate import as_record, evaluate
 from knock_training.progress import Progress
 from knock_training.recipe import Recipe
 from knock_training.sizes import SIZES
 from knock_training.state import state_path
-from knock_training.teaching import Teachers, teach
+from knock_training.teaching import Teachers, Written, teach
+from knock_training.team import Team
 from knock_training.trainer import train
 from training.cards import NAMES, Shipped, card
 from training.copying import copying
+from training.writing import written
 
 LONG = {"steps": 12_000, "matrix_learning_rate": 0.04, "eval_interval": 500}
-TEACHER = {"dropout": 0.1, "matrix_learning_rate": 0.02, "eval_interval": 500, "precision": "bfloat16"}
+TEACHER = {"dropout": 0.1, "matrix_learning_rate": 0.02, "eval_interval": 500, "precision": "bfloat16", "windows": 2}
+NEAR = {
+    "T": (2, 64, 64, 64, 64),
+    "head_type": ("reweight", "hybrid", "hybrid", "hybrid", "hybrid"),
+    "n_emb": 128,
+    "nodes": 512,
+    "n_blocks": 5,
+    "n_heads": 4,
+}
+FAR = dict(SIZES["small"].shape)
+SIX = {
+    "T": (2, 32, 64, 64, 64, 512),
+    "head_type": ("reweight", "hybrid", "hybrid", "hybrid", "hybrid", "content"),
+    "n_emb": 160,
+    "nodes": 640,
+    "n_blocks": 6,
+    "n_heads": 5,
+}
+BOTH = {**FAR, "head_type": NEAR["head_type"], "reweight_T": NEAR["T"]}
+
+
+def _teacher(what: str, shape: dict[str, Any], steps: int = 4000, **recipe: Any) -> Shipped:
+    return Shipped(f"a teacher {what}", shape, {**TEACHER, "steps": steps, **recipe}, "bfloat16")
+
+
 TEACHERS = {
-    "teacher-hybrid": Shipped(
-        "a teacher with four hybrid blocks",
-        {"T": 64, "n_emb": 128, "nodes": 512, "n_blocks": 4, "n_heads": 4},
-        {**TEACHER, "steps": 6000, "precision": "float32"},
+    "teacher-wide": _teacher(
+        "that is wider", {**FAR, "n_emb": 192, "nodes": 768, "n_heads": 6}, 5000, seed=1, dropout=0.2
     ),
-    "teacher-near": Shipped(
-        "a teacher with short windows",
-        {
-            "T": (2, 64, 64, 64, 64),
-            "head_type": ("reweight", "hybrid", "hybrid", "hybrid", "hybrid"),
-            "n_emb": 128,
-            "nodes": 512,
-            "n_blocks": 5,
-            "n_heads": 4,
-        },
-        {**TEACHER, "steps": 4000, "seed": 1},
-    ),
-    "teacher-far": Shipped(
-        "a teacher with a content block that sees 512 characters",
-        dict(SIZES["small"].shape),
-        {**TEACHER, "steps": 4000, "seed": 2, "windows": 2},
-    ),
+    "teacher-six": _teacher("of six blocks", SIX, 5000, seed=2, dropout=0.2),
+    "teacher-near-1": _teacher("with short windows", NEAR, seed=3, windows=4),
+    "teacher-near-2": _teacher("with short windows", NEAR, seed=4, windows=4, dropout=0.2),
+    "teacher-far-1": _teacher("with a content block that sees 512 characters", FAR, seed=5),
+    "teacher-far-2": _teacher("with a content block that sees 512 characters", FAR, seed=6, dropout=0.2),
+    "teacher-far-3": _teacher("with a content block that sees 512 characters", FAR, seed=7, dropout=0.15),
+    "teacher-both": _teacher("with a hybrid block that sees 512 characters", BOTH, seed=8, dropout=0.15),
 }
 MODELS = {
     "shakespeare-nano": Shipped(
@@ -101,12 +114,15 @@ MODELS = {
 EVERY = {**TEACHERS, **MODELS}
 
 
-def taught(names: Sequence[str], corpus: Corpus, folder: Path, device: torch.device) -> Teachers | None:
-    """Return what teachers, in a folder or shipped, expect of the training data; None without any."""
-    files = [
-        (name, read_checkpoint(folder / f"{name}.safetensors" if name in TEACHERS else locate(name))) for name in names
-    ]
-    return teach(files, corpus.train, corpus.vocab, device) if files else None
+def taught(model: Shipped, corpus: Corpus, folder: Path, device: torch.device) -> Teachers | None:
+    """Return what the teachers of a model, in a folder, expect of its training data; None without any."""
+    if not model.teachers:
+        return None
+    files = [(name, read_checkpoint(folder / f"{name}.safetensors")) for name in model.teachers]
+    text = None
+    if model.written:
+        text = Written(written([file for _, file in files], corpus.vocab, seed=0), model.written)
+    return teach(files, corpus.train, corpus.vocab, device, text)
 
 
 def read(name: str, path: str) -> Corpus:
@@ -115,7 +131,7 @@ def read(name: str, path: str) -> Corpus:
     return Corpus.read(path, items=model.data.items, split=model.data.split(Recipe(**model.recipe).seed))
 
 
-def make(name: str, corpus: Corpus, path: Path, teachers: Path) -> None:
+def make(name: str, corpus: Corpus, path: Path, teachers: Path, team: Team) -> None:
     """Train a model, resuming an interrupted run, and write the model file and its card.
 
     Args:
@@ -123,6 +139,7 @@ def make(name: str, corpus: Corpus, path: Path, teachers: Path) -> None:
         corpus: what it is trained on.
         path: where to write it.
         teachers: folder with its teachers.
+        team: where to train it.
     """
     model, state = EVERY[name], state_path(path)
 
@@ -134,7 +151,7 @@ def make(name: str, corpus: Corpus, path: Path, teachers: Path) -> None:
     config = ModelConfig(vocab_size=corpus.vocab.vocab_size, **model.shape)
     result = train(
         config, corpus, Recipe(**model.recipe), state=state, resume=state.exists(), report=report,
-        teachers=taught(model.teachers, corpus, teachers),
+        team=team, teachers=taught(model, corpus, teachers, team.device),
     )  # fmt: skip
     if result.ended != "done":
         raise TrainingError(f"the run of {name} ended as {result.ended!r} instead of 'done'; change its recipe")
@@ -166,6 +183,7 @@ def main() -> None:
     parser.add_argument(
         "--teachers", type=Path, default=Path(), help="folder with the teachers (default: the current one)"
     )
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu or cuda (default: %(default)s)")
     parser.add_argument("--measure", action="store_true", help="measure the models again instead of training them")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -174,7 +192,8 @@ def main() -> None:
         if options.measure:
             measure(name, corpus, path)
         else:
-            make(name, corpus, path, options.teachers)
+            with Team.here(options.device) as team:
+                make(name, corpus, path, options.teachers, team)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,13 @@ import pytest
 
 from knock import load
 from knock.files.checkpoint import read_checkpoint, write_checkpoint
+from knock.models import locate
 from knock_training.data import Corpus
 from tests.cases import SMALL, random_weights
 from training import shipped
 from training.cards import Shipped
 from training.copying import RUN, copied_share, copying
+from training.writing import LENGTH, TEMPERATURE, written
 
 ROMEO = "It is the east, and Juliet is the sun. Arise, fair sun, and kill the envious moon."
 
@@ -37,7 +39,7 @@ def test_measuring_writes_the_file_and_the_card(tmp_path: Path, monkeypatch: pyt
     corpus = Corpus.from_text(ROMEO * 40, "romeo.txt")
     config = SMALL["hybrid-relative"].to_dict() | {"vocab_size": corpus.vocab.vocab_size}
     weights = random_weights(type(SMALL["hybrid-relative"]).from_dict(config), 0)
-    given = read_checkpoint(Path(shipped.locate("shakespeare-hybrid"))).training
+    given = read_checkpoint(Path(locate("shakespeare-hybrid"))).training
     write_checkpoint(tmp_path / "m.safetensors", weights, corpus.vocab, {**given, "corpus": corpus.record})
     monkeypatch.setitem(shipped.EVERY, "m", Shipped("a test", {}, {}))
     monkeypatch.setattr("training.copying._TEXTS", 3)
@@ -48,3 +50,15 @@ def test_measuring_writes_the_file_and_the_card(tmp_path: Path, monkeypatch: pyt
     card = (tmp_path / "m.md").read_text(encoding="utf-8")
     assert f"| loss, stream | {record['evaluation']['stream']['nats_per_char']:.4f} nats/char" in card
     assert "of the runs of 50 characters in 6,000 generated ones stand in the training data" in card
+
+
+def test_written_texts_are_what_the_teachers_generate() -> None:
+    names = ("shakespeare-nano", "shakespeare-classic")
+    files = [read_checkpoint(Path(locate(name))) for name in names]
+    vocab = files[0].vocab
+    assert vocab is not None
+    tokens = written(files, vocab, seed=3, texts=2)
+    texts = vocab.decode(tokens.numpy())
+    settings = {"seed": 3, "max_new_tokens": LENGTH, "temperature": TEMPERATURE}
+    expected = [text.text for name in names for text in load(name).generate_batch([""] * 2, **settings)]
+    assert texts == "".join(f"{text}\n" for text in expected)

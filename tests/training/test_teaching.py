@@ -17,7 +17,7 @@ from knock.files.checkpoint import Checkpoint, write_checkpoint
 from knock_training import train
 from knock_training.data import Corpus
 from knock_training.recipe import Recipe
-from knock_training.teaching import Teachers, teach
+from knock_training.teaching import Teachers, Written, teach
 from knock_training.trainer import train as run
 from tests.cases import EVERY, SMALL, random_weights
 from tests.cli.test_main import run as knock
@@ -87,6 +87,29 @@ def test_without_a_share_teachers_change_nothing() -> None:
         assert np.array_equal(with_teachers.weights[name], array)
     assert with_teachers.record["teachers"] == taught.record
     assert "teachers" not in alone.record
+
+
+def test_written_text_is_read_on_its_own() -> None:
+    text = CORPUS.train[:300]
+    taught = teach([("x", checkpoint("all", 0))], CORPUS.train, CORPUS.vocab, CPU, Written(text, 0.5))
+    alone = teach([("x", checkpoint("all", 0))], text, CORPUS.vocab, CPU)
+    assert torch.equal(taught.targets[len(CORPUS.train) :], alone.targets)
+
+
+@pytest.mark.parametrize(("share", "wanted"), [(0.0, 0.8), (0.25, 0.65), (0.75, 0.35), (1.0, 0.2)])
+def test_a_run_learns_from_the_written_text(share: float, wanted: float) -> None:
+    """The texts look the same, but teachers expect different characters in them: a model has to expect both."""
+    corpus = Corpus.from_text("abc" + "a" * 450 + "ab" * 25, "x.txt")
+    config = replace(SMALL["hybrid-relative"], vocab_size=3)
+    text = torch.zeros(200, dtype=torch.uint8)
+    first = torch.tensor([0.8, 0.2, 0.0]).expand(len(corpus.train), 3)
+    second = torch.tensor([0.2, 0.8, 0.0]).expand(len(text), 3)
+    targets = torch.cat([first, second]).half()
+    recipe = Recipe(steps=150, batch_chars=128, eval_interval=150, distillation=1, learning_rate=0.02)
+    result = run(config, corpus, recipe, teachers=Teachers(targets, [], Written(text, share)))
+    p = softmax(Engine(result.weights, "numpy", "float32").logits([0] * 8))[-1]
+    assert p[0] == pytest.approx(wanted, abs=0.05)
+    assert result.record["written"] == {"characters": 200, "share": share}
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,8 @@ class Run:
         self._config = config
         self.team, self.recipe = team, recipe
         self._teachers, self._threads, self._watched = teachers, threads, watched
+        is_alone = teachers is None or teachers.written is None
+        self._tokens = corpus.train if is_alone else torch.cat([corpus.train, teachers.written.tokens])
         weights = start or Weights.random(config, recipe.seed)
         self._twin = Twin(weights, recipe.dropout, boundary=corpus.vocab.boundary).to(team.device)
         self._wrapped = team.wrapped(self._twin)
@@ -189,7 +191,11 @@ class Run:
     @property
     def _taught(self) -> dict[str, Any]:
         """What identity and training record say about the teachers."""
-        return {} if self._teachers is None else {"teachers": self._teachers.record}
+        if self._teachers is None:
+            return {}
+        written = self._teachers.written
+        text = {} if written is None else {"characters": len(written.tokens), "share": written.share}
+        return {"teachers": self._teachers.record} | ({"written": text} if text else {})
 
     def advance(self) -> bool:
         """Take one step and return whether its loss is finite."""
@@ -199,9 +205,8 @@ class Run:
         rng = np.random.default_rng((recipe.seed, self.step))
         sequences = max(1, recipe.batch_chars_at(self.step) // self._length)
         sequences = -(-sequences // team.size) * team.size
-        tokens = self._corpus.train
-        places = random_places(len(tokens), sequences, self._length, rng, self._corpus.boundaries)
-        drawn = tokens[places].long()
+        places = self._places(sequences, rng)
+        drawn = self._tokens[places].long()
         torch.manual_seed(int(rng.integers(2**63)) + team.rank)  # dropout
         batch = team.share(drawn[:, :-1]), team.share(drawn[:, 1:])
         expected = None if self._teachers is None else team.share(self._teachers.targets[places[:, :-1]])
@@ -213,6 +218,16 @@ class Run:
         self._seen += sequences * self._length
         self._seconds += time.perf_counter() - started
         return math.isfinite(loss)
+
+    def _places(self, sequences: int, rng: np.random.Generator) -> Tensor:
+        """Return the places of random sequences and the token after each: of the corpus, then of the written text."""
+        count, length = len(self._corpus.train), self._length
+        written = None if self._teachers is None else self._teachers.written
+        own = sequences if written is None else round((1 - written.share) * sequences)
+        places = random_places(count, own, length, rng, self._corpus.boundaries)
+        if written is None:
+            return places
+        return torch.cat([places, count + random_places(len(written.tokens), sequences - own, length, rng)])
 
     def _take_step(self, batch: tuple[Tensor, Tensor], expected: Tensor | None) -> Tensor:
         if self._graph is not None:
@@ -377,6 +392,7 @@ class Run:
                 "unigram_loss": self.unigram_loss,
                 "seconds": round(self._seconds, 1),
                 "torch": torch.__version__,
+                "device": environment(self.team, None)["processor"] if self.team.device.type == "cuda" else "cpu",
             }
             | ({} if self.origin is None else {"from": self.origin})
             | self._taught

@@ -24,16 +24,32 @@ _MOST_BYTES = 8 * 2**30
 
 
 @dataclass(frozen=True, eq=False)
+class Written:
+    """Text that teachers wrote, to learn from besides the training text.
+
+    Attributes:
+        tokens: the text, [M].
+        share: share of the training sequences that are drawn from it.
+    """
+
+    tokens: Tensor
+    share: float
+
+
+@dataclass(frozen=True, eq=False)
 class Teachers:
     """What the teachers of a run expect of its training text.
 
     Attributes:
-        targets: mean distribution of the next token after each of the N tokens, float16 [N, V].
+        targets: mean distribution of the next token after each of the N tokens, and each of the M written ones, float16
+            [N + M, V].
         record: name and digest of each teacher, for the training record.
+        written: text that they wrote; None without any. A run on items cannot use it.
     """
 
     targets: Tensor
     record: list[dict[str, Any]]
+    written: Written | None = None
 
 
 @torch.no_grad()
@@ -42,6 +58,7 @@ def teach(
     tokens: Tensor,
     vocab: Vocab,
     device: torch.device,
+    written: Written | None = None,
 ) -> Teachers:
     """Return the mean of the distributions that models expect after every token of a text.
 
@@ -52,25 +69,33 @@ def teach(
         tokens: a text, or a stream of items, [N].
         vocab: vocabulary of the text; that of every teacher.
         device: where to compute.
+        written: text that the teachers wrote.
 
     Raises:
         TrainingError: if a teacher has another vocabulary, or the targets would take too much memory.
     """
     for name, checkpoint in teachers:
         _check_vocabulary(name, checkpoint.vocab, vocab)
-    size = 6 * len(tokens) * vocab.vocab_size  # of the sum and of the result
+    texts = [tokens] if written is None else [tokens, written.tokens]
+    count = sum(map(len, texts))
+    size = 6 * count * vocab.vocab_size  # of the sum and of the result
     if size > _MOST_BYTES:
         raise TrainingError(
-            f"the teachers' expectations of {counted(len(tokens), 'character')} would take {size / 2**30:.0f} GB, more "
+            f"the teachers' expectations of {counted(count, 'character')} would take {size / 2**30:.0f} GB, more "
             f"than {_MOST_BYTES / 2**30:.0f}; train on less text, or leave out rare characters with a minimum count"
         )
-    total = torch.zeros(len(tokens), vocab.vocab_size)
-    for _, checkpoint in teachers:
-        twin = Twin(checkpoint.weights, boundary=vocab.boundary).to(device).eval()
-        for logits, start in all_logits(twin, tokens[None].long().to(device)):
-            total[start : start + logits.shape[1]] += torch.softmax(logits[0].float(), -1).cpu()
+    twins = [Twin(checkpoint.weights, boundary=vocab.boundary).to(device).eval() for _, checkpoint in teachers]
     record = [{"name": name, "digest": checkpoint.digest} for name, checkpoint in teachers]
-    return Teachers((total / len(teachers)).half(), record)
+    return Teachers(torch.cat([_expected(twins, text, device) for text in texts]), record, written)
+
+
+def _expected(twins: Sequence[Twin], tokens: Tensor, device: torch.device) -> Tensor:
+    """Return the mean distribution of the next token after each token of a text, [N] -> float16 [N, V] on the CPU."""
+    total = torch.zeros(len(tokens), twins[0].config.vocab_size, device=device)
+    for twin in twins:
+        for logits, start in all_logits(twin, tokens[None].long().to(device)):
+            total[start : start + logits.shape[1]] += torch.softmax(logits[0].float(), -1)
+    return (total / len(twins)).half().cpu()
 
 
 def _check_vocabulary(name: str, given: Vocab | None, expected: Vocab) -> None:

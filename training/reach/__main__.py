@@ -3,7 +3,7 @@
     python -m training.reach run --shakespeare tinyshakespeare.txt --molecules moses_train.txt
     python -m training.reach table
 
-A run uses one CPU thread, so that it can be reproduced exactly. Results are appended to `results.jsonl`.
+A run on the CPU uses one thread, so that it can be reproduced exactly. Results are appended to `results.jsonl`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def run_all(options: argparse.Namespace, results: Results) -> None:
             wanted = results.wanted(chosen, options.arm or list(ARMS), options.seeds)
             missing = [trial for trial in wanted if trial not in running.values()]
             for trial in missing[: options.jobs - len(running)]:
-                running[pool.submit(run, trial, options.shakespeare, options.molecules)] = trial
+                running[pool.submit(run, trial, options.shakespeare, options.molecules, options.device)] = trial
             if not running:
                 return
             for done in wait(running, return_when=FIRST_COMPLETED).done:
@@ -53,6 +53,7 @@ def main() -> None:
     runs.add_argument("--arm", action="append", choices=ARMS, help="run this model only; repeatable")
     runs.add_argument("--seeds", type=int, default=SEEDS, help=f"runs of each model (default: {SEEDS})")
     runs.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time (default: one per CPU)")
+    runs.add_argument("--device", default="cpu", metavar="NAME", help="cpu or cuda (default: %(default)s)")
     commands.add_parser("table", help="print the tables")
     options = parser.parse_args()
     results = Results()

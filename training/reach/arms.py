@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-RATES = (0.04,)  # learning rates of Muon to choose from
+RATES = (0.01, 0.02, 0.04, 0.08)  # learning rates of Muon to choose from
 RECIPE = {"steps": 1500, "eval_interval": 500, "precision": "bfloat16", "learning_rate": 0.01}
 SEEDS = 5
 
