@@ -117,10 +117,14 @@ COPIES = {
 TAUGHT = {
     "teachers": "{share:.0%} of the loss compare with what {names} expect on average; `training/shipped.py` makes them"
 }
+WRITTEN = {
+    "written text": "{written[share]:.0%} of the training sequences are from {written[characters]:,} characters that "
+    "the teachers wrote (`training/writing.py`)"
+}
 TEXT = """
 {measured}
 
-Trained with PyTorch {torch} on one CPU thread in about {minutes:.0f} minutes:
+Trained with PyTorch {torch} on {place} in about {minutes:.0f} minutes:
 
     python -m training.shipped {path} {name}{options}
 
@@ -145,7 +149,8 @@ def card(name: str, path: Path, model: Shipped) -> str:
         if isinstance(text, str)
     }
     teachers = [f"`{each['name']}`" for each in record.get("teachers", [])]
-    rows = {**ROWS, **(TAUGHT if teachers else {}), **model.data.losses}
+    device = record.get("device", "cpu")
+    rows = {**ROWS, **(TAUGHT if teachers else {}), **(WRITTEN if "written" in record else {}), **model.data.losses}
     rows |= {**(COPIES if "copying" in record else {}), "digest": "`{digest}`"}
     lines = ["# {name}", "", "| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows.items()), TEXT]
     return "\n".join(lines).format(
@@ -163,7 +168,9 @@ def card(name: str, path: Path, model: Shipped) -> str:
         digest=checkpoint.digest,
         share=record["recipe"].get("distillation", 0),
         names=listed(teachers) if teachers else "",
-        options=" --teachers FOLDER" * bool(teachers),
+        written=record.get("written"),
+        options=" --teachers FOLDER" * bool(teachers) + " --device cuda" * (device != "cpu"),
+        place="one CPU thread" if device == "cpu" else f"a GPU ({device})",
         torch=record["torch"].partition("+")[0],
         minutes=record["seconds"] / 60,
     )

@@ -1,11 +1,12 @@
 """Train the shipped models and write their model cards.
 
-    python -m training.shipped tinyshakespeare.txt teacher-near teacher-far teacher-hybrid --into teachers
-    python -m training.shipped tinyshakespeare.txt shakespeare-nano --teachers teachers --into knock/models
+    python -m training.shipped tinyshakespeare.txt teachers --into teachers --device cuda
+    python -m training.shipped tinyshakespeare.txt shakespeare-nano --teachers teachers --into knock/models --device cuda
     python -m training.shipped training/data/names.txt names --into knock/models
 
-Teachers do not ship: others learn from them. Training uses one CPU thread. The same machine and version of PyTorch
-reproduce a model file exactly from the same teachers; README.md says how those of the shipped models came about.
+Teachers do not ship: others learn from them. On the CPU, training uses one thread, and the same machine and version of
+PyTorch reproduce a model file exactly from the same teachers. A GPU takes minutes where a CPU takes hours, but does not
+reproduce a file bit for bit.
 """
 
 from __future__ import annotations
@@ -35,7 +36,6 @@ from training.cards import NAMES, Shipped, card
 from training.copying import copying
 from training.writing import written
 
-LONG = {"steps": 12_000, "matrix_learning_rate": 0.04, "eval_interval": 500}
 TEACHER = {"dropout": 0.1, "matrix_learning_rate": 0.02, "eval_interval": 500, "precision": "bfloat16", "windows": 2}
 NEAR = {
     "T": (2, 64, 64, 64, 64),
@@ -73,35 +73,36 @@ TEACHERS = {
     "teacher-far-3": _teacher("with a content block that sees 512 characters", FAR, seed=7, dropout=0.15),
     "teacher-both": _teacher("with a hybrid block that sees 512 characters", BOTH, seed=8, dropout=0.15),
 }
+STUDENT = {"eval_interval": 1000, "precision": "bfloat16", "distillation": 0.75}
+EXAMPLE = {"T": 32, "n_emb": 64, "nodes": 64, "n_blocks": 3, "n_heads": 4}
 MODELS = {
     "shakespeare-nano": Shipped(
-        "the best model of its size, as fast as the example shape",
+        "the fastest, for its size the best",
         dict(SIZES["nano"].shape),
-        {**LONG, "learning_rate": 0.01, "precision": "bfloat16"},
+        {**STUDENT, "steps": 15_000, "batch_chars": 16_384, "learning_rate": 0.01},
+        teachers=tuple(TEACHERS),
+        written=0.5,
     ),
     "shakespeare-small": Shipped(
         "the default model, with the lowest loss of all shipped models",
         dict(SIZES["small"].shape),
-        {
-            **SIZES["small"].recipe,
-            "steps": 5000,
-            "eval_interval": 500,
-            "precision": "bfloat16",
-            "distillation": 0.75,
-        },
+        {**STUDENT, "steps": 5000, "matrix_learning_rate": 0.02, "windows": 2},
         "bfloat16",
-        teachers=("teacher-hybrid", "teacher-near"),
+        teachers=tuple(TEACHERS),
     ),
     "shakespeare-hybrid": Shipped(
         "the example shape, which the benchmarks use",
-        {"T": 32, "n_emb": 64, "nodes": 64, "n_blocks": 3, "n_heads": 4},
-        {**LONG, "precision": "bfloat16", "distillation": 0.75},
-        teachers=(*TEACHERS, "shakespeare-small"),
+        EXAMPLE,
+        {**STUDENT, "steps": 15_000, "batch_chars": 8192},
+        teachers=tuple(TEACHERS),
+        written=0.5,
     ),
     "shakespeare-classic": Shipped(
         "the example shape with absolute positions and a sliding window",
-        {"T": 32, "n_emb": 64, "nodes": 64, "n_blocks": 3, "n_heads": 4, "position": "absolute"},
-        LONG,
+        {**EXAMPLE, "position": "absolute"},
+        {**STUDENT, "steps": 15_000, "batch_chars": 8192},
+        teachers=tuple(TEACHERS),
+        written=0.75,
     ),
     "names": Shipped(
         "small and fast, for many new ones",
@@ -178,7 +179,7 @@ def main() -> None:
     """Train the models named on the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("corpus", help="path of the text that the models are trained on, as in their cards")
-    parser.add_argument("names", nargs="+", choices=EVERY, help="models to train")
+    parser.add_argument("names", nargs="+", choices=[*EVERY, "teachers"], help="models to train")
     parser.add_argument("--into", type=Path, default=Path(), help="folder to write to (default: the current one)")
     parser.add_argument(
         "--teachers", type=Path, default=Path(), help="folder with the teachers (default: the current one)"
@@ -187,7 +188,7 @@ def main() -> None:
     parser.add_argument("--measure", action="store_true", help="measure the models again instead of training them")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    for name in options.names:
+    for name in [each for name in options.names for each in (TEACHERS if name == "teachers" else [name])]:
         corpus, path = read(name, options.corpus), options.into / f"{name}.safetensors"
         if options.measure:
             measure(name, corpus, path)

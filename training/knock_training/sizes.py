@@ -29,8 +29,8 @@ class Size:
 
 SIZES = {
     "nano": Size(
-        {"head_type": "reweight", "T": (2, 32, 32, 32), "n_emb": 64, "nodes": 136, "n_blocks": 4, "n_heads": 2},
-        {"steps": 3000, "learning_rate": 0.01},
+        {"head_type": "reweight", "T": (2, 32, 64), "n_emb": 64, "nodes": 184, "n_blocks": 3, "n_heads": 2},
+        {"steps": 4500, "learning_rate": 0.01},
     ),
     "small": Size(
         {
