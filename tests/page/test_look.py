@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from knock.cli.ui.heat import STEPS
 from knock.inspection import inspect_text
 from tests.cases import EVERY
 from tests.cli.inspect.command import ODD, small
-from tests.page.browser import DOWN, HOME, LEFT, RIGHT, UP, Browser
+from tests.page.browser import DOWN, ENTER, HOME, LEFT, RIGHT, UP, Browser
 
 Show = Callable[..., Browser]
 
@@ -139,6 +140,25 @@ def test_patterns_match_the_library(inspected: Browser, shakespeare: LanguageMod
     assert "log scale" in inspected.text("#axis")
     inspected.click(".panel:nth-child(6)")
     assert inspected.text("#looked h3") == "Block 2, head 2 looked at"
+
+
+def test_shares_of_attention_are_of_all_places(show: Show, nano: LanguageModel) -> None:
+    """Also in a text that is shorter than the window, where few places see far."""
+    text = TEXT[:20]
+    assert len(text) < max(block.T for block in nano.model.config.blocks)
+    browser = show(nano, text=text)
+    browser.settled()
+    weights = np.nan_to_num(inspect_text(nano, text).attention.weights)
+    heads = browser.run("return knock.surveyed.heads")
+    for b, h in np.ndindex(weights.shape[:2]):
+        assert heads[b][h]["near"] == pytest.approx(weights[b, h, :, :3].sum(-1).mean(), abs=2e-3)
+        assert heads[b][h]["far"] == pytest.approx(weights[b, h, :, 8:].sum(-1).mean(), abs=2e-3)
+    browser.press("#open-tour", ENTER)
+    browser.keys(ENTER)
+    browser.wait("document.querySelector('#tour-text').textContent.includes('% of its attention')")
+    shares = [int(share) for share in re.findall(r"(\d+)% of its attention", browser.text("#tour-text"))]
+    assert shares
+    assert max(shares) <= 100
 
 
 @pytest.mark.parametrize("kind", EVERY)

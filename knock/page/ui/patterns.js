@@ -80,7 +80,7 @@ function panel(model, head, b, h, series, scale, onChoose) {
   const gate = model.facts.gates[b]?.[h];
   const caption = [headName(b, h), gate === undefined ? "" : `gate ${gate.toFixed(2)}`, `distance ${head.distance.toFixed(1)}`];
   const peak = head.attention.mean.indexOf(Math.max(...head.attention.mean));
-  const described = `most of its attention, ${percent(head.attention.mean[peak])}, goes ${counted(peak + 1, "character")} back`;
+  const described = `its attention is highest ${counted(peak + 1, "character")} back, ${percent(head.attention.mean[peak])}`;
   const chart = drawn("svg", { viewBox: `0 0 ${PANEL_WIDTH} ${PANEL_HEIGHT}`, "aria-hidden": "true" });
   drawAxes(chart, scale);
   drawBand(chart, head.attention, scale);

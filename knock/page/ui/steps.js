@@ -178,10 +178,7 @@ function knows({ vocab }, text) {
 /** The heads that look most at what is near and at what is far; null if there is no survey, or only one head. */
 function extremes(result) {
   if (result === null) return null;
-  const heads = result.heads.flatMap((block, b) => block.map(({ attention: { mean } }, h) => {
-    const share = (from, to) => mean.slice(from, to).reduce((sum, value) => sum + (value || 0), 0);
-    return { of: [b, h], near: share(0, 3), far: share(8) };
-  }));
+  const heads = result.heads.flatMap((block, b) => block.map(({ near, far }, h) => ({ of: [b, h], near, far })));
   if (heads.length < 2) return null;
   const most = (name) => {
     const head = heads.reduce((best, each) => (each[name] > best[name] ? each : best));
