@@ -121,6 +121,48 @@ def test_the_command_writes_the_same_text(
     assert browser.run("return document.querySelector('#unknown').hidden") == ("é" not in prompt)
 
 
+def test_the_command_is_of_the_text_not_of_the_controls(show: Show, nano: LanguageModel) -> None:
+    browser = show(nano)
+    write(browser, "ROMEO:")
+    command = browser.text("#command")
+    assert browser.text("#command-title") == "The same text in a terminal:"
+    browser.set("#target", 1.5)
+    browser.set("#seed", 7)
+    browser.set("#length", 20)
+    assert browser.text("#command") == command
+    assert browser.text("#gauge-words") == "Write a text to see how the rule holds the entropy."
+    browser.click("#write")
+    browser.settled()
+    assert "--seed 7 --length 20 --entropy 1.5" in browser.text("#command")
+    assert browser.text("#gauge-words").startswith("Held at ")
+    browser.set("#target", 2.5)
+    assert browser.text("#gauge-words") == "Write a text to see how the rule holds the entropy."
+    browser.click("#undo")
+    assert browser.text("#command") == command
+    browser.set("#prompt", "ROM")
+    assert browser.text("#command-title") == "What Write does, in a terminal:"
+    assert "generate ROM --model model --seed 7 --length 20 --entropy 2.5" in browser.text("#command")
+
+
+def test_a_text_under_way_begins_again_with_new_settings(show: Show, nano: LanguageModel) -> None:
+    browser = show(nano)
+    browser.click("#slow")
+    browser.run("document.querySelector('#prompt').value = ''")
+    browser.press("#prompt", "ROMEO:" + ENTER)
+    browser.wait("knock.session.letters.length > 8")
+    browser.set("#temperature", 1.5)
+    assert browser.run("return knock.session.isWriting && knock.session.letters.length < 9")
+    browser.wait("knock.session.letters.length > 8")
+    browser.click("#slow")  # the rest as fast as possible
+    browser.settled()
+    expected = nano.generate("ROMEO:", temperature=1.5, top_p=0.95, seed=1).text
+    assert browser.run("return knock.session.text") == "ROMEO:" + expected
+    assert "--temperature 1.5 " in browser.text("#command")
+    browser.click("#undo")
+    browser.settled()
+    assert browser.run("return knock.session.text") == "ROMEO:"
+
+
 def test_controls_show_their_effect_at_once(show: Show, nano: LanguageModel) -> None:
     browser = show(nano)
     browser.set("#prompt", "O")
@@ -219,6 +261,7 @@ def test_writing_slowly_can_be_stopped(show: Show, nano: LanguageModel) -> None:
     length = browser.run("return knock.session.letters.length")
     assert 2 < length < 100
     assert browser.text("#summary").startswith(f"{length} characters, stopped; ")
+    assert f"generate A --model model --seed 1 --length {length - 1} " in browser.text("#command")
     assert browser.run("return knock.session.text") == (
         "A" + nano.generate("A", sampling="balanced", seed=1, max_new_tokens=length - 1).text
     )

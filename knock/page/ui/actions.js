@@ -58,6 +58,7 @@ export class TextActions {
     byId("stop").disabled = !session.isWriting;
     byId("undo").disabled = !session.hasPast;
     byId("command").textContent = this.#command();
+    byId("command-title").textContent = session.drawn === null ? "What Write does, in a terminal:" : "The same text in a terminal:";
     this.#showUnknown();
     const known = session.letters.map(({ surprise }) => surprise).filter((bits) => !Number.isNaN(bits));
     const mean = known.reduce((sum, bits) => sum + bits, 0) / known.length;
@@ -67,17 +68,17 @@ export class TextActions {
   }
 
   #command() {
-    const { prompt, seed, length, controls, unknown } = this.#session;
-    return commandFor({ model: this.#page.model, prompt, seed, length, controls, skips: unknown.length > 0 });
+    const { prompt, draw, unknown } = this.#session;
+    return commandFor({ model: this.#page.model, prompt, ...draw, skips: unknown.length > 0 });
   }
 
   #showUnknown() {
     const { unknown } = this.#session;
     byId("unknown").hidden = !unknown.length;
     if (!unknown.length) return;
-    const more = unknown.length > SHOWN_UNKNOWN ? ` and ${grouped(unknown.length - SHOWN_UNKNOWN)} more` : "";
-    const names = listed(unknown.slice(0, SHOWN_UNKNOWN).map(label));
-    byId("unknown").textContent = `The model does not know ${names}${more}, so it reads the prompt without ${unknown.length > 1 ? "them" : "it"}.`;
+    const more = unknown.length > SHOWN_UNKNOWN ? [`${grouped(unknown.length - SHOWN_UNKNOWN)} more`] : [];
+    const names = listed([...unknown.slice(0, SHOWN_UNKNOWN).map(label), ...more]);
+    byId("unknown").textContent = `The model does not know ${names}, so it reads the prompt without ${unknown.length > 1 ? "them" : "it"}.`;
   }
 
   async #copy(text, name) {

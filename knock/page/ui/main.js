@@ -213,7 +213,8 @@ class App {
     const target = session.controls.target_entropy;
     byId("gauge").hidden = target === undefined;
     if (target === undefined) return;
-    const readings = session.letters.filter(({ held }) => held !== undefined);
+    const isOfTarget = session.drawn?.controls.target_entropy === target;
+    const readings = isOfTarget ? session.letters.filter(({ held }) => held !== undefined) : [];
     showGauge(readings.map(({ entropy, held }) => ({ before: entropy, after: held })), target);
   }
 
