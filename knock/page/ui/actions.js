@@ -38,6 +38,7 @@ export class TextActions {
         session.continueFrom(session.selected);
         prompt.focus();
       },
+      "to-end": () => session.select(session.letters.length),
       copy: () => this.#copy(session.text, "The text"),
       "copy-command": () => this.#copy(this.#command(), "The command"),
       download: () => this.#download(),

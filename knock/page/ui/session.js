@@ -180,6 +180,11 @@ export class Session extends EventTarget {
     this.#showAll();
   }
 
+  /** Remove the letter before the selected place, and all that follows; the result is the new prompt. */
+  erase() {
+    if (this.selected > 0) this.continueFrom(this.selected - 1);
+  }
+
   /** Restore the text before the last change that was not typed. */
   undo() {
     const past = this.#past.pop();

@@ -14,7 +14,8 @@ const WORD = /\p{L}{5,}/gu;
  * @property {function(): void} enter drives the page
  * @property {function(): void} [surveyed] called when the text has been surveyed
  * @property {function(): string[]} say paragraphs
- * @property {{name: string, run: function(): void}[]} tries what the reader can try with a button
+ * @property {{name: string, run: function(): void, isOn: function(): boolean|undefined}[]} tries what the reader can try
+ *   with a button; `isOn` tells whether its settings are in force
  */
 
 /**
@@ -87,7 +88,7 @@ function aHeadsPattern({ model, session, heads, surveyed, sample }) {
   };
 }
 
-function byTemperature({ session, panel, plain }, prompt) {
+function byTemperature({ session, panel, heads, plain }, prompt) {
   const at = (degrees) => () => {
     panel.set({ ...plain, temperature: degrees, top_p: 1, held: false });
     session.setPause(0);
@@ -97,14 +98,23 @@ function byTemperature({ session, panel, plain }, prompt) {
   return {
     title: "Temperature: how boldly it draws",
     target: "written",
-    enter: at(0.2),
+    enter() {
+      heads.choose(null);
+      at(0.2)();
+    },
+    surveyed() {
+      const telling = neitherCertainNorOpen(session.letters);
+      if (telling !== null) session.select(telling);
+    },
     say: () => [
       "Before a character is drawn, the temperature changes the bars. Below 1, likely characters become likelier still: safe, " +
         "then dull, then going round in circles. Above 1, rare ones get their chance: lively, then misspelt, then noise.",
       "Try three temperatures. The prompt and the seed stay, so only the temperature makes the difference. In the bars on " +
-        "the page, compare the column of the model with that of the temperature.",
+        "the page, compare the column of the model with that of the temperature, here at a place with several choices.",
     ],
-    tries: [0.2, 0.8, 1.5].map((degrees) => ({ name: String(degrees), run: at(degrees) })),
+    tries: [0.2, 0.8, 1.5].map((degrees) => ({
+      name: String(degrees), run: at(degrees), isOn: () => !panel.settings.held && panel.settings.temperature === degrees,
+    })),
   };
 }
 
@@ -126,7 +136,9 @@ function byEntropyRule({ session, panel, plain }, prompt) {
         "grey is the model's own entropy, blue is after the rule: it lies on the dashed line, except where no temperature " +
         "from 0.3 to 2 can bring it there.",
     ],
-    tries: [0.5, 1.5, 3].map((target) => ({ name: `${target} bits`, run: held(target) })),
+    tries: [0.5, 1.5, 3].map((target) => ({
+      name: `${target} bits`, run: held(target), isOn: () => panel.settings.held && panel.settings.target === target,
+    })),
   };
 }
 
@@ -168,6 +180,17 @@ export function opening(text) {
   const words = [...text.matchAll(WORD)].map((match) => match.index + 3);
   const end = words.find((at) => at >= 12) ?? words[0] ?? Math.min(3, text.length);
   return text.slice(0, end);
+}
+
+/**
+ * Return the place of a written letter where the temperature can be seen best: where the model's entropy is nearest to that of
+ * four equal choices; null if nothing was written.
+ */
+function neitherCertainNorOpen(letters) {
+  const distance = ({ entropy }) => Math.abs(entropy - 2);
+  const written = letters.filter(({ char, isGiven, entropy }) => char !== undefined && !isGiven && !Number.isNaN(entropy));
+  if (!written.length) return null;
+  return letters.indexOf(written.reduce((best, each) => (distance(each) < distance(best) ? each : best)));
 }
 
 /** @returns {boolean} whether a model can read a text and writes more than items */

@@ -5,7 +5,7 @@ import { END_SIGN, label, spoken } from "./words.js";
 
 const LEAST_MARK = 0.05; // of the longest bar below the text; shorter ones would be a line
 
-/** Least surprise in bits of each colour; the same as in a terminal (knock/cli/ui/heat.py), with the same colours. */
+/** Least surprise in bits of each colour; the same as in a terminal (knock/cli/ui/heat.py). */
 export const HEAT_STEPS = [0, 1, 2, 4, 6, 8];
 
 /** @returns {number} the number of the last step that starts at or below */
