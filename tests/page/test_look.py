@@ -106,6 +106,7 @@ def test_attention_matches_the_library(inspected: Browser, shakespeare: Language
     inspected.keys(RIGHT + RIGHT + LEFT)
     inspected.settled()
     check_attention(inspected, attention, 8, (1, 3))
+    assert inspected.texts("#columns .strip span") == ["start", *map(label, TEXT[:8])]
     inspected.click("input[value='content']")
     inspected.settled()
     assert attention.content is not None
@@ -136,6 +137,7 @@ def test_patterns_match_the_library(inspected: Browser, shakespeare: LanguageMod
     assert series[0].strip() == f"attention, mean over {len(TEXT) - 31} places of the text; band: standard deviation"
     assert "where e is read, mean over" in series[2]
     axis = inspected.texts(".panel:first-child svg text")
+    assert axis[:3] == ["0%", "50%", "100%"]
     assert axis[-6:] == ["1", "2", "4", "8", "16", "32"]
     assert "log scale" in inspected.text("#axis")
     inspected.click(".panel:nth-child(6)")

@@ -80,6 +80,31 @@ def test_the_page_does_not_scroll_sideways(show: Show, nano: LanguageModel, widt
     assert browser.run("return document.querySelectorAll('.bar-row:first-child .bar-cell').length") >= 3
 
 
+@pytest.mark.parametrize(("width", "columns"), [(1280, 2), (1024, 2), (853, 2), (800, 1), (400, 1)])
+def test_the_bars_are_beside_the_text_where_there_is_room(
+    show: Show, nano: LanguageModel, width: int, columns: int
+) -> None:
+    browser = show(nano, width=width)
+    browser.settled()
+    beside = """
+    const [play, next] = ["#play", "#next"].map((each) => document.querySelector(each).getBoundingClientRect());
+    return next.top < play.bottom && next.left >= play.right
+    """
+    assert browser.run(beside) == (columns == 2)
+
+
+def test_the_words_are_explained(show: Show, nano: LanguageModel) -> None:
+    browser = show(nano)
+    browser.settled()
+    browser.press("#open-terms", ENTER)
+    assert browser.run("return document.querySelector('#words').open")
+    assert browser.run("return document.activeElement.tagName") == "SUMMARY"
+    browser.wait("document.querySelector('#terms').getBoundingClientRect().bottom <= innerHeight + 1")
+    names = browser.texts("#terms dt")
+    assert {"head", "block", "attention", "surprise", "entropy", "temperature", "top-p", "min-p", "seed"} <= set(names)
+    assert len(set(names)) == len(names)
+
+
 def test_what_can_be_operated_has_a_name_and_a_place(show: Show, nano: LanguageModel) -> None:
     browser = show(nano)
     browser.settled()

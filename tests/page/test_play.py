@@ -17,7 +17,7 @@ from knock import LanguageModel, ReweightGPT, Sampling, Vocab
 from knock.cli.main import main
 from knock.words import counted
 from tests.cases import SMALL, random_weights
-from tests.page.browser import DOWN, END, ENTER, ESCAPE, Browser
+from tests.page.browser import BACKSPACE, DOWN, END, ENTER, ESCAPE, Browser
 
 Show = Callable[..., Browser]
 
@@ -239,11 +239,28 @@ def test_characters_are_chosen_one_by_one(show: Show, nano: LanguageModel) -> No
     browser.settled()
     assert len(browser.run("return knock.session.text")) == 5
     browser.press(".bar-row:nth-child(1)", "7")
+    assert browser.text("#next-facts") == "The model does not know 7"
     browser.wait("document.querySelector('#status').textContent === 'The model does not know 7'")
+    text = browser.run("return knock.session.text")
+    browser.press(".bar-row:nth-child(1)", BACKSPACE + BACKSPACE)
+    browser.settled()
+    assert browser.run("return [knock.session.text, knock.session.prompt]") == [text[:-2]] * 2
+    browser.click("#undo")
+    browser.click("#undo")
+    browser.settled()
+    assert browser.run("return knock.session.text") == text
     browser.click("#undo")
     browser.settled()
     assert browser.run("return knock.session.text") == f"RO{name}e"
+    assert browser.run("return document.querySelector('#to-end').hidden")
     browser.click("#text [data-at='1']")
+    browser.settled()
+    browser.click("#to-end")
+    browser.settled()
+    assert browser.text("#next-title") == "The next character"
+    assert browser.run("return document.querySelector('#to-end').hidden")
+    browser.click("#text [data-at='1']")
+    browser.settled()
     browser.click("#from-here")
     browser.settled()
     assert browser.run("return [knock.session.text, knock.session.prompt]") == ["R", "R"]
