@@ -294,7 +294,7 @@ def test_items_end(show: Show) -> None:
     assert shown_text(browser) == f"b{expected.text}∎"
     assert browser.text("#summary").startswith(f"{counted(len(expected.text) + 1, 'character')}, a whole item")
     browser.press("#text .current", END)
-    assert browser.text("#next-title") == "What was expected where the end stands"
+    assert browser.text("#next-title") == "What was expected at the end"
     end = lm.score("b" + expected.text).log_probs[-1] / -np.log(2)
     assert browser.run("return knock.session.letters.at(-1).surprise") == pytest.approx(end, abs=1e-4)
     browser.set("#prompt", "b")

@@ -6,6 +6,7 @@ import { counted, grouped, label, listed } from "./words.js";
 
 const ENDINGS = { length: "", end: ", a whole item", stopped: ", stopped" };
 const SHOWN_UNKNOWN = 8; // characters
+const LONG_OPTION = 40; // characters of an option with its value that can be broken into lines
 
 /** Connects the prompt and the buttons of the page to a session. */
 export class TextActions {
@@ -58,7 +59,7 @@ export class TextActions {
     if (prompt.value !== session.prompt) prompt.value = session.prompt;
     byId("stop").disabled = !session.isWriting;
     byId("undo").disabled = !session.hasPast;
-    byId("command").textContent = this.#command();
+    byId("command").replaceChildren(...inPieces(this.#command()));
     byId("command-title").textContent = session.drawn === null ? "What Write does, in a terminal:" : "The same text in a terminal:";
     this.#showUnknown();
     const known = session.letters.map(({ surprise }) => surprise).filter((bits) => !Number.isNaN(bits));
@@ -103,6 +104,13 @@ export class TextActions {
     announce(message);
     setTimeout(() => (byId("note").textContent = ""), 3000);
   }
+}
+
+/** @returns {(Node|string)[]} a command whose options, but for long ones, are not broken into two lines */
+function inPieces(command) {
+  const options = command.split(/ (?=--\w)/);
+  const pieces = options.map((option, i) => (i + 1 < options.length ? `${option} ` : option));
+  return pieces.map((piece) => (piece.length > LONG_OPTION ? piece : element("span", { class: "option" }, piece)));
 }
 
 /** Copy a text in browsers that keep the clipboard from pages that are files. */

@@ -145,8 +145,8 @@ class App {
     const stages = new Sampler(model, session.controls).stages(logits);
     this.bars.show(stages, session.controls, { actual: letter?.token ?? null });
     this.heads.show({ letters: session.letters, at, hasStart, trace });
-    const shown = letter?.char === undefined ? "the end" : label(letter.char);
-    byId("next-title").textContent = letter === undefined ? "The next character" : `What was expected where ${shown} stands`;
+    const place = letter?.char === undefined ? "at the end" : `where ${label(letter.char)} stands`;
+    byId("next-title").textContent = letter === undefined ? "The next character" : `What was expected ${place}`;
     const facts = [];
     if (letter !== undefined) {
       const { probabilities } = stages[0];

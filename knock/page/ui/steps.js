@@ -132,7 +132,7 @@ function byEntropyRule({ session, panel, plain }, prompt) {
     say: () => [
       "Entropy says how open the next character is: 0 bits, it is certain; 1 bit, a coin toss; 3 bits, eight equal choices. " +
         "Inside a word the model is sure; where a word begins, it is not. One temperature for both is a compromise.",
-      "The entropy rule picks the temperature anew for every character, so that the entropy is what you ask for. In the gauge, " +
+      "The entropy rule chooses the temperature for each character, so that the entropy is what you ask for. In the gauge, " +
         "grey is the model's own entropy, blue is after the rule: it lies on the dashed line, except where no temperature " +
         "from 0.3 to 2 can bring it there.",
     ],
@@ -155,11 +155,11 @@ function noKnowledge({ model, session, panel, plain, corpus }) {
     },
     say: () => [
       prompt
-        ? "It answers at once, in style, and without any idea. Nobody ever asked it to be right, only to guess the next character" +
+        ? "It answers at once, in style, and without a clue. It was never asked to be right, only to guess the next character" +
           (corpus.characters === null ? "." : ` of a text of ${counted(corpus.characters, "character")}.`)
-        : "What it wrote looks right and is made up. Nobody ever asked it to be right, only to guess the next character" +
+        : "What it wrote looks right and is made up. It was never asked to be right, only to guess the next character" +
           (corpus.characters === null ? "." : ` of a text of ${counted(corpus.characters, "character")}.`),
-      `All that it kept of this text are ${grouped(model.facts.parameters)} numbers. How words are spelt and what a line looks ` +
+      `All it kept of this text is ${grouped(model.facts.parameters)} numbers. How words are spelt and what a line looks ` +
         "like helps to guess, so it learned that. It has no place for facts, cannot look anything up, and cannot say that it " +
         "does not know: it always draws the next character.",
       "A text that is unsurprising to the model, without colour, is not therefore true. Large models learn from far more text " +
