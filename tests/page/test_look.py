@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -234,5 +235,5 @@ def test_the_more_surprising_the_farther_from_the_paper(show: Show, scheme: str)
         browser.devtools("Emulation.setEmulatedMedia", features=[])
     assert styles[0][0] == "rgba(0, 0, 0, 0)"
     distances = [1.0, *(contrast(background, paper) for background, _ in styles[1:])]
-    assert all(after > 1.09 * before for before, after in zip(distances, distances[1:], strict=False))
+    assert all(after > 1.09 * before for before, after in pairwise(distances))
     assert min(contrast(*style) for style in styles[1:]) >= 4.5
