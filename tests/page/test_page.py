@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from knock import LanguageModel, ModelConfig, ReweightGPT, Vocab
+from knock import LanguageModel, ModelConfig, ReweightGPT, Vocab, load
 from knock.cli.inspect.subject import label
 from knock.cli.main import main
 from knock.cli.ui.terminal import END_SIGN
 from knock.page import terms
 from knock.page.bundle import FOLDER
-from knock.page.document import LONGEST_TEXT, beginning
+from knock.page.document import LONGEST_TEXT, beginning, document
 from tests.cases import random_weights
 from tests.cli.inspect.command import ODD
 from tests.page.browser import ENTER, TAB, Browser, Scripts
@@ -187,6 +187,12 @@ def test_components_are_named_in_the_readme_and_used() -> None:
         source = path.read_text(encoding="utf-8")
         assert "innerHTML" not in source
         assert "insertAdjacentHTML" not in source
+
+
+@pytest.mark.parametrize(("name", "most"), [("shakespeare-nano", 450_000), ("shakespeare-small", 2_500_000)])
+def test_pages_are_small(name: str, most: int) -> None:
+    """With all that they show."""
+    assert len(document(load(name), name)) <= most
 
 
 def test_the_beginning_of_a_text_says_what_it_is() -> None:
