@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-ENTER, ESCAPE, TAB, END, HOME, LEFT, UP, RIGHT, DOWN = (
-    "\ue007", "\ue00c", "\ue004", "\ue010", "\ue011", "\ue012", "\ue013", "\ue014", "\ue015",
+BACKSPACE, ENTER, ESCAPE, TAB, END, HOME, LEFT, UP, RIGHT, DOWN = (
+    "\ue003", "\ue007", "\ue00c", "\ue004", "\ue010", "\ue011", "\ue012", "\ue013", "\ue014", "\ue015",
 )  # fmt: skip
 _ARGUMENTS = [
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from knock.cli.ui.heat import STEPS
 from knock.inspection import inspect_text
 from tests.cases import EVERY
 from tests.cli.inspect.command import ODD, small
-from tests.page.browser import DOWN, HOME, LEFT, RIGHT, UP, Browser
+from tests.page.browser import DOWN, ENTER, HOME, LEFT, RIGHT, UP, Browser
 
 Show = Callable[..., Browser]
 
@@ -54,7 +56,7 @@ def test_predictions_match_the_library(inspected: Browser, shakespeare: Language
     np.testing.assert_allclose(shown, np.column_stack((result.surprise, result.entropy)), atol=1e-4)
     inspected.hover("#text [data-at='20']")
     inspected.settled()
-    assert inspected.text("#next-title") == f"What was expected instead of {label(TEXT[20])}"
+    assert inspected.text("#next-title") == f"What was expected where {label(TEXT[20])} stands"
     assert f"{result.surprise[20]:.1f} bits of surprise" in inspected.text("#next-facts")
     names = inspected.texts(".bar-row:not([hidden]) .bar-name")
     assert names[:9] == [label(shakespeare.vocab.characters[token]) for token in result.alternatives[20]]
@@ -105,6 +107,7 @@ def test_attention_matches_the_library(inspected: Browser, shakespeare: Language
     inspected.keys(RIGHT + RIGHT + LEFT)
     inspected.settled()
     check_attention(inspected, attention, 8, (1, 3))
+    assert inspected.texts("#columns .strip span") == ["start", *map(label, TEXT[:8])]
     inspected.click("input[value='content']")
     inspected.settled()
     assert attention.content is not None
@@ -135,10 +138,30 @@ def test_patterns_match_the_library(inspected: Browser, shakespeare: LanguageMod
     assert series[0].strip() == f"attention, mean over {len(TEXT) - 31} places of the text; band: standard deviation"
     assert "where e is read, mean over" in series[2]
     axis = inspected.texts(".panel:first-child svg text")
+    assert axis[:3] == ["0%", "50%", "100%"]
     assert axis[-6:] == ["1", "2", "4", "8", "16", "32"]
     assert "log scale" in inspected.text("#axis")
     inspected.click(".panel:nth-child(6)")
     assert inspected.text("#looked h3") == "Block 2, head 2 looked at"
+
+
+def test_shares_of_attention_are_of_all_places(show: Show, nano: LanguageModel) -> None:
+    """Also in a text that is shorter than the window, where few places see far."""
+    text = TEXT[:20]
+    assert len(text) < max(block.T for block in nano.model.config.blocks)
+    browser = show(nano, text=text)
+    browser.settled()
+    weights = np.nan_to_num(inspect_text(nano, text).attention.weights)
+    heads = browser.run("return knock.surveyed.heads")
+    for b, h in np.ndindex(weights.shape[:2]):
+        assert heads[b][h]["near"] == pytest.approx(weights[b, h, :, :3].sum(-1).mean(), abs=2e-3)
+        assert heads[b][h]["far"] == pytest.approx(weights[b, h, :, 8:].sum(-1).mean(), abs=2e-3)
+    browser.press("#open-tour", ENTER)
+    browser.keys(ENTER)
+    browser.wait("document.querySelector('#tour-text').textContent.includes('% of its attention')")
+    shares = [int(share) for share in re.findall(r"(\d+)% of its attention", browser.text("#tour-text"))]
+    assert shares
+    assert max(shares) <= 100
 
 
 @pytest.mark.parametrize("kind", EVERY)
@@ -165,7 +188,7 @@ def test_every_kind_of_model(show: Show, kind: str) -> None:
     for place in (0, 1, 30):
         browser.click(f"#text [data-at='{place}']")
         browser.settled()
-        assert browser.text("#next-title") == f"What was expected instead of {label((ODD * 3)[place])}"
+        assert browser.text("#next-title") == f"What was expected where {label((ODD * 3)[place])} stands"
 
 
 def test_a_block_without_a_kind_of_logits_shows_none(show: Show) -> None:
@@ -178,18 +201,39 @@ def test_a_block_without_a_kind_of_logits_shows_none(show: Show) -> None:
     assert browser.run(lacking) == [False, *[True] * 3, *[False] * 9]  # the first block has reweight heads
 
 
-def test_characters_and_colours_are_those_of_the_terminal(show: Show) -> None:
+def test_characters_and_steps_of_surprise_are_those_of_the_terminal(show: Show) -> None:
     browser = show(small("hybrid-relative"), text=ODD)
     assert browser.texts("#chosen option")[1:] == [label(char) for char in ODD]
-    for number, (_, paper, ink) in enumerate(STEPS):
-        style = browser.run(
-            f"const it = document.querySelector('#text [data-at]'); it.dataset.heat = {number};"
-            "const { backgroundColor, color } = getComputedStyle(it); return [backgroundColor, color]"
-        )
-        if paper:
-            assert style == [
-                f"rgb({', '.join(str(int(each[i : i + 2], 16)) for i in (1, 3, 5))})" for each in (paper, ink)
-            ]
-        else:
-            assert style[0] == "rgba(0, 0, 0, 0)"
     assert browser.texts("#heat-key b") == [f"{start:g}+" for start, _, _ in STEPS[1:]]
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of `rgb(r, g, b)`, as WCAG defines it."""
+    channels = [int(each) / 255 for each in re.findall(r"\d+", colour)[:3]]
+    r, g, b = (c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_more_surprising_the_farther_from_the_paper(show: Show, scheme: str) -> None:
+    """By lightness alone, for readers who see few colours or none; and the text stays legible."""
+    browser = show(small("hybrid-relative"), text=ODD)
+    browser.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    try:
+        styles = browser.run(
+            "const it = document.querySelector('#text [data-at]'); return [0, 1, 2, 3, 4, 5].map((step) => {"
+            "it.dataset.heat = step; const { backgroundColor, color } = getComputedStyle(it);"
+            "return [backgroundColor, color]; })"
+        )
+        paper = browser.run("return getComputedStyle(document.body).backgroundColor")
+    finally:
+        browser.devtools("Emulation.setEmulatedMedia", features=[])
+    assert styles[0][0] == "rgba(0, 0, 0, 0)"
+    distances = [1.0, *(contrast(background, paper) for background, _ in styles[1:])]
+    assert all(after > 1.09 * before for before, after in pairwise(distances))
+    assert min(contrast(*style) for style in styles[1:]) >= 4.5

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from knock import LanguageModel, ModelConfig, ReweightGPT, Vocab
+from knock import LanguageModel, ModelConfig, ReweightGPT, Vocab, load
 from knock.cli.inspect.subject import label
 from knock.cli.main import main
 from knock.cli.ui.terminal import END_SIGN
 from knock.page import terms
 from knock.page.bundle import FOLDER
-from knock.page.document import LONGEST_TEXT, beginning
+from knock.page.document import LONGEST_TEXT, beginning, document
 from tests.cases import random_weights
 from tests.cli.inspect.command import ODD
 from tests.page.browser import ENTER, TAB, Browser, Scripts
@@ -78,6 +78,31 @@ def test_the_page_does_not_scroll_sideways(show: Show, nano: LanguageModel, widt
         wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert browser.run(wide) == 0
     assert browser.run("return document.querySelectorAll('.bar-row:first-child .bar-cell').length") >= 3
+
+
+@pytest.mark.parametrize(("width", "columns"), [(1280, 2), (1024, 2), (853, 2), (800, 1), (400, 1)])
+def test_the_bars_are_beside_the_text_where_there_is_room(
+    show: Show, nano: LanguageModel, width: int, columns: int
+) -> None:
+    browser = show(nano, width=width)
+    browser.settled()
+    beside = """
+    const [play, next] = ["#play", "#next"].map((each) => document.querySelector(each).getBoundingClientRect());
+    return next.top < play.bottom && next.left >= play.right
+    """
+    assert browser.run(beside) == (columns == 2)
+
+
+def test_the_words_are_explained(show: Show, nano: LanguageModel) -> None:
+    browser = show(nano)
+    browser.settled()
+    browser.press("#open-terms", ENTER)
+    assert browser.run("return document.querySelector('#words').open")
+    assert browser.run("return document.activeElement.tagName") == "SUMMARY"
+    browser.wait("document.querySelector('#terms').getBoundingClientRect().bottom <= innerHeight + 1")
+    names = browser.texts("#terms dt")
+    assert {"head", "block", "attention", "surprise", "entropy", "temperature", "top-p", "min-p", "seed"} <= set(names)
+    assert len(set(names)) == len(names)
 
 
 def test_what_can_be_operated_has_a_name_and_a_place(show: Show, nano: LanguageModel) -> None:
@@ -162,6 +187,12 @@ def test_components_are_named_in_the_readme_and_used() -> None:
         source = path.read_text(encoding="utf-8")
         assert "innerHTML" not in source
         assert "insertAdjacentHTML" not in source
+
+
+@pytest.mark.parametrize(("name", "most"), [("shakespeare-nano", 450_000), ("shakespeare-small", 2_500_000)])
+def test_pages_are_small(name: str, most: int) -> None:
+    """With all that they show."""
+    assert len(document(load(name), name)) <= most
 
 
 def test_the_beginning_of_a_text_says_what_it_is() -> None:

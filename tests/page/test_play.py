@@ -17,7 +17,7 @@ from knock import LanguageModel, ReweightGPT, Sampling, Vocab
 from knock.cli.main import main
 from knock.words import counted
 from tests.cases import SMALL, random_weights
-from tests.page.browser import DOWN, END, ENTER, ESCAPE, Browser
+from tests.page.browser import BACKSPACE, DOWN, END, ENTER, ESCAPE, Browser
 
 Show = Callable[..., Browser]
 
@@ -121,6 +121,48 @@ def test_the_command_writes_the_same_text(
     assert browser.run("return document.querySelector('#unknown').hidden") == ("é" not in prompt)
 
 
+def test_the_command_is_of_the_text_not_of_the_controls(show: Show, nano: LanguageModel) -> None:
+    browser = show(nano)
+    write(browser, "ROMEO:")
+    command = browser.text("#command")
+    assert browser.text("#command-title") == "The same text in a terminal:"
+    browser.set("#target", 1.5)
+    browser.set("#seed", 7)
+    browser.set("#length", 20)
+    assert browser.text("#command") == command
+    assert browser.text("#gauge-words") == "Write a text to see how the rule holds the entropy."
+    browser.click("#write")
+    browser.settled()
+    assert "--seed 7 --length 20 --entropy 1.5" in browser.text("#command")
+    assert browser.text("#gauge-words").startswith("Held at ")
+    browser.set("#target", 2.5)
+    assert browser.text("#gauge-words") == "Write a text to see how the rule holds the entropy."
+    browser.click("#undo")
+    assert browser.text("#command") == command
+    browser.set("#prompt", "ROM")
+    assert browser.text("#command-title") == "What Write does, in a terminal:"
+    assert "generate ROM --model model --seed 7 --length 20 --entropy 2.5" in browser.text("#command")
+
+
+def test_a_text_under_way_begins_again_with_new_settings(show: Show, nano: LanguageModel) -> None:
+    browser = show(nano)
+    browser.click("#slow")
+    browser.run("document.querySelector('#prompt').value = ''")
+    browser.press("#prompt", "ROMEO:" + ENTER)
+    browser.wait("knock.session.letters.length > 8")
+    browser.set("#temperature", 1.5)
+    assert browser.run("return knock.session.isWriting && knock.session.letters.length < 9")
+    browser.wait("knock.session.letters.length > 8")
+    browser.click("#slow")  # the rest as fast as possible
+    browser.settled()
+    expected = nano.generate("ROMEO:", temperature=1.5, top_p=0.95, seed=1).text
+    assert browser.run("return knock.session.text") == "ROMEO:" + expected
+    assert "--temperature 1.5 " in browser.text("#command")
+    browser.click("#undo")
+    browser.settled()
+    assert browser.run("return knock.session.text") == "ROMEO:"
+
+
 def test_controls_show_their_effect_at_once(show: Show, nano: LanguageModel) -> None:
     browser = show(nano)
     browser.set("#prompt", "O")
@@ -197,11 +239,28 @@ def test_characters_are_chosen_one_by_one(show: Show, nano: LanguageModel) -> No
     browser.settled()
     assert len(browser.run("return knock.session.text")) == 5
     browser.press(".bar-row:nth-child(1)", "7")
+    assert browser.text("#next-facts") == "The model does not know 7"
     browser.wait("document.querySelector('#status').textContent === 'The model does not know 7'")
+    text = browser.run("return knock.session.text")
+    browser.press(".bar-row:nth-child(1)", BACKSPACE + BACKSPACE)
+    browser.settled()
+    assert browser.run("return [knock.session.text, knock.session.prompt]") == [text[:-2]] * 2
+    browser.click("#undo")
+    browser.click("#undo")
+    browser.settled()
+    assert browser.run("return knock.session.text") == text
     browser.click("#undo")
     browser.settled()
     assert browser.run("return knock.session.text") == f"RO{name}e"
+    assert browser.run("return document.querySelector('#to-end').hidden")
     browser.click("#text [data-at='1']")
+    browser.settled()
+    browser.click("#to-end")
+    browser.settled()
+    assert browser.text("#next-title") == "The next character"
+    assert browser.run("return document.querySelector('#to-end').hidden")
+    browser.click("#text [data-at='1']")
+    browser.settled()
     browser.click("#from-here")
     browser.settled()
     assert browser.run("return [knock.session.text, knock.session.prompt]") == ["R", "R"]
@@ -219,6 +278,7 @@ def test_writing_slowly_can_be_stopped(show: Show, nano: LanguageModel) -> None:
     length = browser.run("return knock.session.letters.length")
     assert 2 < length < 100
     assert browser.text("#summary").startswith(f"{length} characters, stopped; ")
+    assert f"generate A --model model --seed 1 --length {length - 1} " in browser.text("#command")
     assert browser.run("return knock.session.text") == (
         "A" + nano.generate("A", sampling="balanced", seed=1, max_new_tokens=length - 1).text
     )
@@ -234,7 +294,7 @@ def test_items_end(show: Show) -> None:
     assert shown_text(browser) == f"b{expected.text}∎"
     assert browser.text("#summary").startswith(f"{counted(len(expected.text) + 1, 'character')}, a whole item")
     browser.press("#text .current", END)
-    assert browser.text("#next-title") == "What was expected instead of the end"
+    assert browser.text("#next-title") == "What was expected at the end"
     end = lm.score("b" + expected.text).log_probs[-1] / -np.log(2)
     assert browser.run("return knock.session.letters.at(-1).surprise") == pytest.approx(end, abs=1e-4)
     browser.set("#prompt", "b")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from knock import LanguageModel, ReweightGPT, Vocab
+from knock import LanguageModel, ReweightGPT, Vocab, load
 from tests.cases import EVERY, SMALL, random_weights
 from tests.cli.inspect.command import small
 from tests.page.browser import ENTER, ESCAPE, TAB, Browser
@@ -15,8 +15,20 @@ Show = Callable[..., Browser]
 
 STATE = """
 return [knock.session.text, knock.session.prompt, String(knock.session.seed), knock.session.selected,
-        document.querySelector("#in-words").textContent, document.querySelector("#slow").checked]
+        document.querySelector("#in-words").textContent, document.querySelector("#slow").checked,
+        document.querySelector("#looked h3").textContent]
 """
+
+
+TRIED = "return [...document.querySelectorAll('#tour-tries button')].map((each) => each.getAttribute('aria-pressed'))"
+
+
+def check_that_the_choice_is_between_several(browser: Browser) -> None:
+    """Or nobody would see what the temperature does."""
+    letters = browser.run("return knock.session.letters.map(({ isGiven, entropy }) => isGiven ? null : entropy)")
+    selected = browser.run("return knock.session.selected")
+    assert letters[selected] == min((each for each in letters if each is not None), key=lambda bits: abs(bits - 2))
+    assert 1.5 < letters[selected] < 2.5
 
 
 def test_five_steps_by_keyboard(show: Show, nano: LanguageModel) -> None:
@@ -48,9 +60,14 @@ def test_five_steps_by_keyboard(show: Show, nano: LanguageModel) -> None:
             assert state["words"] == "temperature 0.2"
             expected = nano.generate(state["prompt"], seed=1, temperature=0.2).text
             assert state["text"] == state["prompt"] + expected
+            assert browser.run(TRIED) == ["true", "false", "false"]
+            check_that_the_choice_is_between_several(browser)
             browser.press("#tour-tries button:nth-child(3)", ENTER)
             browser.settled()
             assert browser.text("#in-words") == "temperature 1.5"
+            assert browser.run(TRIED) == ["false", "false", "true"]
+            check_that_the_choice_is_between_several(browser)
+            assert browser.text("#looked h3") == "The mean of all heads looked at"
             browser.press("#tour-tries button:nth-child(3)", TAB + TAB)  # past the button that goes back
         elif step == 3:
             assert state["words"] == "entropy held at 1.5 bits"
@@ -83,6 +100,27 @@ def test_it_can_be_left_at_any_step(show: Show, nano: LanguageModel) -> None:
     browser.click("#tour-close")
     browser.settled()
     assert browser.run(STATE) == before
+
+
+def test_on_a_narrow_screen_it_hides_neither_its_point_nor_its_buttons(show: Show) -> None:
+    """Although the text above its point grows while this model writes."""
+    browser = show(load("shakespeare-small"), width=400)
+    phone = {"width": 400, "height": 700, "deviceScaleFactor": 1, "mobile": False}
+    browser.devtools("Emulation.setDeviceMetricsOverride", **phone)
+    browser.press("#open-tour", ENTER)
+    top = "document.querySelector('#tour').getBoundingClientRect().top"
+    for step in range(5):
+        browser.settled()
+        assert browser.run(f"return {top}") > 0.5 * browser.run("return innerHeight")
+        for button in ("#tour-back", "#tour-next"):
+            assert browser.run(
+                f"const it = document.querySelector('{button}').getBoundingClientRect();"
+                f"return it.top >= {top} && it.bottom <= innerHeight"
+            )
+        if step == 3:
+            browser.wait(f"document.querySelector('#gauge').getBoundingClientRect().bottom <= {top}")
+            assert browser.run("return document.querySelector('#gauge').getBoundingClientRect().top") >= 0
+        browser.press("#tour-next", ENTER)
 
 
 @pytest.mark.parametrize("kind", [*EVERY, "items"])

@@ -6,6 +6,7 @@ import { counted, grouped, label, listed } from "./words.js";
 
 const ENDINGS = { length: "", end: ", a whole item", stopped: ", stopped" };
 const SHOWN_UNKNOWN = 8; // characters
+const LONG_OPTION = 40; // characters of an option with its value that can be broken into lines
 
 /** Connects the prompt and the buttons of the page to a session. */
 export class TextActions {
@@ -38,6 +39,7 @@ export class TextActions {
         session.continueFrom(session.selected);
         prompt.focus();
       },
+      "to-end": () => session.select(session.letters.length),
       copy: () => this.#copy(session.text, "The text"),
       "copy-command": () => this.#copy(this.#command(), "The command"),
       download: () => this.#download(),
@@ -57,7 +59,8 @@ export class TextActions {
     if (prompt.value !== session.prompt) prompt.value = session.prompt;
     byId("stop").disabled = !session.isWriting;
     byId("undo").disabled = !session.hasPast;
-    byId("command").textContent = this.#command();
+    byId("command").replaceChildren(...inPieces(this.#command()));
+    byId("command-title").textContent = session.drawn === null ? "What Write does, in a terminal:" : "The same text in a terminal:";
     this.#showUnknown();
     const known = session.letters.map(({ surprise }) => surprise).filter((bits) => !Number.isNaN(bits));
     const mean = known.reduce((sum, bits) => sum + bits, 0) / known.length;
@@ -67,17 +70,17 @@ export class TextActions {
   }
 
   #command() {
-    const { prompt, seed, length, controls, unknown } = this.#session;
-    return commandFor({ model: this.#page.model, prompt, seed, length, controls, skips: unknown.length > 0 });
+    const { prompt, draw, unknown } = this.#session;
+    return commandFor({ model: this.#page.model, prompt, ...draw, skips: unknown.length > 0 });
   }
 
   #showUnknown() {
     const { unknown } = this.#session;
     byId("unknown").hidden = !unknown.length;
     if (!unknown.length) return;
-    const more = unknown.length > SHOWN_UNKNOWN ? ` and ${grouped(unknown.length - SHOWN_UNKNOWN)} more` : "";
-    const names = listed(unknown.slice(0, SHOWN_UNKNOWN).map(label));
-    byId("unknown").textContent = `The model does not know ${names}${more}, so it reads the prompt without ${unknown.length > 1 ? "them" : "it"}.`;
+    const more = unknown.length > SHOWN_UNKNOWN ? [`${grouped(unknown.length - SHOWN_UNKNOWN)} more`] : [];
+    const names = listed([...unknown.slice(0, SHOWN_UNKNOWN).map(label), ...more]);
+    byId("unknown").textContent = `The model does not know ${names}, so it reads the prompt without ${unknown.length > 1 ? "them" : "it"}.`;
   }
 
   async #copy(text, name) {
@@ -101,6 +104,13 @@ export class TextActions {
     announce(message);
     setTimeout(() => (byId("note").textContent = ""), 3000);
   }
+}
+
+/** @returns {(Node|string)[]} a command whose options, but for long ones, are not broken into two lines */
+function inPieces(command) {
+  const options = command.split(/ (?=--\w)/);
+  const pieces = options.map((option, i) => (i + 1 < options.length ? `${option} ` : option));
+  return pieces.map((piece) => (piece.length > LONG_OPTION ? piece : element("span", { class: "option" }, piece)));
 }
 
 /** Copy a text in browsers that keep the clipboard from pages that are files. */

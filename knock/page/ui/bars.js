@@ -28,16 +28,19 @@ export class Bars {
   #labels;
   #rows = [];
   #onPick;
+  #onErase;
 
   /**
    * @param {Object} model
    * @param {string[]} labels of the tokens, [V]
    * @param {function(number): void} onPick called with the token of a row that was chosen
+   * @param {function(): void} onErase called when the character before should go
    */
-  constructor(model, labels, onPick) {
+  constructor(model, labels, onPick, onErase) {
     this.#model = model;
     this.#labels = labels;
     this.#onPick = onPick;
+    this.#onErase = onErase;
     byId("bars").addEventListener("keydown", (event) => this.#pressed(event));
   }
 
@@ -121,12 +124,21 @@ export class Bars {
     if (to !== undefined) {
       event.preventDefault();
       shown[Math.max(0, Math.min(to, shown.length - 1))]?.focus();
+    } else if (event.key === "Backspace") {
+      event.preventDefault();
+      this.#onErase();
     } else if ([...event.key].length === 1 && event.key !== " " && !event.ctrlKey && !event.metaKey && !event.altKey) {
       event.preventDefault();
       const token = this.#model.vocab.chars.indexOf(event.key);
       if (token >= 0) this.#onPick(token);
-      else announce(`The model does not know ${label(event.key)}`);
+      else this.#refuse(event.key);
     }
+  }
+
+  #refuse(char) {
+    const message = `The model does not know ${label(char)}`;
+    byId("next-facts").textContent = message;
+    announce(message);
   }
 }
 

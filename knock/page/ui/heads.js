@@ -58,6 +58,11 @@ export class HeadsView {
     this.#draw();
   }
 
+  /** @type {number[]|null} the chosen head, [block, head] counted from 0; null is the mean of all */
+  get chosen() {
+    return this.#chosen;
+  }
+
   /** Choose a head, [block, head] counted from 0, or null for the mean of all. */
   choose(head) {
     this.#chosen = head;
@@ -96,7 +101,7 @@ export class HeadsView {
     if (this.#place === null) return;
     const { letters, at, trace, hasStart } = this.#place;
     const width = Math.min(NEAREST, Math.max(...trace.flat().map(({ weights }) => weights.length)));
-    this.#drawColumns(letters, at, width);
+    this.#drawColumns(letters, at, width, hasStart);
     for (const { strip, of } of this.#rows) drawStrip(strip, this.#weights(of), width);
     const weights = this.#weights(this.#chosen);
     const shares = weights === null ? [] : Array.from(weights);
@@ -106,11 +111,12 @@ export class HeadsView {
   }
 
   /** The characters above the overview; the last one read is on the right. */
-  #drawColumns(letters, at, width) {
-    const nameAt = (place) => (place < 0 ? "" : label(letters[place].char));
+  #drawColumns(letters, at, width, hasStart) {
+    const nameAt = (place) => (place >= 0 ? label(letters[place].char) : hasStart && place === -1 ? "start" : "");
     byId("columns").replaceChildren(
       element("span", {}, "head"),
-      element("span", { class: "strip" }, ...Array.from({ length: width }, (_, i) => element("span", {}, nameAt(at - width + i)))),
+      element("span", { class: "strip" }, ...Array.from({ length: width }, (_, i) =>
+        element("span", { class: at - width + i < 0 ? "edge" : "" }, nameAt(at - width + i)))),
       element("span", {}, this.#model.facts.gates.some((gates) => gates !== null) ? "gate" : ""),
     );
   }

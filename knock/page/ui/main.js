@@ -36,7 +36,7 @@ class App {
     this.session = new Session(model, engineControls(this.plain));
     this.reader = new Reader(model);
     this.text = new TextView(this.session);
-    this.bars = new Bars(model, labelsOf(model), (token) => this.session.pick(token));
+    this.bars = new Bars(model, labelsOf(model), (token) => this.session.pick(token), () => this.session.erase());
     this.heads = new HeadsView(model, (looked) => this.text.mark(looked));
     this.panel = new ControlPanel(this.session, this.plain);
     this.actions = new TextActions(model, this.session, page);
@@ -72,6 +72,11 @@ class App {
       element("option", { value: "" }, "none"),
       ...model.vocab.chars.map((char, token) => element("option", { value: token }, label(char))),
     );
+    byId("open-terms").addEventListener("click", () => {
+      byId("words").open = true;
+      byId("words").querySelector("summary").focus({ preventScroll: true });
+      bringIntoView(byId("words"));
+    });
     if (page.char !== null) byId("chosen").value = model.vocab.tokenOf(page.char);
     byId("chosen").addEventListener("change", () => this.#surveyLater());
   }
@@ -140,14 +145,14 @@ class App {
     const stages = new Sampler(model, session.controls).stages(logits);
     this.bars.show(stages, session.controls, { actual: letter?.token ?? null });
     this.heads.show({ letters: session.letters, at, hasStart, trace });
-    const shown = letter?.char === undefined ? "the end" : label(letter.char);
-    byId("next-title").textContent = letter === undefined ? "The next character" : `What was expected instead of ${shown}`;
+    const place = letter?.char === undefined ? "at the end" : `where ${label(letter.char)} stands`;
+    byId("next-title").textContent = letter === undefined ? "The next character" : `What was expected ${place}`;
     const facts = [];
     if (letter !== undefined) {
       const { probabilities } = stages[0];
       const share = probabilities[letter.token];
       const rank = 1 + probabilities.reduce((count, p) => count + Number(p > share), 0);
-      facts.push(`It is the model's number ${rank}, with ${percent(share)}: ${(-Math.log2(share)).toFixed(1)} bits of surprise.`);
+      facts.push(`Number ${rank} on the model's list, at ${percent(share)}: ${(-Math.log2(share)).toFixed(1)} bits of surprise.`);
     }
     const { target_entropy: target } = session.controls;
     if (target !== undefined) {
@@ -157,6 +162,7 @@ class App {
     }
     byId("next-facts").textContent = facts.join(" ");
     byId("from-here").hidden = letter === undefined || at === 0;
+    byId("to-end").hidden = letter === undefined || session.isOver;
   }
 
   /** Read the whole text again once it has stayed the same for a moment. */
@@ -213,7 +219,8 @@ class App {
     const target = session.controls.target_entropy;
     byId("gauge").hidden = target === undefined;
     if (target === undefined) return;
-    const readings = session.letters.filter(({ held }) => held !== undefined);
+    const isOfTarget = session.drawn?.controls.target_entropy === target;
+    const readings = isOfTarget ? session.letters.filter(({ held }) => held !== undefined) : [];
     showGauge(readings.map(({ entropy, held }) => ({ before: entropy, after: held })), target);
   }
 
@@ -223,11 +230,12 @@ class App {
     return tourSteps({ model, session, panel, heads, plain, surveyed, corpus: page.corpus, sample: session.snapshot() });
   }
 
-  /** Remember the text and the controls; return what restores them. */
+  /** Remember the text, the controls and the chosen head; return what restores them. */
   #kept() {
-    const { session, panel } = this;
-    const [text, settings, pause] = [session.snapshot(), panel.settings, session.pause];
+    const { session, panel, heads } = this;
+    const [text, settings, pause, head] = [session.snapshot(), panel.settings, session.pause, heads.chosen];
     return () => {
+      heads.choose(head);
       session.restore(text);
       session.setPause(pause);
       panel.set(settings);

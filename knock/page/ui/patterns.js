@@ -29,11 +29,11 @@ export function showPatterns(model, result, chosen, onChoose) {
   const series = SERIES.map((each) => ({ ...each, isShown: flat.some((head) => head[each.name] !== null) }));
   const hasHybrid = model.facts.gates.some((gates) => gates !== null);
   series[1].isShown &&= hasHybrid; // of pure heads, it is the attention
-  const highest = Math.max(...uppers, ...series.filter(({ isShown }) => isShown).flatMap(({ name }) =>
-    flat.flatMap((head) => head[name]?.mean.filter((value) => !Number.isNaN(value)) ?? [])));
+  const highest = roundedUp(Math.max(...uppers, ...series.filter(({ isShown }) => isShown).flatMap(({ name }) =>
+    flat.flatMap((head) => head[name]?.mean.filter((value) => !Number.isNaN(value)) ?? []))));
   const distances = Math.max(...flat.map(({ attention }) => attention.mean.length));
   const scale = scaleOf(distances, highest);
-  byId("patterns").style.setProperty("--heads", Math.min(6, model.config.n_heads));
+  byId("patterns").style.setProperty("--columns", columnsFor(model.config));
   byId("patterns").replaceChildren(
     ...result.heads.flatMap((block, b) => block.map((head, h) => panel(model, head, b, h, series, scale, onChoose))),
   );
@@ -41,6 +41,16 @@ export function showPatterns(model, result, chosen, onChoose) {
   byId("axis").textContent =
     `Across: distance in characters back, 1 is the last one read${scale.isLog ? ", on a log scale" : ""}. ` +
     "Up: share of the head's attention, on one scale for all heads. Click a panel to look at its head above.";
+}
+
+/** @returns {number} panels in a row: the heads of a block, or of several if there are few */
+function columnsFor({ n_heads: heads, n_blocks: blocks }) {
+  return Math.min(6, heads * Math.min(blocks, Math.max(1, Math.floor(4 / heads))));
+}
+
+/** @returns {number} the least share at or above one that halves to a short percentage */
+function roundedUp(share) {
+  return [0.02, 0.04, 0.1, 0.2, 0.4, 0.6, 0.8].find((round) => round >= share) ?? 1;
 }
 
 function legend(series, result, chosen) {
@@ -80,7 +90,7 @@ function panel(model, head, b, h, series, scale, onChoose) {
   const gate = model.facts.gates[b]?.[h];
   const caption = [headName(b, h), gate === undefined ? "" : `gate ${gate.toFixed(2)}`, `distance ${head.distance.toFixed(1)}`];
   const peak = head.attention.mean.indexOf(Math.max(...head.attention.mean));
-  const described = `most of its attention, ${percent(head.attention.mean[peak])}, goes ${counted(peak + 1, "character")} back`;
+  const described = `its attention is highest ${counted(peak + 1, "character")} back, ${percent(head.attention.mean[peak])}`;
   const chart = drawn("svg", { viewBox: `0 0 ${PANEL_WIDTH} ${PANEL_HEIGHT}`, "aria-hidden": "true" });
   drawAxes(chart, scale);
   drawBand(chart, head.attention, scale);

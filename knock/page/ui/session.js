@@ -21,6 +21,14 @@ const MOST_UNDONE = 50;
  */
 
 /**
+ * What a text was, or is to be, drawn with.
+ * @typedef {Object} Draw
+ * @property {Object} controls settings of `knock.sampling`
+ * @property {bigint} seed
+ * @property {number} length most characters to write
+ */
+
+/**
  * Holds the text. Events: `text`, all of it is new; `growth`, letters were added from `detail.from` on; `selection`;
  * `controls`, what the next text will be drawn with; `activity`, writing begins or ends; `ending`, a text is complete.
  */
@@ -42,6 +50,7 @@ export class Session extends EventTarget {
     this.length = 300;
     this.pause = 0; // milliseconds after each character
     this.letters = [];
+    this.drawn = null; // what the text was drawn with, a `Draw`; null if nothing was written after the prompt
     this.fromStart = true; // whether the token before a text was read before this one
     this.finishReason = null;
     this.unknown = []; // characters of the prompt that the model does not know
@@ -74,6 +83,14 @@ export class Session extends EventTarget {
     return this.fromStart ? [this.#model.vocab.start, ...tokens] : tokens;
   }
 
+  /** @type {Draw} what the written text was drawn with, which writes it again; without one, what the next will be */
+  get draw() {
+    const { controls, seed, length, drawn, finishReason } = this;
+    const written = this.letters.filter(({ isGiven }) => !isGiven).length;
+    if (drawn === null || !written) return { controls, seed, length };
+    return finishReason === "stopped" ? { ...drawn, length: written } : drawn;
+  }
+
   /** @returns {number} the place in `read` of the token after which letter `at` was predicted; -1 if it was the first */
   placeBefore(at) {
     return at - 1 + Number(this.fromStart);
@@ -100,8 +117,15 @@ export class Session extends EventTarget {
    */
   write(seed = this.seed) {
     this.#remember();
+    this.#slices.cancel();
     if (seed !== this.seed) this.setSeed(seed);
+    this.#begin();
+  }
+
+  #begin() {
+    const { controls, seed, length } = this;
     this.#become(this.prompt);
+    this.drawn = { controls, seed, length };
     this.#emit("text");
     this.selected = this.letters.length;
     this.#slices.run(writing(this.#model, this), {
@@ -134,8 +158,8 @@ export class Session extends EventTarget {
 
   /** Make the text before a letter the prompt. */
   continueFrom(at) {
-    this.#slices.cancel();
     this.#remember();
+    this.#slices.cancel();
     this.#become(this.letters.slice(0, at).map(({ char }) => char ?? "").join(""));
     this.#showAll();
   }
@@ -156,6 +180,11 @@ export class Session extends EventTarget {
     this.#showAll();
   }
 
+  /** Remove the letter before the selected place, and all that follows; the result is the new prompt. */
+  erase() {
+    if (this.selected > 0) this.continueFrom(this.selected - 1);
+  }
+
   /** Restore the text before the last change that was not typed. */
   undo() {
     const past = this.#past.pop();
@@ -164,8 +193,9 @@ export class Session extends EventTarget {
 
   /** @returns {Object} the text with its prompt and seed, for `restore` */
   snapshot() {
-    const { prompt, letters, fromStart, finishReason, unknown, selected, seed } = this;
-    return { prompt, letters, fromStart, finishReason, unknown, selected, seed };
+    const { prompt, letters, drawn, fromStart, unknown, selected, seed } = this;
+    const finishReason = this.isWriting ? "stopped" : this.finishReason;
+    return { prompt, letters, drawn, fromStart, finishReason, unknown, selected, seed };
   }
 
   /** Show a text of `snapshot` again. */
@@ -183,26 +213,30 @@ export class Session extends EventTarget {
 
   /** Draw the next texts with other settings. */
   setControls(controls) {
-    this.controls = controls;
-    this.#emit("controls");
+    this.#set({ controls });
   }
 
   /** Draw the next texts with another seed, a whole number below 2**64. */
   setSeed(seed) {
-    this.seed = seed < 0n ? 0n : seed > LAST_SEED ? LAST_SEED : seed;
-    this.#emit("controls");
+    this.#set({ seed: seed < 0n ? 0n : seed > LAST_SEED ? LAST_SEED : seed });
   }
 
   /** Write at most so many characters. */
   setLength(length) {
-    this.length = Math.max(1, Math.min(MOST_CHARACTERS, Math.round(length) || 300));
-    this.#emit("controls");
+    this.#set({ length: Math.max(1, Math.min(MOST_CHARACTERS, Math.round(length) || 300)) });
   }
 
   /** Wait after each character, 0 to write as fast as possible. */
   setPause(pause) {
-    this.pause = pause;
+    this.#set({ pause });
+  }
+
+  /** Change settings. A text that is being written begins again: all of it is drawn with the same settings. */
+  #set(changed) {
+    const isNew = Object.entries(changed).some(([name, value]) => !isSame(this[name], value));
+    Object.assign(this, changed);
     this.#emit("controls");
+    if (isNew && this.isWriting) this.#begin();
   }
 
   /** Add what a reading of the text found: the surprise of a letter, and the entropy of its prediction. */
@@ -223,6 +257,7 @@ export class Session extends EventTarget {
     this.unknown = [...new Set(vocab.respell(prompt))].filter((char) => vocab.tokenOf(char) === undefined);
     this.letters = vocab.encode(prompt, "skip").map((token) => this.#given(token));
     this.fromStart = this.#startsWithStart();
+    this.drawn = null;
     this.finishReason = null;
   }
 
@@ -257,6 +292,11 @@ export class Session extends EventTarget {
   #emit(name, detail) {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
+}
+
+/** @returns {boolean} whether two settings are equal: numbers, or objects of numbers in the same order */
+function isSame(one, other) {
+  return one === other || (typeof one === "object" && JSON.stringify(one) === JSON.stringify(other));
 }
 
 /**

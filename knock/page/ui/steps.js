@@ -14,7 +14,8 @@ const WORD = /\p{L}{5,}/gu;
  * @property {function(): void} enter drives the page
  * @property {function(): void} [surveyed] called when the text has been surveyed
  * @property {function(): string[]} say paragraphs
- * @property {{name: string, run: function(): void}[]} tries what the reader can try with a button
+ * @property {{name: string, run: function(): void, isOn: function(): boolean|undefined}[]} tries what the reader can try
+ *   with a button; `isOn` tells whether its settings are in force
  */
 
 /**
@@ -87,7 +88,7 @@ function aHeadsPattern({ model, session, heads, surveyed, sample }) {
   };
 }
 
-function byTemperature({ session, panel, plain }, prompt) {
+function byTemperature({ session, panel, heads, plain }, prompt) {
   const at = (degrees) => () => {
     panel.set({ ...plain, temperature: degrees, top_p: 1, held: false });
     session.setPause(0);
@@ -97,14 +98,23 @@ function byTemperature({ session, panel, plain }, prompt) {
   return {
     title: "Temperature: how boldly it draws",
     target: "written",
-    enter: at(0.2),
+    enter() {
+      heads.choose(null);
+      at(0.2)();
+    },
+    surveyed() {
+      const telling = neitherCertainNorOpen(session.letters);
+      if (telling !== null) session.select(telling);
+    },
     say: () => [
       "Before a character is drawn, the temperature changes the bars. Below 1, likely characters become likelier still: safe, " +
         "then dull, then going round in circles. Above 1, rare ones get their chance: lively, then misspelt, then noise.",
       "Try three temperatures. The prompt and the seed stay, so only the temperature makes the difference. In the bars on " +
-        "the page, compare the column of the model with that of the temperature.",
+        "the page, compare the column of the model with that of the temperature, here at a place with several choices.",
     ],
-    tries: [0.2, 0.8, 1.5].map((degrees) => ({ name: String(degrees), run: at(degrees) })),
+    tries: [0.2, 0.8, 1.5].map((degrees) => ({
+      name: String(degrees), run: at(degrees), isOn: () => !panel.settings.held && panel.settings.temperature === degrees,
+    })),
   };
 }
 
@@ -122,11 +132,13 @@ function byEntropyRule({ session, panel, plain }, prompt) {
     say: () => [
       "Entropy says how open the next character is: 0 bits, it is certain; 1 bit, a coin toss; 3 bits, eight equal choices. " +
         "Inside a word the model is sure; where a word begins, it is not. One temperature for both is a compromise.",
-      "The entropy rule picks the temperature anew for every character, so that the entropy is what you ask for. In the gauge, " +
+      "The entropy rule chooses the temperature for each character, so that the entropy is what you ask for. In the gauge, " +
         "grey is the model's own entropy, blue is after the rule: it lies on the dashed line, except where no temperature " +
         "from 0.3 to 2 can bring it there.",
     ],
-    tries: [0.5, 1.5, 3].map((target) => ({ name: `${target} bits`, run: held(target) })),
+    tries: [0.5, 1.5, 3].map((target) => ({
+      name: `${target} bits`, run: held(target), isOn: () => panel.settings.held && panel.settings.target === target,
+    })),
   };
 }
 
@@ -143,11 +155,11 @@ function noKnowledge({ model, session, panel, plain, corpus }) {
     },
     say: () => [
       prompt
-        ? "It answers at once, in style, and without any idea. Nobody ever asked it to be right, only to guess the next character" +
+        ? "It answers at once, in style, and without a clue. It was never asked to be right, only to guess the next character" +
           (corpus.characters === null ? "." : ` of a text of ${counted(corpus.characters, "character")}.`)
-        : "What it wrote looks right and is made up. Nobody ever asked it to be right, only to guess the next character" +
+        : "What it wrote looks right and is made up. It was never asked to be right, only to guess the next character" +
           (corpus.characters === null ? "." : ` of a text of ${counted(corpus.characters, "character")}.`),
-      `All that it kept of this text are ${grouped(model.facts.parameters)} numbers. How words are spelt and what a line looks ` +
+      `All it kept of this text is ${grouped(model.facts.parameters)} numbers. How words are spelt and what a line looks ` +
         "like helps to guess, so it learned that. It has no place for facts, cannot look anything up, and cannot say that it " +
         "does not know: it always draws the next character.",
       "A text that is unsurprising to the model, without colour, is not therefore true. Large models learn from far more text " +
@@ -170,6 +182,17 @@ export function opening(text) {
   return text.slice(0, end);
 }
 
+/**
+ * Return the place of a written letter where the temperature can be seen best: where the model's entropy is nearest to that of
+ * four equal choices; null if nothing was written.
+ */
+function neitherCertainNorOpen(letters) {
+  const distance = ({ entropy }) => Math.abs(entropy - 2);
+  const written = letters.filter(({ char, isGiven, entropy }) => char !== undefined && !isGiven && !Number.isNaN(entropy));
+  if (!written.length) return null;
+  return letters.indexOf(written.reduce((best, each) => (distance(each) < distance(best) ? each : best)));
+}
+
 /** @returns {boolean} whether a model can read a text and writes more than items */
 function knows({ vocab }, text) {
   return vocab.boundary === null && [...text].every((char) => vocab.tokenOf(char) !== undefined);
@@ -178,10 +201,7 @@ function knows({ vocab }, text) {
 /** The heads that look most at what is near and at what is far; null if there is no survey, or only one head. */
 function extremes(result) {
   if (result === null) return null;
-  const heads = result.heads.flatMap((block, b) => block.map(({ attention: { mean } }, h) => {
-    const share = (from, to) => mean.slice(from, to).reduce((sum, value) => sum + (value || 0), 0);
-    return { of: [b, h], near: share(0, 3), far: share(8) };
-  }));
+  const heads = result.heads.flatMap((block, b) => block.map(({ near, far }, h) => ({ of: [b, h], near, far })));
   if (heads.length < 2) return null;
   const most = (name) => {
     const head = heads.reduce((best, each) => (each[name] > best[name] ? each : best));

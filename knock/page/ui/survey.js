@@ -2,6 +2,9 @@
 
 import { probabilitiesOf, bitsOf } from "./words.js";
 
+const NEAR_BACK = 3; // characters back that are near
+const FAR_BACK = 8; // characters back beyond which they are far
+
 /**
  * Mean and standard deviation of the attention of each head, by distance.
  * @typedef {Object} Pattern
@@ -42,13 +45,22 @@ class Sums {
 
   /** @type {number} the mean distance of the attention */
   get distance() {
-    let total = 0;
-    let sum = 0;
-    this.#sum.forEach((weight, j) => {
-      total += weight * (j + 1);
-      sum += weight;
-    });
-    return total / sum;
+    return this.#sum.reduce((total, weight, j) => total + weight * (j + 1), 0) / this.#total;
+  }
+
+  /**
+   * Return the share of the attention that goes to some distances. It is not the sum of their means: these leave out the
+   * places that do not see as far.
+   * @param {number} from index of the nearest distance
+   * @param {number} [to] index after the farthest one
+   * @returns {number} from 0 to 1
+   */
+  share(from, to) {
+    return this.#sum.subarray(from, to).reduce((sum, weight) => sum + weight, 0) / this.#total;
+  }
+
+  get #total() {
+    return this.#sum.reduce((sum, weight) => sum + weight, 0);
   }
 }
 
@@ -86,7 +98,8 @@ export function* skim(model, read, next) {
  * @param {number|null} [chosen] a token: patterns are also averaged over the places where it is read
  * @returns {Generator<Object, Object>} at each token, its place `at`, `logits` and `trace`. At last: `places` and
  *   `chosenPlaces`, how many were averaged over, and in `heads`, [L][H], the patterns `attention`, `reweight`, `content`,
- *   `chosen`, null where the model has none, and the mean `distance`
+ *   `chosen`, null where the model has none, the mean `distance` of the attention, and the shares of it that go to the
+ *   last three tokens, `near`, and to those more than eight back, `far`
  */
 export function* survey(model, read, chosen = null) {
   const state = model.state({ trace: true });
@@ -118,7 +131,7 @@ export function* survey(model, read, chosen = null) {
     heads: heads.map((block) =>
       block.map(({ attention, reweight, content, chosen: when }) => ({
         attention: attention.pattern, reweight: reweight.pattern, content: content.pattern, chosen: when.pattern,
-        distance: attention.distance,
+        distance: attention.distance, near: attention.share(0, NEAR_BACK), far: attention.share(FAR_BACK),
       })),
     ),
   };

@@ -5,7 +5,7 @@ import { END_SIGN, label, spoken } from "./words.js";
 
 const LEAST_MARK = 0.05; // of the longest bar below the text; shorter ones would be a line
 
-/** Least surprise in bits of each colour; the same as in a terminal (knock/cli/ui/heat.py), with the same colours. */
+/** Least surprise in bits of each colour; the same as in a terminal (knock/cli/ui/heat.py). */
 export const HEAT_STEPS = [0, 1, 2, 4, 6, 8];
 
 /** @returns {number} the number of the last step that starts at or below */
@@ -52,13 +52,17 @@ export class TextView {
    * @param {{at: number, share: number}[]} looked letters, -1 for the start, and their shares of the attention
    */
   mark(looked) {
-    for (const span of this.#marked) span.style.removeProperty("--look");
+    for (const span of this.#marked) {
+      span.style.removeProperty("--look");
+      span.classList.remove("looked-at");
+    }
     const most = Math.max(...looked.map(({ share }) => share), 1e-9);
     this.#marked = [];
     for (const { at, share } of looked) {
       const span = at < 0 ? this.#start : this.#spans[at];
       if (span === undefined || share < LEAST_MARK * most) continue;
       span.style.setProperty("--look", share / most);
+      span.classList.add("looked-at");
       this.#marked.push(span);
     }
   }
@@ -67,24 +71,23 @@ export class TextView {
     this.#spans = [];
     this.#marked = [];
     this.#start.hidden = !this.#session.fromStart;
-    this.#view.replaceChildren(this.#start, this.#end);
+    this.#view.replaceChildren(element("div", {}, this.#start, this.#end));
     this.#grow(0);
     this.#showSelected();
   }
 
+  /** Add letters. Each line is a block, so that a browser need not lay out all of them again when the last one grows. */
   #grow(from) {
     const { letters } = this.#session;
-    const added = document.createDocumentFragment();
     for (let at = from; at < letters.length; at++) {
       const { char, isGiven } = letters[at];
       const shown = char === undefined ? END_SIGN : char === " " ? " " : label(char);
       const span = element("span", { class: isGiven ? "given" : "", tabIndex: -1 }, shown);
       span.dataset.at = at;
       this.#spans[at] = span;
-      added.append(span);
-      if (char === "\n") added.append("\n");
+      this.#end.before(span);
+      if (char === "\n") this.#view.append(element("div", {}, this.#end));
     }
-    this.#view.insertBefore(added, this.#end);
     this.paint(from, letters.length);
     this.#view.classList.toggle("mixed", letters.some(({ isGiven }) => isGiven) && letters.some(({ isGiven }) => !isGiven));
     this.#end.hidden = this.#session.isOver;

@@ -9,6 +9,7 @@ export class Tour {
   #plan;
   #steps = [];
   #at = 0;
+  #isFollowing = false; // whether the part of the page that a step is about may still move
   #restore;
 
   /**
@@ -53,6 +54,7 @@ export class Tour {
   #go(at) {
     if (at >= this.#steps.length) return this.close();
     this.#at = at;
+    this.#isFollowing = true;
     const step = this.#steps[at];
     step.enter();
     byId("tour-count").textContent = `Step ${at + 1} of ${this.#steps.length}`;
@@ -60,9 +62,14 @@ export class Tour {
     this.#say();
     byId("tour-tries").replaceChildren(...step.tries.map(({ name, run }) => {
       const button = element("button", { type: "button" }, name);
-      button.addEventListener("click", run);
+      button.addEventListener("click", () => {
+        this.#isFollowing = true;
+        run();
+        this.#showTried();
+      });
       return button;
     }));
+    this.#showTried();
     byId("tour-back").disabled = at === 0;
     byId("tour-next").textContent = at + 1 < this.#steps.length ? "Next" : "Done";
     byId("tour-next").focus({ preventScroll: true });
@@ -73,8 +80,19 @@ export class Tour {
   /** Say what can be said now that the text has been surveyed. */
   surveyed() {
     if (byId("tour").hidden) return;
-    this.#steps[this.#at].surveyed?.();
+    const step = this.#steps[this.#at];
+    step.surveyed?.();
     this.#say();
+    if (this.#isFollowing) bringIntoView(byId(step.target)); // the text above it has grown
+    this.#isFollowing = false;
+  }
+
+  /** Mark the buttons whose settings are in force. */
+  #showTried() {
+    const { tries } = this.#steps[this.#at];
+    [...byId("tour-tries").children].forEach((button, i) => {
+      if (tries[i].isOn !== undefined) button.setAttribute("aria-pressed", String(tries[i].isOn()));
+    });
   }
 
   #say() {
