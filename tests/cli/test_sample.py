@@ -409,7 +409,8 @@ def test_waiting_for_prompts_is_interruptible() -> None:
 @POSIX
 def test_progress_bar_on_a_terminal(tmp_path: Path) -> None:
     """It shows the finished and total texts, the speed and the remaining time, and then disappears."""
-    shown = on_a_terminal("sample", "A", "--count", "40000", "--length", "40", "--out", str(tmp_path / "o.jsonl"))
+    many = ["--count", "40000", "--length", "40", "--model", "shakespeare-hybrid"]
+    shown = on_a_terminal("sample", "A", *many, "--out", str(tmp_path / "o.jsonl"))
     assert "/40,000" in shown
     assert "characters/s" in shown
     assert "40,000 texts, " in shown.splitlines()[-1]

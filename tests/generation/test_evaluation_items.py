@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ LETTERS = "abcdefghij"  # with the boundary, as many tokens as the small models 
 ITEMS = ["a", "badge", "cab" * 20, "face", "f", "jihgfedcba"]
 
 
+@cache
 def item_model(name: str = "hybrid-relative", backend: Backend | None = None) -> LanguageModel:
     config = EVERY[name]
     model = ReweightGPT.from_weights(random_weights(config, 0), backend=backend or "compiled")
@@ -131,6 +133,12 @@ def test_record() -> None:
 # Scores
 
 
+@cache
+def scores(name: str) -> np.ndarray:
+    """The log probabilities of the items, one after the other."""
+    return np.concatenate(expected_log_probs(item_model(name), ITEMS))
+
+
 def item_scorer(model: LanguageModel, unknown: Unknown = "error") -> ItemScorer:
     return ItemScorer("it", model.model.engine, model.vocab, unknown)
 
@@ -139,7 +147,7 @@ def item_scorer(model: LanguageModel, unknown: Unknown = "error") -> ItemScorer:
 @given(cuts=st.lists(st.integers(0, len(ITEMS)), max_size=4), span=st.integers(1, 100))
 def test_scores_of_items(name: str, cuts: list[int], span: int) -> None:
     model = item_model(name)
-    expected = np.concatenate(expected_log_probs(model, ITEMS)) / -math.log(2)
+    expected = scores(name) / -math.log(2)
     scorer = item_scorer(model)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scoring, "_SPAN", span)
@@ -160,7 +168,7 @@ def test_a_stream_may_begin_inside_an_item(name: str, span: int, first: int) -> 
     first = min(first, len(tokens))
     log_probs = model.model.engine.log_probs
     begun = log_probs(tokens[:3], tokens[1:4])
-    expected = np.concatenate([begun, *expected_log_probs(model, ITEMS)])[first - 1 :]
+    expected = np.concatenate([begun, scores(name)])[first - 1 :]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scoring, "_SPAN", span)
         result = log_probs_from(model.model.engine, tokens, first, boundary=model.vocab.boundary)

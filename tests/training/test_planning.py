@@ -181,7 +181,7 @@ def test_size_depends_on_the_minutes(
     monkeypatch.setitem(sizes.SIZES, "nano", Size(TINY, {"steps": 3000}))
     monkeypatch.setattr(planning, "LEAST_STEPS", 5)  # a busy machine may not take a hundred in the time
     model = corpus_file.with_name("m.safetensors")
-    options = ["--batch-chars", "64", "--minutes", "0.2"]
+    options = ["--batch-chars", "64", "--minutes", "0.1"]
     code, _, err = run(capsys, "train", str(corpus_file), "--out", str(model), *options)
     assert code == 0, err
     assert re.search(r"steps of size small, which needs about 3,000; training nano instead. Pass --size small", err)
