@@ -148,8 +148,8 @@ def test_stop_strings_in_the_other_normal_form_are_found() -> None:
 
 def test_stop_strings_of_a_batch_equal_those_of_single_texts(shakespeare: LanguageModel) -> None:
     stop = ["e", "\n", "the", "he", " t"]
-    rows = shakespeare.generate_batch(["A"] * 200, seed=3, max_new_tokens=5, stop=stop)
-    free = shakespeare.generate_batch(["A"] * 200, seed=3, max_new_tokens=5)
+    rows = shakespeare.generate_batch(["A"] * 200, seed=3, max_new_tokens=12, stop=stop)
+    free = shakespeare.generate_batch(["A"] * 200, seed=3, max_new_tokens=12)
     assert {row.stop_string for row in rows} >= {"e", "he", " t", None}
     for row, whole in zip(rows, free, strict=True):
         search = StopStrings(stop)

@@ -1,7 +1,7 @@
 """Train the shipped models and write their model cards.
 
     python -m training.shipped tinyshakespeare.txt teachers --into teachers --device cuda
-    python -m training.shipped tinyshakespeare.txt shakespeare-nano --teachers teachers --into knock/models --device cuda
+    python -m training.shipped tinyshakespeare.txt shakespeare-nano --teachers teachers --into knock/models
     python -m training.shipped training/data/names.txt names --into knock/models
 
 Teachers do not ship: others learn from them. On the CPU, training uses one thread, and the same machine and version of
@@ -188,7 +188,8 @@ def main() -> None:
     parser.add_argument("--measure", action="store_true", help="measure the models again instead of training them")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    for name in [each for name in options.names for each in (TEACHERS if name == "teachers" else [name])]:
+    names = [name for given in options.names for name in (TEACHERS if given == "teachers" else [given])]
+    for name in names:
         corpus, path = read(name, options.corpus), options.into / f"{name}.safetensors"
         if options.measure:
             measure(name, corpus, path)

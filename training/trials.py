@@ -84,7 +84,7 @@ GROUPS: dict[str, list[Arm]] = {
     ],
     "distillation": [
         Arm("the text alone", {}, NEW_NANO, CHOSEN),
-        Arm("three teachers, three quarters of the loss", {"distillation": 0.75}, NEW_NANO, CHOSEN, "taught"),
+        Arm("eight teachers, three quarters of the loss", {"distillation": 0.75}, NEW_NANO, CHOSEN, "taught"),
     ],
     "precision": [Arm("float32", FLOAT32, NANO, COARSE), Arm("bfloat16", {}, NANO)],
     "average": [BASELINE, Arm("no EMA", {"ema": 0.0}), Arm("EMA 0.99", {"ema": 0.99})],
@@ -253,11 +253,13 @@ class Results:
 
 @cache
 def _taught(corpus_path: str, folder: Path) -> Any:
-    """Return what the teachers of the shipped models expect of the training text."""
-    from knock_training.data import Corpus
-    from training.shipped import TEACHERS, taught
+    """Return what the teachers of the shipped models, in a folder, expect of the training text."""
+    import torch
 
-    return taught(tuple(TEACHERS), Corpus.read(corpus_path), folder)
+    from knock_training.data import Corpus
+    from training.shipped import MODELS, taught
+
+    return taught(MODELS["shakespeare-small"], Corpus.read(corpus_path), folder, torch.device("cpu"))
 
 
 def run(trial: Trial, corpus_path: str, teachers: Path) -> dict[str, Any]:

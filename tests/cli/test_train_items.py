@@ -14,6 +14,7 @@ from knock.files.corpus import TokenizedText, recorded_settings
 from knock.files.split import Split
 from knock_training.data import Corpus
 from knock_training.recipe import Recipe
+from knock_training.sizes import SIZES, SMALLEST
 from knock_training.state import read_state, state_path
 from knock_training.trainer import train
 from tests.cli.test_main import CORPUS, FAST, run
@@ -221,7 +222,7 @@ def test_few_and_long_items(tmp_path: Path, model: str, capsys: pytest.CaptureFi
     code, _, err = run(capsys, "train", str(path), "--lines", "--out", model, "--force", *RECIPE)
     assert code == 0
     assert "the longest item" not in err
-    assert read_checkpoint(model).weights.config.longest_window == 32
+    assert read_checkpoint(model).weights.config.longest_window == max(SIZES[SMALLEST].shape["T"])
 
 
 def test_window_is_as_long_as_the_items(names: str, model: str, capsys: pytest.CaptureFixture[str]) -> None:

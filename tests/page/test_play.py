@@ -184,22 +184,22 @@ def test_controls_show_their_effect_at_once(show: Show, nano: LanguageModel) -> 
     browser.settled()
     assert browser.run(STAGES) == ["model", "greedy"]
     assert [row["cells"][1] for row in browser.run(ROWS)] == ["100%", *["cut"] * 9]
-    browser.set("#target", 1.2)  # moving it turns the rule on
+    browser.set("#target", 0.6)  # moving it turns the rule on
     browser.set("#top-p", 1)
     browser.set("#min-p", 0.02)
     browser.settled()
-    assert browser.run(STAGES) == ["model", "entropy 1.2", "min-p 0.02"]
+    assert browser.run(STAGES) == ["model", "entropy 0.6", "min-p 0.02"]
     coldest = np.exp(logits / 0.3) / np.exp(logits / 0.3).sum()
     entropy = -(coldest * np.log2(coldest)).sum()
-    assert entropy > 1.3
+    assert entropy > 0.7
     assert browser.texts("#bars-footer span")[-2] == f"{entropy:.2f} bits"
     assert browser.text("#next-facts") == "The rule sets temperature 0.30 here: it can come no nearer to the target."
     browser.set("#prompt", "ROM")
     browser.settled()
-    assert browser.texts("#bars-footer span")[-2] == "1.20 bits"
+    assert browser.texts("#bars-footer span")[-2] == "0.60 bits"
     assert re.fullmatch(r"The rule sets temperature [\d.]+ here\.", browser.text("#next-facts"))
     assert browser.run("return document.querySelector('#temperature').disabled")
-    assert browser.text("#in-words") == "entropy held at 1.2 bits, min-p 0.02"
+    assert browser.text("#in-words") == "entropy held at 0.6 bits, min-p 0.02"
     browser.click("#reset")
     assert browser.text("#in-words") == "temperature 0.8, top-p 0.95"
 

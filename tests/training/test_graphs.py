@@ -26,15 +26,15 @@ def batches(is_taught: bool, device: str = "cpu") -> list[tuple[tuple[Tensor, Te
     return [((t[:, :-1], t[:, 1:]), e if is_taught else None) for t, e in zip(tokens, expected, strict=True)]
 
 
-def trained(graph: bool, is_taught: bool, capture: Callable | None = None, device: str = "cpu") -> tuple[Twin, list[float]]:
+def trained(
+    graph: bool, is_taught: bool, capture: Callable | None = None, device: str = "cpu"
+) -> tuple[Twin, list[float]]:
     twin = Twin(random_weights(EVERY["hybrid-relative"], 0)).to(device)
     optimizers = Optimizers(twin, RECIPE)
     take = StepGraph(twin, optimizers, RECIPE, capture)
     losses = []
     for step, (batch, expected) in enumerate(batches(is_taught, device)):
-        loss = (
-            take(batch, step, expected) if graph else training_step(twin, optimizers, batch, RECIPE, step, expected)
-        )
+        loss = take(batch, step, expected) if graph else training_step(twin, optimizers, batch, RECIPE, step, expected)
         losses.append(loss.item())
     return twin, losses
 

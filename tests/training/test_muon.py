@@ -45,7 +45,9 @@ def test_parameters_without_a_gradient_stay() -> None:
     assert list(muon.state) == [first]
 
 
-@given(rows=st.integers(1, 16), more=st.integers(0, 40), scale=st.sampled_from([1e-6, 1.0, 1e6]), seed=st.integers(0, 99))
+@given(
+    rows=st.integers(1, 16), more=st.integers(0, 40), scale=st.sampled_from([1e-6, 1.0, 1e6]), seed=st.integers(0, 99)
+)
 def test_singular_values_are_close_to_one(rows: int, more: int, scale: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     given = torch.randn(3, rows, rows + 8 + more, generator=generator) * scale

@@ -152,8 +152,8 @@ class Run:
         self._config = config
         self.team, self.recipe = team, recipe
         self._teachers, self._threads, self._watched = teachers, threads, watched
-        is_alone = teachers is None or teachers.written is None
-        self._tokens = corpus.train if is_alone else torch.cat([corpus.train, teachers.written.tokens])
+        self._written = None if teachers is None else teachers.written
+        self._tokens = corpus.train if self._written is None else torch.cat([corpus.train, self._written.tokens])
         weights = start or Weights.random(config, recipe.seed)
         self._twin = Twin(weights, recipe.dropout, boundary=corpus.vocab.boundary).to(team.device)
         self._wrapped = team.wrapped(self._twin)
@@ -193,9 +193,10 @@ class Run:
         """What identity and training record say about the teachers."""
         if self._teachers is None:
             return {}
-        written = self._teachers.written
-        text = {} if written is None else {"characters": len(written.tokens), "share": written.share}
-        return {"teachers": self._teachers.record} | ({"written": text} if text else {})
+        taught: dict[str, Any] = {"teachers": self._teachers.record}
+        if self._written is not None:
+            taught["written"] = {"characters": len(self._written.tokens), "share": self._written.share}
+        return taught
 
     def advance(self) -> bool:
         """Take one step and return whether its loss is finite."""
@@ -221,8 +222,7 @@ class Run:
 
     def _places(self, sequences: int, rng: np.random.Generator) -> Tensor:
         """Return the places of random sequences and the token after each: of the corpus, then of the written text."""
-        count, length = len(self._corpus.train), self._length
-        written = None if self._teachers is None else self._teachers.written
+        count, length, written = len(self._corpus.train), self._length, self._written
         own = sequences if written is None else round((1 - written.share) * sequences)
         places = random_places(count, own, length, rng, self._corpus.boundaries)
         if written is None:
