@@ -277,6 +277,8 @@ def test_info_of_a_model_without_vocabulary(
         (["generate", "x", "--max-new-tokens=3"], 2, "did you mean --length?"),
         (["generate", "x", "--stop", "-x"], 2, "--stop=-x"),
         (["generate", "x", "--stop", "--seed", "1"], 2, "expected one argument; write one that begins with a dash"),
+        (["page", "--out"], 2, "argument --out: expected one argument; see knock page --help"),
+        (["train", "mary.txt", "-o"], 2, "argument -o/--out: expected one argument; see knock train --help"),
         (["info", "--frce"], 2, "unknown option '--frce'; see knock info --help"),
         (["--verison"], 2, "unknown option '--verison'"),
         (["genrate", "x"], 2, "did you mean generate?"),

@@ -106,6 +106,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{"formatter_class": HelpFormatter, **settings})
         self.commands: dict[str, Parser] = {}
+        self._last = ""  # argument
 
     def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
         """Write help or the version. Unlike argparse, report a standard output that is full or closed.
@@ -123,8 +124,9 @@ class Parser(argparse.ArgumentParser):
         """Print an error and exit."""
         text = " ".join(message.splitlines())
         if text.endswith("expected one argument"):
-            option = text.split()[1].split("/")[-1].rstrip(":")
-            text += f"; write one that begins with a dash as {option}=-X"
+            names = text.split()[1].rstrip(":").split("/")
+            if self._last not in names:
+                text += f"; write one that begins with a dash as {names[-1]}=-X"
         text = text.replace("ignored explicit argument", "takes no value, got")
         see = " See" if text.endswith("?") else "; see"
         say_error(f"{text}{see} {self.prog} --help", self.prog)
@@ -136,7 +138,9 @@ class Parser(argparse.ArgumentParser):
         For example, `-hello` would print the help, for it begins with `-h`.
         """
         before = ""
-        for argument in arguments:
+        given = list(arguments)
+        self._last = given[-1] if given else ""
+        for argument in given:
             if argument == "--":
                 return
             if re.match(r"-[^-\d.]", argument) and not self._is_cluster(argument):
