@@ -84,7 +84,7 @@ GROUPS: dict[str, list[Arm]] = {
     ],
     "distillation": [
         Arm("the text alone", {}, NEW_NANO, CHOSEN),
-        Arm("eight teachers, three quarters of the loss", {"distillation": 0.75}, NEW_NANO, CHOSEN, "taught"),
+        Arm("teachers, three quarters of the loss", {"distillation": 0.75}, NEW_NANO, CHOSEN, "taught"),
     ],
     "precision": [Arm("float32", FLOAT32, NANO, COARSE), Arm("bfloat16", {}, NANO)],
     "average": [BASELINE, Arm("no EMA", {"ema": 0.0}), Arm("EMA 0.99", {"ema": 0.99})],
