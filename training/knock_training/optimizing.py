@@ -44,20 +44,23 @@ class Optimizers:
             self.all["muon"] = Muon(
                 hidden, lr=recipe.matrix_learning_rate, weight_decay=recipe.weight_decay, momentum=recipe.momentum
             )
-        self._hold_rates()
+        self._settle()
 
-    def _hold_rates(self) -> None:
-        """Keep the learning rates on a GPU, where a CUDA graph reads them."""
-        if self._device.type == "cuda":
-            for optimizer in self.all.values():
-                for group in optimizer.param_groups:
-                    group["lr"] = torch.tensor(float(group["lr"]), device=self._device)
+    def _settle(self) -> None:
+        """Adapt the settings to the device: on a GPU, where a step may be a CUDA graph, it reads the rates there."""
+        is_on_gpu = self._device.type == "cuda"
+        for optimizer in self.all.values():
+            for group in optimizer.param_groups:
+                rate = float(group["lr"])
+                group["lr"] = torch.tensor(rate, device=self._device) if is_on_gpu else rate
+                if "capturable" in group:
+                    group["capturable"] = is_on_gpu
 
     def load(self, saved: Mapping[str, Any]) -> None:
-        """Restore the states of the optimisers, by name."""
+        """Restore the states of the optimisers, by name. They may have been saved on another device."""
         for name, optimizer in self.all.items():
             optimizer.load_state_dict(saved[name])
-        self._hold_rates()
+        self._settle()
 
     def set_rates(self, step: int) -> None:
         """Set the learning rates to those of a step, counted from 0."""
