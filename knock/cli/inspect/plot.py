@@ -69,11 +69,22 @@ def plot(subject: Subject, suffix: str) -> bytes:
         head.legend(*panels[0, 0].get_legend_handles_labels(), loc="lower left", frameon=False, borderpad=0)
         if rows:
             _draw_strip(strip[0], subject, rows, length)
+        _lay_out(figure, parts)
         out = io.BytesIO()
         dpi = min(_DPI, _MAX_PIXELS / max(width, sum(heights)))
         metadata = {"Date": None} if suffix == "svg" else None  # the same plot gives the same bytes
         figure.savefig(out, format=suffix, dpi=dpi, facecolor="white", metadata=metadata)
     return out.getvalue()
+
+
+def _lay_out(figure: Any, parts: Any) -> None:
+    """Lay a figure out, and round the places. The last digits of the solver depend on addresses in memory."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for part in parts:
+        part.bbox_relative.bounds = np.round(part.bbox_relative.bounds, 6)
+    for axes in figure.axes:
+        axes.set_position(np.round(axes.get_position(original=True).bounds, 6), which="original")
 
 
 def _draw_patterns(part: Any, subject: Subject) -> Any:
