@@ -188,6 +188,7 @@ def main() -> None:
     parser.add_argument("--measure", action="store_true", help="measure the models again instead of training them")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    options.into.mkdir(parents=True, exist_ok=True)
     names = [name for given in options.names for name in (TEACHERS if given == "teachers" else [given])]
     for name in names:
         corpus, path = read(name, options.corpus), options.into / f"{name}.safetensors"

@@ -101,8 +101,9 @@ def test_killed_run_is_resumable(tmp_path: Path, corpus_file: Path, capsys: pyte
         assert run(capsys, "train", str(corpus_file), "--out", str(parts), "--resume")[0] == 0
     assert read_checkpoint(parts).digest == read_checkpoint(whole).digest
     assert not state_path(parts).exists()
-    left = {each.name for each in tmp_path.iterdir() if each.suffix != ".tmp"}  # killed while it wrote a file
-    assert left == {"mary.txt", parts.name, whole.name}
+    left = {each.name for each in tmp_path.iterdir()} - {"mary.txt", parts.name, whole.name}
+    assert len(left) <= 1  # it may have been killed while it wrote a file
+    assert all(re.fullmatch(r"\.?parts\.safetensors\.\w+\.tmp", name) for name in left)
 
 
 @POSIX

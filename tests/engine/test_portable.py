@@ -193,7 +193,7 @@ def test_top_p_among_equal_tokens_changes_no_bit() -> None:
     check_batch(Engine(weights, "compiled", "int16"), requests, 1)
 
 
-@pytest.mark.parametrize(("precision", "loss", "agreement"), [("int16", 5e-4, 0.995), ("int8", 6e-3, 0.96)])
+@pytest.mark.parametrize(("precision", "loss", "agreement"), [("int16", 5e-4, 0.995), ("int8", 5e-3, 0.96)])
 @pytest.mark.parametrize("name", SHIPPED)
 def test_codes_cost_next_to_nothing(name: str, precision: Precision, loss: float, agreement: float) -> None:
     """On the model's own text: in nats a character, and in likeliest tokens that are the same."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,29 @@ def test_written_texts_are_what_the_teachers_generate() -> None:
     settings = {"seed": 3, "max_new_tokens": LENGTH, "temperature": TEMPERATURE}
     expected = [text.text for name in names for text in load(name).generate_batch([""] * 2, **settings)]
     assert texts == "".join(f"{text}\n" for text in expected)
+
+
+def test_teachers_and_what_learns_from_them_are_made_by_one_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "corpus.txt").write_text((ROMEO + "\n") * 40, encoding="utf-8")
+    shape = {"T": 4, "n_emb": 8, "nodes": 8, "n_blocks": 1, "n_heads": 2}
+    recipe = {"steps": 2, "eval_interval": 2, "batch_chars": 64}
+    teachers = {"one": Shipped("a teacher", shape, recipe), "two": Shipped("a teacher", shape, {**recipe, "seed": 1})}
+    student = Shipped("a student", shape, recipe, teachers=tuple(teachers), written=0.5)
+    monkeypatch.setattr(shipped, "TEACHERS", teachers)
+    monkeypatch.setattr(shipped, "EVERY", {**teachers, "student": student})
+    monkeypatch.setattr(shipped, "written", partial(written, texts=2))
+    monkeypatch.setattr("training.copying._TEXTS", 1)
+    folder, into = str(tmp_path / "teachers"), tmp_path / "models"  # neither exists
+    for arguments in (["teachers", "--into", folder], ["student", "--teachers", folder, "--into", str(into)]):
+        monkeypatch.setattr("sys.argv", ["shipped", str(tmp_path / "corpus.txt"), *arguments])
+        shipped.main()
+    assert sorted(each.name for each in into.iterdir()) == ["student.md", "student.safetensors"]
+    record = read_checkpoint(into / "student.safetensors").training
+    digests = [read_checkpoint(tmp_path / "teachers" / f"{name}.safetensors").digest for name in teachers]
+    assert [each["digest"] for each in record["teachers"]] == digests
+    assert record["written"] == {"characters": 2 * 2 * (LENGTH + 1), "share": 0.5}
+    card = (into / "student.md").read_text(encoding="utf-8")
+    assert "| written text | 50% of the training sequences are from 8,004 characters that the teachers wrote" in card
+    assert "on one CPU thread" in card
